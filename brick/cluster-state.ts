@@ -1,0 +1,146 @@
+import type { BrickNumber } from "./units.ts";
+
+/**
+ * The value that Raft replicates: by it everyone is placed and fenced. It is plain JSON data,
+ * changed only by control/cluster-machine.ts, and never mutated in place: each applied command
+ * makes a new value that shares what did not change.
+ */
+export interface ClusterState {
+  /** 32 hex digits, made by `endisk init`. */
+  readonly clusterId: string;
+  /** Counts applied commands; a larger version is newer. */
+  readonly version: number;
+  /** Milliseconds of the cluster's own monotonic time, advanced by commands; never goes back. */
+  readonly clusterTimeMs: number;
+  readonly bricks: { readonly [number: string]: BrickRecord };
+  readonly brickNumberNext: BrickNumber;
+  /** Fixed at init: how many shards the address map is cut into. Index = shard number. */
+  readonly shards: readonly ShardRecord[];
+  /** Volumes by name. */
+  readonly volumes: { readonly [name: string]: VolumeRecord };
+  readonly branchNext: number;
+  /** Attachments by volume uuid. */
+  readonly attachments: { readonly [uuid: string]: AttachmentRecord };
+  readonly attachmentEpochNext: number;
+  /** Garbage-collection epoch (advanced by a later feature; carried in records from the start). */
+  readonly gcEpoch: number;
+  /** One-time join tokens by their id: SHA-256 of the token, and when it ends in clusterTimeMs. */
+  readonly joinTokens: {
+    readonly [id: string]: { readonly hash: string; readonly endsMs: number };
+  };
+}
+
+/**
+ *     joining ──first keepalive──▶ up ◀──keepalive── down ──permanentAfter──▶ failed ──▶ (removed)
+ *                                  up ──lease ended──▶ down
+ *                                  up ──drain──▶ draining ──nothing left──▶ removed
+ * `down` is committed only after the brick's lease has ended, so whoever sees it may act at once.
+ */
+export type BrickStatus = "joining" | "up" | "down" | "draining" | "failed" | "removed";
+
+export interface BrickRecord {
+  readonly number: BrickNumber;
+  /** 32 hex digits, random, from the superblock. */
+  readonly uuid: string;
+  readonly status: BrickStatus;
+  /** True while `draining` and also heard from; `up` implies it. */
+  readonly reachable: boolean;
+  /** The newest boot number announced; a message or lease of an older boot is void. */
+  readonly boot: number;
+  /** "HOST:PORT" of the peer, portal and api listeners. */
+  readonly peerAddress: string;
+  readonly portalAddress: string;
+  readonly apiAddress: string;
+  /** Failure domain; "" means a domain of its own. */
+  readonly domain: string;
+  readonly capacityBytes: number;
+  /** Coarse (updated in steps of 1/64 of the capacity). */
+  readonly usedBytes: number;
+  /** No new chunks go there: the brick said that it is nearly full. */
+  readonly full: boolean;
+  /** Raft voter; everyone else is a learner. */
+  readonly voter: boolean;
+  /** clusterTimeMs when it became `down`; 0 when it is not. */
+  readonly downSinceMs: number;
+}
+
+/** One view of a shard. `members` are complete replicas, `candidates` log new ops but lack older. */
+export interface ShardView {
+  readonly view: number;
+  readonly primary: BrickNumber;
+  /** The primary leads only under this boot number. */
+  readonly primaryBoot: number;
+  /** Includes the primary. Sorted. */
+  readonly members: readonly BrickNumber[];
+  /** Sorted; disjoint from members. */
+  readonly candidates: readonly BrickNumber[];
+}
+
+export interface ShardRecord extends ShardView {
+  /** Whether the primary copies older records to the candidates now. */
+  readonly transfer: boolean;
+  /**
+   * The views before the present one, oldest first, from the newest whole view (as many complete
+   * members as wanted, no candidates) on. Empty while the present view is whole.
+   */
+  readonly chain: readonly ShardView[];
+  /** clusterTimeMs since which fewer than the wanted number of complete members are up; 0 = enough. */
+  readonly shortSinceMs: number;
+}
+
+export interface VolumeRecord {
+  readonly name: string;
+  /** 32 hex digits; the volume's identity towards initiators. */
+  readonly uuid: string;
+  readonly sizeBytes: number;
+  readonly copies: number;
+  /** Whether writes may be acknowledged with fewer copies while fewer bricks are up. */
+  readonly degradedWrites: boolean;
+  /** The line of history that is written now. */
+  readonly branch: number;
+  /** The root branch of the family; clones share it, so that they share shards. */
+  readonly family: number;
+  /** The snapshot counter under which map records are written now. */
+  readonly generation: number;
+  readonly status: "ready" | "deleting";
+}
+
+/** The right of one gateway (brick, boot) to serve a volume. */
+export interface AttachmentRecord {
+  readonly brick: BrickNumber;
+  readonly boot: number;
+  /** Unique over all attachments of the cluster; larger is newer. */
+  readonly epoch: number;
+}
+
+/** Grains that lie side by side share a shard in runs of this many (64 MiB). */
+export const grainsPerShardRun = 1024;
+
+/** The shard that holds a grain of a family of branches. */
+export function shardOf(state: ClusterState, family: number, grain: number): number {
+  return shardOfRun(state.shards.length, family, Math.floor(grain / grainsPerShardRun));
+}
+
+/** Consecutive runs go to consecutive shards, from a start that depends on the family. */
+export function shardOfRun(shardCount: number, family: number, run: number): number {
+  const start = Math.imul(family, 0x9e3779b1) >>> 0;
+  return (start + run) % shardCount;
+}
+
+/** Bricks that keep a replica of every shard while enough are up: R = max(2, largest copies). */
+export function replicasWanted(state: ClusterState): number {
+  let wanted = 2;
+  for (const volume of Object.values(state.volumes)) wanted = Math.max(wanted, volume.copies);
+  return wanted;
+}
+
+export function brickOf(state: ClusterState, number: BrickNumber): BrickRecord | undefined {
+  return state.bricks[String(number)];
+}
+
+/** Heard from and taking part: up, or draining and reachable. */
+export function isReachable(brick: BrickRecord | undefined): boolean {
+  return (
+    brick !== undefined && (brick.status === "up" || brick.status === "draining") && brick.reachable
+  );
+}

@@ -1,0 +1,34 @@
+/** Every message between bricks, by number; numbers are never reused. */
+export const messageType = {
+  /** control/raft: one Raft message. */
+  raft: 1,
+  /** control/membership: keepalive and its answer (lease). */
+  keepalive: 2,
+  /** control: a request that only the Raft leader can carry out, forwarded to it. */
+  propose: 3,
+  /** control/recovery: promise a view and report what the replica holds. */
+  shardReport: 4,
+  /** control/recovery: gather the union of the reports at one brick. */
+  shardAssemble: 5,
+
+  /** map: gateway to primary. */
+  mapWrite: 16,
+  mapLookup: 17,
+  mapFence: 18,
+  mapCancel: 19,
+  /** map: between the replicas of a shard. */
+  mapReplica: 20,
+
+  /** chunk: store, fetch, ask for presence. */
+  chunkPut: 32,
+  chunkGet: 33,
+  chunkHas: 34,
+
+  /** volume: a portal to the attached gateway. */
+  volumeRead: 48,
+  volumeWrite: 49,
+  volumeUnmap: 50,
+  volumeAllocation: 51,
+} as const;
+
+export type MessageType = (typeof messageType)[keyof typeof messageType];
