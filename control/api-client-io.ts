@@ -1,0 +1,229 @@
+import { randomBytes } from "node:crypto";
+import {
+  ChannelCredentials,
+  Client,
+  type Metadata as GrpcMetadata,
+  status as grpcStatus,
+  Metadata,
+  type ServiceError,
+} from "@grpc/grpc-js";
+import type {
+  AdminReply,
+  BrickDetail,
+  BrickSummary,
+  ClusterStatus,
+  JoinDetails,
+  JoinGrant,
+  VolumeSummary,
+} from "./api.ts";
+import {
+  callProof,
+  type JoinToken,
+  joinProof,
+  nonceBytes,
+  openGrant,
+  proofEquals,
+  replyProof,
+} from "./api-auth.ts";
+import {
+  type AdminMethod,
+  adminPath,
+  decodeJoinReply,
+  decodeNested,
+  decodeReply,
+  encodeNested,
+  encodeRequest,
+  replyBytesMax,
+} from "./api-messages.ts";
+
+/** A call ends by then, one way or another. */
+export const callDeadlineMsDefault = 10_000;
+
+export interface ApiClientOptions {
+  /** "HOST:PORT" of bricks' api ports; the first that answers is used. */
+  addresses: readonly string[];
+  secret: Buffer;
+  wallMs: () => number;
+  deadlineMs?: number;
+  /** TLS comes in here. */
+  credentials?: ChannelCredentials;
+}
+
+type Sent =
+  | { kind: "reply"; bytes: Buffer; metadata: GrpcMetadata | null }
+  | { kind: "refused" }
+  /** Nobody answered there: another brick may be asked. */
+  | { kind: "away"; why: string }
+  | { kind: "failed"; why: string };
+
+const sameBytes = (bytes: Buffer) => bytes;
+
+/** Administration of a cluster from outside it. */
+export class ApiClient {
+  readonly #options: ApiClientOptions;
+
+  constructor(options: ApiClientOptions) {
+    this.#options = options;
+  }
+
+  status(): Promise<AdminReply<ClusterStatus>> {
+    return this.#call("Status", {});
+  }
+  async brickList(): Promise<AdminReply<{ bricks: BrickSummary[] }>> {
+    return this.#call("BrickList", {});
+  }
+  brickShow(number: number): Promise<AdminReply<BrickDetail>> {
+    return this.#call("BrickShow", { number });
+  }
+  brickDrain(number: number): Promise<AdminReply<BrickSummary>> {
+    return this.#call("BrickDrain", { number });
+  }
+  brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>> {
+    return this.#call("BrickRemove", { number, lost });
+  }
+  volumeCreate(
+    name: string,
+    sizeBytes: number,
+    copies: number,
+  ): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeCreate", { name, sizeBytes, copies });
+  }
+  volumeList(): Promise<AdminReply<{ volumes: VolumeSummary[] }>> {
+    return this.#call("VolumeList", {});
+  }
+  volumeShow(name: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeShow", { name });
+  }
+  volumeResize(name: string, sizeBytes: number): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeResize", { name, sizeBytes });
+  }
+  volumeDelete(name: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeDelete", { name });
+  }
+  token(validMs: number): Promise<AdminReply<{ token: string; validMs: number }>> {
+    return this.#call("Token", { validMs });
+  }
+
+  async #call<T>(method: AdminMethod, request: object): Promise<AdminReply<T>> {
+    const away: string[] = [];
+    for (const address of this.#options.addresses) {
+      const reply = await this.#callOne<T>(address, method, encodeRequest(method, request));
+      if (reply.ok || reply.fault.code !== "unavailable") return reply;
+      away.push(`${address}: ${reply.fault.message}`);
+    }
+    return unavailable(away.join("; "));
+  }
+
+  async #callOne<T>(address: string, method: AdminMethod, body: Buffer): Promise<AdminReply<T>> {
+    const { secret } = this.#options;
+    const stamp = {
+      timeMs: this.#options.wallMs(),
+      nonce: randomBytes(nonceBytes).toString("hex"),
+    };
+    const metadata = new Metadata();
+    metadata.set("endisk-time", String(stamp.timeMs));
+    metadata.set("endisk-nonce", stamp.nonce);
+    metadata.set("endisk-proof", callProof(secret, method, stamp, body).toString("hex"));
+    const sent = await send(address, method, body, metadata, this.#options);
+    if (sent.kind === "away") return unavailable(sent.why);
+    if (sent.kind === "failed") return { ok: false, fault: { code: "failed", message: sent.why } };
+    if (sent.kind === "refused") {
+      return refused(`the brick at ${address} refuses: its cluster has another secret`);
+    }
+    const given = Buffer.from(String(sent.metadata?.get("endisk-proof")[0] ?? ""), "hex");
+    if (!proofEquals(given, replyProof(secret, method, stamp.nonce, sent.bytes))) {
+      return refused(`what answers at ${address} does not know the cluster's secret`);
+    }
+    return decodeReply<T>(method, sent.bytes);
+  }
+}
+
+/** Asks the cluster to take a new brick in. */
+export async function joinCluster(
+  address: string,
+  token: JoinToken,
+  details: JoinDetails,
+  options: { deadlineMs?: number; credentials?: ChannelCredentials } = {},
+): Promise<AdminReply<JoinGrant>> {
+  const nonce = randomBytes(32);
+  const detailsBytes = encodeNested("JoinDetails", details);
+  const proof = joinProof(token.hash, token.id, nonce, detailsBytes);
+  const body = encodeRequest("Join", { tokenId: token.id, nonce, details: detailsBytes, proof });
+  const sent = await send(address, "Join", body, new Metadata(), options);
+  if (sent.kind === "away") return unavailable(sent.why);
+  if (sent.kind === "failed") return { ok: false, fault: { code: "failed", message: sent.why } };
+  if (sent.kind === "refused") {
+    return refused(
+      `the brick at ${address} does not take this token: it is spent, old or another's`,
+    );
+  }
+  const reply = decodeJoinReply(sent.bytes);
+  if (!reply.ok) return reply;
+  const grant = openGrant(token.hash, nonce, reply.value);
+  if (grant === null) return refused(`what answers at ${address} does not know the token`);
+  return { ok: true, value: decodeNested<JoinGrant>("JoinGrant", grant) };
+}
+
+function send(
+  address: string,
+  method: AdminMethod,
+  body: Buffer,
+  metadata: GrpcMetadata,
+  options: { deadlineMs?: number; credentials?: ChannelCredentials },
+): Promise<Sent> {
+  const client = new Client(address, options.credentials ?? ChannelCredentials.createInsecure(), {
+    "grpc.max_receive_message_length": replyBytesMax,
+    "grpc.enable_retries": 0,
+    // An address is used as it stands: no proxy from the environment.
+    "grpc.enable_http_proxy": 0,
+    "grpc.use_local_subchannel_pool": 1,
+  });
+  const deadlineMs = options.deadlineMs ?? callDeadlineMsDefault;
+  return new Promise<Sent>((resolve) => {
+    let first: GrpcMetadata | null = null;
+    const call = client.makeUnaryRequest<Buffer, Buffer>(
+      adminPath(method),
+      sameBytes,
+      sameBytes,
+      body,
+      metadata,
+      { deadline: new Date(Date.now() + deadlineMs) },
+      (error, bytes) => {
+        client.close();
+        if (error === null && bytes !== undefined) {
+          resolve({ kind: "reply", bytes, metadata: first });
+        } else {
+          resolve(sendFailure(error));
+        }
+      },
+    );
+    call.on("metadata", (received) => {
+      first = received;
+    });
+  });
+}
+
+function sendFailure(error: ServiceError | null): Sent {
+  switch (error?.code) {
+    case grpcStatus.UNAUTHENTICATED:
+      return { kind: "refused" };
+    case grpcStatus.UNAVAILABLE:
+    case grpcStatus.RESOURCE_EXHAUSTED:
+      return { kind: "away", why: error.details };
+    case grpcStatus.DEADLINE_EXCEEDED:
+      return { kind: "away", why: "no answer in time" };
+    default:
+      return { kind: "failed", why: error?.details ?? "no reply" };
+  }
+}
+
+function unavailable(message: string): {
+  ok: false;
+  fault: { code: "unavailable"; message: string };
+} {
+  return { ok: false, fault: { code: "unavailable", message } };
+}
+
+function refused(message: string): { ok: false; fault: { code: "refused"; message: string } } {
+  return { ok: false, fault: { code: "refused", message } };
+}

@@ -1,0 +1,168 @@
+import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
+
+/**
+ * Administration as plain values: what the gRPC service carries, what the brick behind it answers.
+ * The messages are in api.proto under the same names.
+ */
+
+export type AdminFaultCode =
+  /** The request itself is wrong; asking again is of no use. */
+  | "invalid"
+  /** No leader, or a brick that is needed is away: try again. */
+  | "unavailable"
+  | "not_found"
+  | "exists"
+  /** The present state forbids it. */
+  | "conflict"
+  | "no_space"
+  /** The secret or the token is wrong, spent or past its time. */
+  | "refused"
+  | "failed";
+
+export interface AdminFault {
+  code: AdminFaultCode;
+  /** For people: what was asked, why not, what would help. */
+  message: string;
+}
+
+export type AdminReply<T> = { ok: true; value: T } | { ok: false; fault: AdminFault };
+
+export interface BrickSummary {
+  number: number;
+  uuid: string;
+  status: string;
+  reachable: boolean;
+  voter: boolean;
+  leader: boolean;
+  peerAddress: string;
+  portalAddress: string;
+  apiAddress: string;
+  domain: string;
+  capacityBytes: number;
+  usedBytes: number;
+  full: boolean;
+  boot: number;
+}
+
+export interface BrickDetail {
+  brick: BrickSummary;
+  shardsLed: number;
+  shardsMember: number;
+  shardsCandidate: number;
+  chunkCount: number;
+  chunkBytes: number;
+  dedupHits: number;
+  dedupBytes: number;
+}
+
+export interface VolumeSummary {
+  name: string;
+  uuid: string;
+  /** iqn of its iSCSI target. */
+  target: string;
+  sizeBytes: number;
+  copies: number;
+  status: string;
+  /** Mapped bytes, before copies and deduplication. */
+  usedBytes: number;
+  /** What can still be written, by the volume's size and by the bricks' free space. */
+  freeBytes: number;
+  /** 0 when no gateway serves it now. */
+  attachedBrick: number;
+}
+
+export interface ShardsSummary {
+  total: number;
+  whole: number;
+  short: number;
+  unavailable: number;
+}
+
+export interface ClusterStatus {
+  clusterId: string;
+  version: number;
+  /** 0 when none is known. */
+  leader: number;
+  bricks: BrickSummary[];
+  volumes: VolumeSummary[];
+  shards: ShardsSummary;
+  capacityBytes: number;
+  usedBytes: number;
+  freeBytes: number;
+  chunkCount: number;
+  chunkBytes: number;
+  dedupHits: number;
+  dedupBytes: number;
+}
+
+/** Where a new brick is reached and what it brings. */
+export interface JoinDetails {
+  uuid: string;
+  peerAddress: string;
+  portalAddress: string;
+  apiAddress: string;
+  domain: string;
+  capacityBytes: number;
+}
+
+/** What makes a brick a member. */
+export interface JoinGrant {
+  clusterId: string;
+  number: number;
+  secret: Buffer;
+  peers: { number: number; peerAddress: string; apiAddress: string }[];
+}
+
+/** The brick behind the api port. Every method may be called on any brick of the cluster. */
+export interface AdminBackend {
+  status(): Promise<AdminReply<ClusterStatus>>;
+  brickShow(number: number): Promise<AdminReply<BrickDetail>>;
+  brickDrain(number: number): Promise<AdminReply<BrickSummary>>;
+  /** `lost`: not drained first, its data is given up. */
+  brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>>;
+  volumeCreate(name: string, sizeBytes: number, copies: number): Promise<AdminReply<VolumeSummary>>;
+  volumeShow(name: string): Promise<AdminReply<VolumeSummary>>;
+  volumeResize(name: string, sizeBytes: number): Promise<AdminReply<VolumeSummary>>;
+  volumeDelete(name: string): Promise<AdminReply<VolumeSummary>>;
+  /** Commits a token by its id; `hash` is 64 hex digits (SHA-256 of the token's secret part). */
+  tokenAdd(id: string, hash: string, validMs: number): Promise<AdminReply<null>>;
+  /** The hash under that id, if it may still be used; read so that a token just made is seen. */
+  tokenHash(id: string): Promise<AdminReply<string>>;
+  /** Commits the new brick and spends the token in the same step; the secret is not its affair. */
+  join(tokenId: string, details: JoinDetails): Promise<AdminReply<Omit<JoinGrant, "secret">>>;
+}
+
+/** 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit (RFC 3722). */
+export const volumeNamePattern = /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/;
+export const copiesMax = 4;
+/** A join token may be used for this long at most, and for an hour when nothing is said. */
+export const tokenValidMsMax = 7 * 24 * 3_600_000;
+export const tokenValidMsDefault = 3_600_000;
+
+/** What is wrong with the values of a volume, before the cluster is asked; null when nothing. */
+export function checkVolume(
+  name: string,
+  sizeBytes: number | null,
+  copies: number | null,
+): AdminFault | null {
+  if (!volumeNamePattern.test(name)) {
+    return invalid(`${JSON.stringify(name.slice(0, 80))} is not a volume name`);
+  }
+  if (sizeBytes !== null) {
+    const fits = Number.isSafeInteger(sizeBytes) || sizeBytes === volumeBytesMax;
+    if (!fits || sizeBytes < volumeBytesStep || sizeBytes > volumeBytesMax) {
+      return invalid(`a size of ${sizeBytes} bytes is outside 1MiB to 8192TiB`);
+    }
+    if (sizeBytes % volumeBytesStep !== 0) {
+      return invalid(`a size of ${sizeBytes} bytes is not a whole number of MiB`);
+    }
+  }
+  if (copies !== null && !(Number.isInteger(copies) && copies >= 1 && copies <= copiesMax)) {
+    return invalid(`${copies} copies: from 1 to ${copiesMax} are possible`);
+  }
+  return null;
+}
+
+export function invalid(message: string): AdminFault {
+  return { code: "invalid", message };
+}
