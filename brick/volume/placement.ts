@@ -1,0 +1,132 @@
+import { assert } from "../assert.ts";
+import type { BrickRecord, ClusterState } from "../cluster-state.ts";
+import type { BrickNumber } from "../units.ts";
+
+/** Below this free share of its capacity a brick's weight falls in proportion. */
+const freeShareWanted = 1 / 4;
+/** No weight falls below this share of the capacity, so that no division goes astray. */
+const weightShareMin = 1 / 64;
+
+interface Candidate {
+  readonly number: BrickNumber;
+  readonly weight: number;
+  /** Equal for bricks that fail together. */
+  readonly domain: number;
+  readonly seed: number;
+  score: number;
+  /** Whether a better brick of the same domain stands before it. */
+  repeated: boolean;
+}
+
+/**
+ * Weighted rendezvous hashing: every brick scores each key by itself, so that a brick that comes
+ * or goes moves only its own share. The score -weight / ln(u), u uniform in (0, 1) from key and
+ * brick, makes a brick first in proportion to its weight.
+ */
+export class Placement {
+  readonly #candidates: Candidate[];
+  readonly #domainCount: number;
+  /** Per domain, the number of the last call of `order` in which it was met. */
+  readonly #domainSeen: Uint32Array;
+  #calls = 0;
+
+  constructor(bricks: readonly { number: BrickNumber; weight: number; domain: string }[]) {
+    const domains = new Map<string, number>();
+    this.#candidates = bricks.map(({ number, weight, domain }) => {
+      assert(weight > 0);
+      // A name cannot begin with NUL, so a brick without a domain is alone in its own.
+      const name = domain === "" ? `\0${number}` : domain;
+      if (!domains.has(name)) domains.set(name, domains.size);
+      const seed = Math.imul(number, 0x9e3779b1) >>> 0;
+      return { number, weight, domain: domains.get(name)!, seed, score: 0, repeated: false };
+    });
+    this.#domainCount = domains.size;
+    this.#domainSeen = new Uint32Array(domains.size);
+  }
+
+  get size(): number {
+    return this.#candidates.length;
+  }
+
+  /**
+   * All bricks, best first for this key: the best of each failure domain, then the others. The
+   * same bricks give the same order on every machine.
+   */
+  order(key: Buffer): BrickNumber[] {
+    const first = key.readUInt32BE(0);
+    const second = key.readUInt32BE(4);
+    const candidates = this.#candidates;
+    for (const one of candidates) one.score = scoreOf(first, second, one);
+    candidates.sort(compareScores);
+    if (this.#domainCount < candidates.length) this.#spreadDomains();
+    return candidates.map(numberOf);
+  }
+
+  #spreadDomains(): void {
+    if (this.#calls >= 0xffff_ffff) {
+      this.#domainSeen.fill(0);
+      this.#calls = 0;
+    }
+    this.#calls += 1;
+    for (const one of this.#candidates) {
+      one.repeated = this.#domainSeen[one.domain] === this.#calls;
+      this.#domainSeen[one.domain] = this.#calls;
+    }
+    this.#candidates.sort(compareRepeated);
+  }
+}
+
+/** Where new chunks may go now: bricks that are up and neither full nor draining. */
+export function writePlacement(state: ClusterState): Placement {
+  return placementOf(state, (brick) => brick.status === "up" && brick.reachable && !brick.full);
+}
+
+/** Where a chunk may be found: every brick that is not given up. */
+export function readPlacement(state: ClusterState): Placement {
+  return placementOf(state, mayHoldChunks);
+}
+
+/** A brick whose answer is needed before a chunk may be called lost. */
+export function mayHoldChunks(brick: BrickRecord): boolean {
+  return brick.status !== "failed" && brick.status !== "removed";
+}
+
+/** Offered capacity, less when little of it is free. */
+export function weightOf(brick: BrickRecord): number {
+  const capacityBytes = Math.max(brick.capacityBytes, 1);
+  const freeShare = Math.max(0, capacityBytes - brick.usedBytes) / capacityBytes;
+  return capacityBytes * Math.max(weightShareMin, Math.min(1, freeShare / freeShareWanted));
+}
+
+function placementOf(state: ClusterState, eligible: (brick: BrickRecord) => boolean): Placement {
+  const bricks = Object.values(state.bricks)
+    .filter(eligible)
+    .map((brick) => ({ number: brick.number, weight: weightOf(brick), domain: brick.domain }));
+  return new Placement(bricks);
+}
+
+function scoreOf(first: number, second: number, one: Candidate): number {
+  // Two rounds of the murmur3 finaliser over key and brick: 32 well-mixed bits.
+  const mixed = mix32(mix32(first ^ one.seed) ^ second);
+  const unit = (mixed + 0.5) / 2 ** 32;
+  return -one.weight / Math.log(unit);
+}
+
+function mix32(word: number): number {
+  let mixed = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
+function compareScores(a: Candidate, b: Candidate): number {
+  return b.score - a.score || a.number - b.number;
+}
+
+/** The sort is stable: the order by score stays within each group. */
+function compareRepeated(a: Candidate, b: Candidate): number {
+  return Number(a.repeated) - Number(b.repeated);
+}
+
+function numberOf(one: Candidate): BrickNumber {
+  return one.number;
+}

@@ -1,0 +1,106 @@
+import { assert } from "../assert.ts";
+
+/** Commands that may hold or wait for ranges of one volume at a time; more are refused. */
+export const rangesMax = 8192;
+
+export interface HeldRange {
+  readonly start: number;
+  readonly end: number;
+  /** Where it stands among the writes, for removal without a search; -1 once released. */
+  slot: number;
+  /** Counts arrivals: only what came earlier blocks. */
+  readonly arrival: number;
+  /** Earlier overlapping writes that have not been released. */
+  blockers: number;
+  granted: (() => void) | null;
+}
+
+/**
+ * Orders overlapping commands of one volume. A write waits for every earlier write that overlaps
+ * it, granted or still waiting; a read likewise, but nobody waits for reads: chunks never change,
+ * so a read that overlaps a later write sees old or new, sector by sector.
+ */
+export class RangeLock {
+  readonly #writes: HeldRange[] = [];
+  readonly #waiting = new Set<HeldRange>();
+  #arrivals = 0;
+
+  get heldCount(): number {
+    return this.#writes.length;
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Takes the range for a write. With no conflict it is granted at once: `blockers` is 0 and
+   * `granted` never called; else `granted` is called on the turn of the last release. Returns
+   * null when rangesMax is reached.
+   */
+  write(start: number, end: number, granted: () => void): HeldRange | null {
+    assert(start < end);
+    if (this.#writes.length >= rangesMax) return null;
+    const range = this.#arrive(start, end, granted);
+    range.slot = this.#writes.length;
+    this.#writes.push(range);
+    return range;
+  }
+
+  /**
+   * Calls `granted` once no earlier write overlaps. Returns true when that is so now (`granted` is
+   * not called then), false when it will be called, null when rangesMax is reached.
+   */
+  read(start: number, end: number, granted: () => void): boolean | null {
+    if (this.#writes.length === 0) return true;
+    if (this.#waiting.size >= rangesMax) return null;
+    return this.#arrive(start, end, granted).blockers === 0;
+  }
+
+  /** Ends a write, granted or waiting, and grants what waited for it alone. */
+  release(range: HeldRange): void {
+    assert(range.slot >= 0 && this.#writes[range.slot] === range);
+    const last = this.#writes.pop()!;
+    if (last !== range) {
+      this.#writes[range.slot] = last;
+      last.slot = range.slot;
+    }
+    range.slot = -1;
+    this.#waiting.delete(range);
+    if (this.#waiting.size === 0) return;
+    const ready: HeldRange[] = [];
+    for (const other of this.#waiting) {
+      if (other.arrival < range.arrival || !overlaps(other, range.start, range.end)) continue;
+      other.blockers -= 1;
+      assert(other.blockers >= 0);
+      if (other.blockers > 0) continue;
+      this.#waiting.delete(other);
+      ready.push(other);
+    }
+    for (const other of ready) {
+      const { granted } = other;
+      other.granted = null;
+      granted?.();
+    }
+  }
+
+  #arrive(start: number, end: number, granted: () => void): HeldRange {
+    let blockers = 0;
+    for (const held of this.#writes) if (overlaps(held, start, end)) blockers += 1;
+    this.#arrivals += 1;
+    const range: HeldRange = {
+      start,
+      end,
+      slot: -1,
+      arrival: this.#arrivals,
+      blockers,
+      granted: blockers > 0 ? granted : null,
+    };
+    if (blockers > 0) this.#waiting.add(range);
+    return range;
+  }
+}
+
+function overlaps(range: HeldRange, start: number, end: number): boolean {
+  return range.start < end && start < range.end;
+}

@@ -1,0 +1,129 @@
+import { assert } from "../assert.ts";
+import { grainsPerShardRun } from "../cluster-state.ts";
+import { grainBytes, sectorBytes, sectorsPerGrain } from "../units.ts";
+
+/**
+ * One map operation of a command: part of one grain with data or without (an unmap), or, with a
+ * `grainCount`, a run of whole grains of one shard run that are unmapped together.
+ */
+export interface Piece {
+  grain: number;
+  /** Whole grains; 0 for a piece inside one grain. */
+  grainCount: number;
+  /** Of the grain; 0 for a run. */
+  firstSector: number;
+  /** Inside the grain; 0 for a run. */
+  sectorCount: number;
+  /** null: the range becomes unmapped. */
+  data: Buffer[] | null;
+  lengthBytes: number;
+}
+
+const zeros = Buffer.alloc(grainBytes);
+
+/** Whether all bytes are zero; most data says no at the first byte looked at. */
+export function isZero(bytes: Buffer): boolean {
+  const { length } = bytes;
+  if (length === 0) return true;
+  if (bytes[0] !== 0 || bytes[length - 1] !== 0 || bytes[length >> 1] !== 0) return false;
+  for (let at = 0; at < length; at += grainBytes) {
+    const end = Math.min(length, at + grainBytes);
+    if (bytes.compare(zeros, 0, end - at, at, end) !== 0) return false;
+  }
+  return true;
+}
+
+/** Cuts a write at grain boundaries; grains' worth of zeros become unmaps. Copies nothing. */
+export function splitWrite(offsetBytes: number, data: readonly Buffer[]): Piece[] {
+  assert(offsetBytes % sectorBytes === 0);
+  const pieces: Piece[] = [];
+  let grain = Math.floor(offsetBytes / grainBytes);
+  let insideBytes = offsetBytes - grain * grainBytes;
+  let gathered: Buffer[] = [];
+  let gatheredBytes = 0;
+  for (const buffer of data) {
+    let at = 0;
+    while (at < buffer.length) {
+      const room = grainBytes - insideBytes - gatheredBytes;
+      const take = Math.min(room, buffer.length - at);
+      gathered.push(take === buffer.length ? buffer : buffer.subarray(at, at + take));
+      gatheredBytes += take;
+      at += take;
+      if (take < room) continue;
+      addPiece(pieces, grain, insideBytes, gathered, gatheredBytes);
+      grain += 1;
+      insideBytes = 0;
+      gathered = [];
+      gatheredBytes = 0;
+    }
+  }
+  if (gatheredBytes > 0) addPiece(pieces, grain, insideBytes, gathered, gatheredBytes);
+  return pieces;
+}
+
+/** Cuts an unmap at grain boundaries; whole grains of one shard run stay together. */
+export function splitUnmap(offsetBytes: number, lengthBytes: number): Piece[] {
+  assert(offsetBytes % sectorBytes === 0 && lengthBytes % sectorBytes === 0);
+  const pieces: Piece[] = [];
+  const endBytes = offsetBytes + lengthBytes;
+  let at = offsetBytes;
+  while (at < endBytes) {
+    const grain = Math.floor(at / grainBytes);
+    const insideBytes = at - grain * grainBytes;
+    const wholeGrains = insideBytes > 0 ? 0 : Math.floor((endBytes - at) / grainBytes);
+    if (wholeGrains > 0) {
+      const run = Math.floor(grain / grainsPerShardRun);
+      const count = Math.min(wholeGrains, (run + 1) * grainsPerShardRun - grain);
+      pieces.push(unmapRun(grain, count));
+      at += count * grainBytes;
+    } else {
+      const take = Math.min(grainBytes - insideBytes, endBytes - at);
+      pieces.push(partOfGrain(grain, insideBytes, take, null));
+      at += take;
+    }
+  }
+  return pieces;
+}
+
+function addPiece(
+  pieces: Piece[],
+  grain: number,
+  insideBytes: number,
+  data: Buffer[],
+  lengthBytes: number,
+): void {
+  assert(lengthBytes % sectorBytes === 0, "data does not fill whole sectors");
+  if (!data.every(isZero)) {
+    pieces.push(partOfGrain(grain, insideBytes, lengthBytes, data));
+    return;
+  }
+  if (lengthBytes < grainBytes) {
+    pieces.push(partOfGrain(grain, insideBytes, lengthBytes, null));
+    return;
+  }
+  const last = pieces.at(-1);
+  if (last !== undefined && last.grainCount > 0 && grain % grainsPerShardRun !== 0) {
+    assert(last.grain + last.grainCount === grain);
+    last.grainCount += 1;
+    last.lengthBytes += grainBytes;
+  } else {
+    pieces.push(unmapRun(grain, 1));
+  }
+}
+
+function partOfGrain(
+  grain: number,
+  insideBytes: number,
+  lengthBytes: number,
+  data: Buffer[] | null,
+): Piece {
+  const firstSector = insideBytes / sectorBytes;
+  const sectorCount = lengthBytes / sectorBytes;
+  assert(firstSector + sectorCount <= sectorsPerGrain);
+  return { grain, grainCount: 0, firstSector, sectorCount, data, lengthBytes };
+}
+
+function unmapRun(grain: number, grainCount: number): Piece {
+  const lengthBytes = grainCount * grainBytes;
+  return { grain, grainCount, firstSector: 0, sectorCount: 0, data: null, lengthBytes };
+}
