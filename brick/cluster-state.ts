@@ -26,7 +26,12 @@ export interface ClusterState {
   readonly gcEpoch: number;
   /** One-time join tokens by their id: SHA-256 of the token, and when it ends in clusterTimeMs. */
   readonly joinTokens: {
-    readonly [id: string]: { readonly hash: string; readonly endsMs: number };
+    /** `usedBy`: the uuid of the brick that joined by it; its retry gets the same number. */
+    readonly [id: string]: {
+      readonly hash: string;
+      readonly endsMs: number;
+      readonly usedBy?: string;
+    };
   };
 }
 
@@ -47,6 +52,8 @@ export interface BrickRecord {
   readonly reachable: boolean;
   /** The newest boot number announced; a message or lease of an older boot is void. */
   readonly boot: number;
+  /** Random per start of the process; tells two starts of copies of one store apart. */
+  readonly incarnation?: string;
   /** "HOST:PORT" of the peer, portal and api listeners. */
   readonly peerAddress: string;
   readonly portalAddress: string;
@@ -86,6 +93,11 @@ export interface ShardRecord extends ShardView {
   readonly chain: readonly ShardView[];
   /** clusterTimeMs since which fewer than the wanted number of complete members are up; 0 = enough. */
   readonly shortSinceMs: number;
+  /**
+   * Members and candidates of the present view whose replica may lack what it acknowledged (the
+   * log was cut). They neither lead nor count as complete until a newer view has them as candidates.
+   */
+  readonly damaged?: readonly BrickNumber[];
 }
 
 export interface VolumeRecord {

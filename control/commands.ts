@@ -1,0 +1,255 @@
+import { z } from "zod";
+
+/**
+ * What may be done to the cluster state: the payload of a Raft entry. A command is JSON, so that
+ * fields may be added; `envelopeVersion` grows when an older brick could not apply it rightly, and
+ * a brick that meets a newer one stops rather than let its state part from the others'.
+ */
+export const envelopeVersion = 1;
+
+export const shardCountMax = 4096;
+/** Replicas of a shard in one view, candidates included. */
+export const replicasMax = 16;
+export const copiesMax = 5;
+export const commandBytesMax = 256 * 1024;
+
+const brickNumber = z.number().int().min(1).max(65_535);
+const counter = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const id128 = z.string().regex(/^[0-9a-f]{32}$/, "32 lower-case hex digits");
+const shortText = z.string().max(255);
+const replicas = z.array(brickNumber).max(replicasMax);
+const name = z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/, "1 to 63 of a-z, 0-9, '.' and '-'");
+
+/** What a brick says of itself. */
+const brickFacts = {
+  uuid: id128,
+  boot: counter,
+  /** Random per start: two starts of copies of one store have the same boot number, not this. */
+  incarnation: z.string().max(64),
+  peerAddress: shortText,
+  portalAddress: shortText,
+  apiAddress: shortText,
+  domain: shortText,
+  capacityBytes: counter,
+};
+
+const command = z.discriminatedUnion("type", [
+  /** The first command of every cluster: makes brick 1, which leads every shard alone. */
+  z.object({
+    type: z.literal("initCluster"),
+    clusterId: id128,
+    shardCount: z.number().int().min(1).max(shardCountMax),
+    ...brickFacts,
+  }),
+  z.object({ type: z.literal("advanceTime"), toMs: counter }),
+  z.object({
+    type: z.literal("addJoinToken"),
+    id: z.string().min(1).max(64),
+    hash: z.string().regex(/^[0-9a-f]{64}$/, "64 lower-case hex digits (SHA-256)"),
+    lifeMs: counter.max(365 * 24 * 3600 * 1000),
+  }),
+  /** Gives the brick its number. `tokenHash` is the SHA-256 of the token that was shown. */
+  z.object({
+    type: z.literal("joinBrick"),
+    tokenId: z.string().max(64),
+    tokenHash: z.string().max(64),
+    uuid: id128,
+    peerAddress: shortText,
+    portalAddress: shortText,
+    apiAddress: shortText,
+    domain: shortText,
+    capacityBytes: counter,
+  }),
+  /** A brick's process has started: from now on only this boot counts. It was heard, so it is up. */
+  z.object({
+    type: z.literal("announceBrick"),
+    number: brickNumber,
+    ...brickFacts,
+    /** The log lost its tail: its replicas may lack what they acknowledged. */
+    cut: z.boolean(),
+    /** The brick was `failed`, and has durably dropped its replicas of the map. */
+    discarded: z.boolean(),
+  }),
+  z.object({ type: z.literal("brickUp"), number: brickNumber, boot: counter }),
+  /** Only from the Raft leader, after the brick's lease under this boot has ended. */
+  z.object({ type: z.literal("brickDown"), number: brickNumber, boot: counter }),
+  z.object({ type: z.literal("brickFailed"), number: brickNumber }),
+  z.object({ type: z.literal("drainBrick"), number: brickNumber, drain: z.boolean() }),
+  z.object({
+    type: z.literal("removeBrick"),
+    number: brickNumber,
+    /** The repair planner found every chunk of it on enough other bricks. */
+    emptied: z.boolean(),
+    /** The operator accepts that data may be lost with it. */
+    force: z.boolean(),
+  }),
+  z.object({
+    type: z.literal("brickSpace"),
+    number: brickNumber,
+    capacityBytes: counter,
+    usedBytes: counter,
+    full: z.boolean(),
+  }),
+  /** View expect + 1 of a shard, if its view is `expect`. */
+  z.object({
+    type: z.literal("changeView"),
+    shard: counter,
+    expect: counter,
+    primary: brickNumber,
+    members: replicas,
+    candidates: replicas,
+    transfer: z.boolean(),
+    /** Candidates of `expect` that reported, in that view, to be complete. */
+    completed: replicas,
+    /** The old primary lives, and said that it answers nothing in view `expect` any more. */
+    released: z.boolean(),
+    /** The primary holds the durable union of the chain, gathered under view expect + 1. */
+    recovery: z.boolean(),
+  }),
+  z.object({
+    type: z.literal("setTransfer"),
+    shard: counter,
+    view: counter,
+    transfer: z.boolean(),
+  }),
+  /** A brick found its replica of the shard damaged, in that view. */
+  z.object({
+    type: z.literal("markDamaged"),
+    shard: counter,
+    view: counter,
+    brick: brickNumber,
+  }),
+  z.object({
+    type: z.literal("createVolume"),
+    name,
+    uuid: id128,
+    sizeBytes: counter,
+    copies: z.number().int(),
+    degradedWrites: z.boolean(),
+  }),
+  z.object({
+    type: z.literal("resizeVolume"),
+    name,
+    sizeBytes: counter,
+    /** Without it a smaller size is refused: what lies beyond the new end would be lost. */
+    shrink: z.boolean(),
+  }),
+  /** Nobody may write any more; its map records are dropped, then `forgetVolume`. */
+  z.object({ type: z.literal("deleteVolume"), name }),
+  z.object({ type: z.literal("forgetVolume"), uuid: id128 }),
+  /** Takes the attachment, if its present epoch is `expectEpoch` (0: nobody holds it). */
+  z.object({
+    type: z.literal("attach"),
+    uuid: id128,
+    brick: brickNumber,
+    boot: counter,
+    expectEpoch: counter,
+    /** The brick and boot that ask: the holder may give its attachment to another brick. */
+    by: z.object({ brick: brickNumber, boot: counter }),
+  }),
+  z.object({ type: z.literal("detach"), uuid: id128, epoch: counter }),
+  /** Mirrors Raft's own configuration, which is what counts for Raft. */
+  z.object({ type: z.literal("setVoter"), number: brickNumber, voter: z.boolean() }),
+]);
+
+export type Command = z.infer<typeof command>;
+export type CommandOf<Type extends Command["type"]> = Extract<Command, { type: Type }>;
+
+/** Only the Raft leader itself may propose these: they rest on what it alone has seen. */
+export const leaderOnly: ReadonlySet<Command["type"]> = new Set([
+  "advanceTime",
+  "announceBrick",
+  "brickUp",
+  "brickDown",
+  "changeView",
+  "setTransfer",
+  "markDamaged",
+  "setVoter",
+]);
+
+/**
+ * Names one submission for good: a retry carries the same id, and is applied once. `settled` is
+ * the lowest sequence that the submitter still waits for; results below it are forgotten.
+ */
+const commandId = z.object({
+  brick: brickNumber,
+  boot: counter,
+  sequence: counter,
+  settled: counter,
+});
+export type CommandId = z.infer<typeof commandId>;
+
+const envelope = z.object({
+  version: z.literal(envelopeVersion),
+  id: commandId.nullable(),
+  /** The leader's estimate of the cluster's time; 0 when it has none to give. */
+  timeMs: counter,
+  command,
+});
+export type Envelope = Omit<z.infer<typeof envelope>, "version">;
+
+export type EnvelopeDecode =
+  | { ok: true; envelope: Envelope }
+  /** Written by a newer END: this brick must be upgraded before it can go on. */
+  | { ok: false; fault: { code: "newer_version"; message: string } }
+  | { ok: false; fault: { code: "malformed"; message: string } };
+
+export function encodeEnvelope(value: Envelope): Buffer {
+  return Buffer.from(JSON.stringify({ version: envelopeVersion, ...value }));
+}
+
+export function decodeEnvelope(bytes: Buffer): EnvelopeDecode {
+  if (bytes.length > commandBytesMax) {
+    return malformed(`a command of ${bytes.length} bytes; at most ${commandBytesMax}`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(bytes.toString("utf8"));
+  } catch (error) {
+    return malformed(`a command that is no JSON: ${String(error)}`);
+  }
+  if (!isObject(json) || typeof json.version !== "number") {
+    return malformed("a command without a version number");
+  }
+  const version = json.version;
+  if (version > envelopeVersion) {
+    return newer(`command version ${version}; this brick knows up to ${envelopeVersion}`);
+  }
+  const kind = isObject(json.command) ? json.command.type : undefined;
+  if (typeof kind === "string" && !commandTypes.has(kind)) {
+    return newer(`command "${kind}" is not known to this brick; upgrade it`);
+  }
+  const checked = envelope.safeParse(json);
+  if (!checked.success) return malformed(issuesOf(checked.error));
+  const { id, timeMs, command } = checked.data;
+  return { ok: true, envelope: { id, timeMs, command } };
+}
+
+/** Checks a command that comes from outside, before it is proposed. */
+export function checkCommand(
+  value: unknown,
+): { ok: true; command: Command } | { ok: false; message: string } {
+  const checked = command.safeParse(value);
+  if (checked.success) return { ok: true, command: checked.data };
+  return { ok: false, message: issuesOf(checked.error) };
+}
+
+const commandTypes: ReadonlySet<string> = new Set(
+  command.options.map((option) => option.shape.type.value),
+);
+
+function issuesOf(error: z.ZodError): string {
+  return error.issues.map((issue) => `${issue.path.join(".")}: ${issue.message}`).join("; ");
+}
+
+function malformed(message: string): EnvelopeDecode {
+  return { ok: false, fault: { code: "malformed", message } };
+}
+
+function newer(message: string): EnvelopeDecode {
+  return { ok: false, fault: { code: "newer_version", message } };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,98 @@
+import { crc32 } from "node:zlib";
+import type { ClusterState } from "../brick/cluster-state.ts";
+import { advanceTime, apply, emptyClusterState } from "./cluster-machine.ts";
+import type { CommandFault, CommandResult } from "./command-result.ts";
+import type { CommandId, Envelope } from "./commands.ts";
+
+/** What Raft replicates: the cluster state, and the results that a retry may ask for again. */
+export interface ReplicatedMachine {
+  readonly cluster: ClusterState;
+  readonly remembered: { readonly [brick: string]: RememberedResults };
+}
+
+interface RememberedResults {
+  /** Submissions of older boots are refused: nobody waits for them. */
+  readonly boot: number;
+  /** Results below this sequence have been received. */
+  readonly settled: number;
+  readonly results: { readonly [sequence: string]: CommandResult };
+}
+
+/** A submitter waits for no two commands further apart than this; so many results are kept. */
+export const submitWindowMax = 256;
+export const snapshotVersion = 1;
+
+export const emptyMachine: ReplicatedMachine = { cluster: emptyClusterState, remembered: {} };
+
+/** Applies an entry once, however often it was submitted under the same id. */
+export function applyEnvelope(
+  machine: ReplicatedMachine,
+  { id, timeMs, command }: Envelope,
+): { machine: ReplicatedMachine; result: CommandResult } {
+  const known = id === null ? null : remembered(machine, id);
+  if (known !== null && "result" in known) return { machine, result: known.result };
+  const timed = advanceTime(machine.cluster, timeMs);
+  const { state, result } = apply(timed, command);
+  if (id === null) return { machine: { ...machine, cluster: state }, result };
+  const kept = Object.entries(known?.results ?? {}).filter(([at]) => Number(at) >= id.settled);
+  const results = { ...Object.fromEntries(kept), [id.sequence]: result };
+  const memory = { boot: id.boot, settled: id.settled, results };
+  return {
+    machine: { cluster: state, remembered: { ...machine.remembered, [id.brick]: memory } },
+    result,
+  };
+}
+
+/** What is remembered of the submitter, or at once the answer to this very submission. */
+function remembered(
+  machine: ReplicatedMachine,
+  id: CommandId,
+): RememberedResults | { result: CommandResult } | null {
+  if (id.sequence < id.settled || id.sequence - id.settled >= submitWindowMax) {
+    const message = `submission ${id.sequence} of brick ${id.brick} is not within ${submitWindowMax} of ${id.settled}`;
+    return refused("limit", message);
+  }
+  const memory = machine.remembered[id.brick];
+  if (memory === undefined || memory.boot < id.boot) return null;
+  const result = memory.results[id.sequence];
+  if (memory.boot === id.boot && result !== undefined) return { result };
+  if (memory.boot > id.boot || id.sequence < memory.settled) {
+    const message = `submission ${id.sequence} of brick ${id.brick} boot ${id.boot} comes too late: boot ${memory.boot} has settled all below ${memory.settled}`;
+    return refused("expired", message);
+  }
+  // A delayed entry must not take back what a later one has settled.
+  return id.settled < memory.settled ? refused("expired", `submission ${id.sequence}`) : memory;
+}
+
+function refused(code: CommandFault["code"], message: string): { result: CommandResult } {
+  return { result: { ok: false, fault: { code, message } } };
+}
+
+export function encodeSnapshot(machine: ReplicatedMachine): Buffer {
+  const body = JSON.stringify(machine);
+  const checksum = crc32(body);
+  return Buffer.from(
+    JSON.stringify({ format: "endisk-cluster", version: snapshotVersion, checksum, body }),
+  );
+}
+
+export type SnapshotDecode =
+  | { ok: true; machine: ReplicatedMachine }
+  | { ok: false; message: string };
+
+export function decodeSnapshot(bytes: Buffer): SnapshotDecode {
+  try {
+    const outer = JSON.parse(bytes.toString("utf8"));
+    if (outer?.format !== "endisk-cluster") return { ok: false, message: "no cluster snapshot" };
+    if (outer.version !== snapshotVersion) {
+      const message = `cluster snapshot version ${outer.version}; this brick knows ${snapshotVersion}`;
+      return { ok: false, message };
+    }
+    if (typeof outer.body !== "string" || crc32(outer.body) !== outer.checksum) {
+      return { ok: false, message: "the cluster snapshot's checksum is wrong" };
+    }
+    return { ok: true, machine: JSON.parse(outer.body) };
+  } catch (error) {
+    return { ok: false, message: `the cluster snapshot is no JSON: ${String(error)}` };
+  }
+}
