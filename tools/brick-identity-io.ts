@@ -1,0 +1,230 @@
+import { randomBytes } from "node:crypto";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  statfsSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import { MiB } from "../brick/units.ts";
+import type { AdminReply, JoinGrant } from "../control/api.ts";
+import { parseJoinToken } from "../control/api-auth.ts";
+import { joinCluster } from "../control/api-client-io.ts";
+import {
+  makeSecret,
+  readPrivateFile,
+  readSecret,
+  secretFileName,
+  writePrivateFile,
+} from "../control/api-secret-io.ts";
+import { type BrickOptions, BrickStartError } from "./brick-options.ts";
+import { rememberCluster } from "./known-clusters-io.ts";
+import { addressSchema, brickCapacityMin, sizeText } from "./options.ts";
+
+/** Who a brick is and where it listens; beside cluster.secret in its data folder. */
+export const identityFileName = "brick.json";
+
+const identitySchema = z.object({
+  version: z.literal(1),
+  clusterId: z.string().regex(/^[0-9a-f]{32}$/),
+  number: z.int().min(1).max(65_535),
+  /** The store's own identity; made before the cluster knew the brick. */
+  uuid: z.string().regex(/^[0-9a-f]{32}$/),
+  /** The first brick of its cluster begins the control plane; the others are told of it. */
+  origin: z.enum(["init", "join"]),
+  /** Whether the store has been made: from then on a missing store is a loss, not a beginning. */
+  begun: z.boolean(),
+  listen: addressSchema,
+  portal: addressSchema,
+  api: addressSchema,
+  domain: z.string(),
+  capacityBytes: z.int().min(1),
+  /** The bricks that were there when this one joined: where to ask until more is known. */
+  peers: z.array(
+    z.object({
+      number: z.int().min(1).max(65_535),
+      peerAddress: addressSchema,
+      apiAddress: addressSchema,
+    }),
+  ),
+});
+
+export type BrickIdentity = z.infer<typeof identitySchema>;
+
+/** Part of the free space that a brick offers when nothing else is said. */
+const offeredShare = 0.8;
+
+/** null when the folder holds no brick. */
+export function readIdentity(folder: string): BrickIdentity | null {
+  const path = join(folder, identityFileName);
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+  try {
+    return identitySchema.parse(JSON.parse(text));
+  } catch (error) {
+    const why = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
+    throw new BrickStartError("invalid", `${path} is damaged: ${why}`);
+  }
+}
+
+export function writeIdentity(folder: string, identity: BrickIdentity): void {
+  const path = join(folder, identityFileName);
+  const file = openSync(`${path}.new`, "w", 0o600);
+  try {
+    writeSync(file, `${JSON.stringify(identity, null, 2)}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(`${path}.new`, path);
+  syncFolder(folder);
+}
+
+function syncFolder(folder: string): void {
+  const file = openSync(folder, "r");
+  try {
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** To be called once the store is durable, before the brick answers anybody. */
+export function markBegun(folder: string, identity: BrickIdentity): BrickIdentity {
+  const begun = { ...identity, begun: true };
+  writeIdentity(folder, begun);
+  return begun;
+}
+
+/**
+ * Who the brick in this folder is: as it was written down, changed by the options that are given;
+ * or new, by beginning a cluster or joining one.
+ */
+export async function establishIdentity(
+  options: BrickOptions,
+): Promise<{ identity: BrickIdentity; secret: Buffer }> {
+  const folder = options.dataFolder;
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const known = readIdentity(folder);
+  if (known !== null) {
+    if (options.init) {
+      throw new BrickStartError("invalid", `${folder} already holds brick ${known.number}`);
+    }
+    const secret = readSecret(folder);
+    if (secret === null) {
+      throw new BrickStartError("invalid", `${join(folder, secretFileName)} is missing`);
+    }
+    const identity = withOptions(known, options);
+    if (JSON.stringify(identity) !== JSON.stringify(known)) writeIdentity(folder, identity);
+    rememberCluster(identity.api, folder);
+    return { identity, secret };
+  }
+  if (!options.init && options.join === null) {
+    const how = "make one with `endisk init`, or join a cluster with --join and --token-file";
+    throw new BrickStartError("invalid", `${folder} holds no brick: ${how}`);
+  }
+  const { identity, secret } = options.join === null ? begin(options) : await joinOne(options);
+  // 1. the secret, 2. the identity: a folder with an identity always has its secret.
+  if (readSecret(folder) === null) writePrivateFile(join(folder, secretFileName), hexLine(secret));
+  writeIdentity(folder, identity);
+  rememberCluster(identity.api, folder);
+  return { identity, secret: readSecret(folder)! };
+}
+
+function hexLine(bytes: Buffer): string {
+  return `${bytes.toString("hex")}\n`;
+}
+
+function withOptions(known: BrickIdentity, options: BrickOptions): BrickIdentity {
+  return {
+    ...known,
+    listen: options.listen ?? known.listen,
+    portal: options.portal ?? known.portal,
+    api: options.api ?? known.api,
+    domain: options.domain ?? known.domain,
+    capacityBytes: options.capacityBytes ?? known.capacityBytes,
+  };
+}
+
+/** What a new brick is made of, before it has a number. */
+function newBrick(options: BrickOptions) {
+  for (const [name, value] of [
+    ["--listen", options.listen],
+    ["--portal", options.portal],
+    ["--api", options.api],
+  ]) {
+    if (value === null) throw new BrickStartError("invalid", `${name} is needed for a new brick`);
+  }
+  return {
+    version: 1 as const,
+    uuid: randomBytes(16).toString("hex"),
+    begun: false,
+    listen: options.listen!,
+    portal: options.portal!,
+    api: options.api!,
+    domain: options.domain ?? "",
+    capacityBytes: options.capacityBytes ?? offeredBytes(options.dataFolder, 1),
+  };
+}
+
+function begin(options: BrickOptions): { identity: BrickIdentity; secret: Buffer } {
+  const clusterId = randomBytes(16).toString("hex");
+  const identity = {
+    ...newBrick(options),
+    clusterId,
+    number: 1,
+    origin: "init" as const,
+    peers: [],
+  };
+  return { identity, secret: makeSecret() };
+}
+
+async function joinOne(
+  options: BrickOptions,
+): Promise<{ identity: BrickIdentity; secret: Buffer }> {
+  const { address, tokenFile } = options.join!;
+  const text = readPrivateFile(tokenFile);
+  if (text === null) throw new BrickStartError("invalid", `--token-file ${tokenFile} is missing`);
+  const token = parseJoinToken(text);
+  if (token === null) {
+    throw new BrickStartError("invalid", `--token-file ${tokenFile} does not hold a join token`);
+  }
+  const brick = newBrick(options);
+  const reply: AdminReply<JoinGrant> = await joinCluster(address, token, {
+    uuid: brick.uuid,
+    peerAddress: brick.listen,
+    portalAddress: brick.portal,
+    apiAddress: brick.api,
+    domain: brick.domain,
+    capacityBytes: brick.capacityBytes,
+  });
+  if (!reply.ok) {
+    const code = reply.fault.code;
+    throw new BrickStartError(
+      code === "refused" || code === "unavailable" ? code : "invalid",
+      `joining at ${address}: ${reply.fault.message}`,
+    );
+  }
+  const { clusterId, number, secret, peers } = reply.value;
+  options.log(
+    `joined cluster ${clusterId} as brick ${number}, offering ${sizeText(brick.capacityBytes)}`,
+  );
+  return { identity: { ...brick, clusterId, number, origin: "join", peers }, secret };
+}
+
+/** What each of `bricks` new bricks in this folder's file system offers by default. */
+export function offeredBytes(folder: string, bricks: number): number {
+  const { bavail, bsize } = statfsSync(folder);
+  const share = (bavail * bsize * offeredShare) / bricks;
+  return Math.max(brickCapacityMin, Math.floor(share / MiB) * MiB);
+}

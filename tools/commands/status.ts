@@ -1,0 +1,63 @@
+import type { Command } from "commander";
+import type { BrickSummary, ClusterStatus, VolumeSummary } from "../../control/api.ts";
+import { sizeText } from "../options.ts";
+import { table } from "../table.ts";
+import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
+
+export function addStatus(endisk: Command): void {
+  withClusterOptions(
+    endisk.command("status").description("Show the cluster: bricks, volumes, space, health"),
+  ).action(async (options: AdminOptions) => {
+    const status = await ask(options, (client) => client.status());
+    print(options, status, () => statusText(status));
+  });
+}
+
+export function statusText(status: ClusterStatus): string {
+  const { shards } = status;
+  const short = shards.short === 0 ? "" : `, ${shards.short} short of copies`;
+  const away = shards.unavailable === 0 ? "" : `, ${shards.unavailable} UNAVAILABLE`;
+  const used = `${sizeText(status.usedBytes)} used of ${sizeText(status.capacityBytes)}`;
+  return [
+    `cluster ${status.clusterId}, led by brick ${status.leader || "(none)"}`,
+    `space   ${used}, ${sizeText(status.freeBytes)} free`,
+    `map     ${shards.whole} of ${shards.total} shards whole${short}${away}`,
+    `chunks  ${status.chunkCount} stored, ${sizeText(status.chunkBytes)}`,
+    `dedup   ${status.dedupHits} chunks met their like, ${sizeText(status.dedupBytes)} not stored again`,
+    "",
+    bricksText(status.bricks),
+    "",
+    volumesText(status.volumes),
+  ].join("\n");
+}
+
+export function bricksText(bricks: readonly BrickSummary[]): string {
+  const rows = bricks.map((brick) => [
+    brick.number,
+    brick.full ? `${brick.status}, full` : brick.status,
+    brick.leader ? "leader" : brick.voter ? "voter" : "learner",
+    sizeText(brick.usedBytes),
+    sizeText(brick.capacityBytes),
+    brick.domain || "-",
+    brick.portalAddress,
+    brick.apiAddress,
+  ]);
+  const heads = ["brick", "status", "raft", "used", "capacity", "domain", "portal", "api"];
+  return table(heads, rows);
+}
+
+export function volumesText(volumes: readonly VolumeSummary[]): string {
+  if (volumes.length === 0) return "no volumes";
+  const rows = volumes.map((volume) => [
+    volume.name,
+    sizeText(volume.sizeBytes),
+    sizeText(volume.usedBytes),
+    sizeText(volume.freeBytes),
+    volume.copies,
+    volume.status,
+    volume.attachedBrick === 0 ? "-" : `brick ${volume.attachedBrick}`,
+    volume.target,
+  ]);
+  const heads = ["volume", "size", "used", "free", "copies", "status", "attached", "target"];
+  return table(heads, rows);
+}
