@@ -27,7 +27,7 @@ test("sizes are read with their unit", () => {
 });
 
 test("what is no size is refused with the option, the value and what would be right", () => {
-  for (const text of ["", "TiB", "1XB", "-1MiB", "1e3", "1 2MiB", "0", "99999PiB", "1/2GiB"]) {
+  for (const text of ["", "TiB", "1XB", "-1MiB", "1e3", "1 2MiB", "0", "1/2GiB"]) {
     assert.throws(
       () => sizeOf(text),
       (error) => {
@@ -63,7 +63,8 @@ test("volumes are whole MiB, up to 8192TiB", () => {
   const size = (text: string) => parseOption("--size", text, volumeSizeSchema);
   assert.equal(size("64TiB"), 64 * 2 ** 40);
   assert.throws(() => size("1500KiB"), /whole number of MiB/);
-  assert.throws(() => size("8193TiB"), /8192TiB/);
+  assert.equal(size("8192TiB"), 2 ** 53);
+  assert.throws(() => size("8193TiB"), /--size "8193TiB" is above the largest size, 8192TiB/);
 });
 
 test("addresses", () => {

@@ -36,7 +36,11 @@ export const sizeSchema = z.string().transform((text, context) => {
   const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]*)$/.exec(text.trim());
   const unit = match === null ? undefined : sizeUnits[match[2]!.toUpperCase()];
   const bytes = match === null || unit === undefined ? Number.NaN : Number(match[1]) * unit;
-  if (!Number.isSafeInteger(Math.round(bytes)) || bytes < 1) {
+  if (bytes > volumeBytesMax) {
+    context.addIssue({ code: "custom", message: "is above the largest size, 8192TiB" });
+    return z.NEVER;
+  }
+  if (!(bytes >= 1)) {
     context.addIssue({
       code: "custom",
       message: `is not a size: write a number and a unit, as in 512MiB, 64GiB or 1TiB`,
@@ -49,9 +53,6 @@ export const sizeSchema = z.string().transform((text, context) => {
 export const volumeSizeSchema = sizeSchema.superRefine((bytes, context) => {
   if (bytes % volumeBytesStep !== 0) {
     context.addIssue({ code: "custom", message: "must be a whole number of MiB" });
-  }
-  if (bytes > volumeBytesMax) {
-    context.addIssue({ code: "custom", message: "is above the largest volume, 8192TiB" });
   }
 });
 
