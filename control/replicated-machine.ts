@@ -34,9 +34,11 @@ export function applyEnvelope(
   const timed = advanceTime(machine.cluster, timeMs);
   const { state, result } = apply(timed, command);
   if (id === null) return { machine: { ...machine, cluster: state }, result };
-  const kept = Object.entries(known?.results ?? {}).filter(([at]) => Number(at) >= id.settled);
+  // Entries of one submitter may pass each other: what has been settled stays so.
+  const settled = Math.max(id.settled, known?.settled ?? 0);
+  const kept = Object.entries(known?.results ?? {}).filter(([at]) => Number(at) >= settled);
   const results = { ...Object.fromEntries(kept), [id.sequence]: result };
-  const memory = { boot: id.boot, settled: id.settled, results };
+  const memory = { boot: id.boot, settled, results };
   return {
     machine: { cluster: state, remembered: { ...machine.remembered, [id.brick]: memory } },
     result,
@@ -60,8 +62,7 @@ function remembered(
     const message = `submission ${id.sequence} of brick ${id.brick} boot ${id.boot} comes too late: boot ${memory.boot} has settled all below ${memory.settled}`;
     return refused("expired", message);
   }
-  // A delayed entry must not take back what a later one has settled.
-  return id.settled < memory.settled ? refused("expired", `submission ${id.sequence}`) : memory;
+  return memory;
 }
 
 function refused(code: CommandFault["code"], message: string): { result: CommandResult } {

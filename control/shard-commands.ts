@@ -213,11 +213,11 @@ function nextChain(shard: ShardRecord, next: ShardView, wanted: number): readonl
 
 /**
  * A view is redundant when all its replicas are met in other views, and another view's replicas
- * are all in it: whoever reports for that view reports for this one too.
+ * are all in it: whoever reports for that view reports for this one too. The oldest stays.
  */
 function withoutRedundant(chain: readonly ShardView[], next: ShardView): ShardView[] {
   const kept = [...chain];
-  for (let at = 0; at < kept.length; ) {
+  for (let at = 1; at < kept.length; ) {
     const view = kept[at]!;
     const others = [...kept.slice(0, at), ...kept.slice(at + 1), next];
     const covered = others.some((other) => replicasOf(other).every((one) => inView(view, one)));

@@ -1,0 +1,364 @@
+import { assert } from "../brick/assert.ts";
+import {
+  brickOf,
+  type ClusterState,
+  isReachable,
+  type ShardRecord,
+} from "../brick/cluster-state.ts";
+import type { BrickNumber } from "../brick/units.ts";
+import { Placement } from "../brick/volume/placement.ts";
+import { type CommandOf, replicasMax } from "./commands.ts";
+import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
+
+/** Whole shards that take a new replica for balance at the same time; empty ones are not counted. */
+export const growthShardsMax = 4;
+/** Primaries asked to give way for balance in one round of planning. */
+export const handoversMax = 4;
+
+/** What the Raft leader knows beyond the cluster state; it may be lost at any time. */
+export interface PlanInput {
+  /** The leader's estimate of the cluster's time. */
+  readonly nowMs: number;
+  readonly transferAfterMs: number;
+  /** Bricks that answered this leader under the boot that the state names. */
+  readonly heard: ReadonlySet<BrickNumber>;
+  /** Per shard, what its replicas reported of the present view. Reports of others are left out. */
+  readonly reports: ReadonlyMap<number, ShardReport>;
+}
+
+export interface ShardReport {
+  readonly view: number;
+  /** Candidates that are complete. */
+  readonly complete: readonly BrickNumber[];
+  /** The primary answers nothing in this view any more. */
+  readonly released: boolean;
+  /** The shard holds nothing. */
+  readonly empty: boolean;
+}
+
+export type PlannedChange =
+  | CommandOf<"changeView">
+  | CommandOf<"setTransfer">
+  /** Ask the primary to answer nothing in this view any more, so that another may lead. */
+  | { readonly type: "release"; shard: number; view: number; primary: BrickNumber }
+  /** No complete member answers: gather what these bricks hold. */
+  | { readonly type: "recover"; shard: number; view: number; bricks: readonly BrickNumber[] };
+
+interface Planning {
+  readonly state: ClusterState;
+  readonly input: PlanInput;
+  readonly wanted: number;
+  /** Where replicas belong when everyone is up. */
+  readonly placement: Placement;
+  /** Shards led by each brick, kept up to date while planning. */
+  readonly led: Map<BrickNumber, number>;
+  growthLeft: number;
+  handoversLeft: number;
+}
+
+/** The replicas that a shard should have next, before it is compared with what it has. */
+interface Aim {
+  primary: BrickNumber;
+  members: BrickNumber[];
+  candidates: BrickNumber[];
+  /** The primary should give way although it stands. */
+  release: boolean;
+}
+
+/** What should be done now, at most one step per shard. Applying it may lead to further steps. */
+export function planViews(state: ClusterState, input: PlanInput): PlannedChange[] {
+  const planning = beginPlanning(state, input);
+  const changes: PlannedChange[] = [];
+  for (const [number, shard] of state.shards.entries()) {
+    const change = planShard(planning, number, shard);
+    if (change !== null) changes.push(change);
+  }
+  if (!changes.some((change) => change.type === "recover")) {
+    changes.push(...planHandovers(planning, changes));
+  }
+  return changes;
+}
+
+function beginPlanning(state: ClusterState, input: PlanInput): Planning {
+  const wanted = replicasNow(state);
+  const holders = Object.values(state.bricks)
+    .filter((brick) => brick.status === "up" || brick.status === "down")
+    .map(({ number, capacityBytes, domain }) => {
+      return { number, weight: Math.max(1, capacityBytes), domain };
+    });
+  const led = new Map<BrickNumber, number>();
+  let growing = 0;
+  for (const [number, shard] of state.shards.entries()) {
+    led.set(shard.primary, (led.get(shard.primary) ?? 0) + 1);
+    const spare = shard.members.length >= wanted && shard.candidates.length > 0;
+    if (spare && !reportOf(input, number, shard).empty) growing += 1;
+  }
+  const growthLeft = Math.max(0, growthShardsMax - growing);
+  const placement = new Placement(holders);
+  return { state, input, wanted, placement, led, growthLeft, handoversLeft: handoversMax };
+}
+
+function planShard(planning: Planning, number: number, shard: ShardRecord): PlannedChange | null {
+  const { state, input } = planning;
+  const report = reportOf(input, number, shard);
+  const live = liveMembers(state, shard);
+  if (live.length === 0) {
+    const bricks = chainBricks(shard).filter((one) => mayBegin(planning, one));
+    return bricks.length === 0
+      ? null
+      : { type: "recover", shard: number, view: shard.view, bricks };
+  }
+  const stands = !report.released && primaryStands(state, shard);
+  // A member that is up by the state alone may have gone with the last leader: wait for its word.
+  const leaders = live.filter((one) => input.heard.has(one));
+  if (!stands && leaders.length === 0) return null;
+  const aim = aimFor(planning, number, shard, report);
+  if (!stands) {
+    aim.primary = nextPrimary(planning, shard, leaders, aim.members);
+    if (!aim.members.includes(aim.primary)) aim.members = sorted([...aim.members, aim.primary]);
+    move(planning.led, shard.primary, aim.primary);
+  }
+  return stepTo(planning, number, shard, aim);
+}
+
+/** Who should hold the shard, given who does and who is up; its primary is the present one. */
+function aimFor(planning: Planning, number: number, shard: ShardRecord, report: ShardReport): Aim {
+  const { state, wanted } = planning;
+  const live = liveMembers(state, shard);
+  const completed = shard.candidates.filter(
+    (one) =>
+      report.complete.includes(one) && isReachable(brickOf(state, one)) && !isDamaged(shard, one),
+  );
+  const members = sorted([...live, ...completed]);
+  const staying = members.filter((one) => !isDraining(state, one));
+  // Damaged members begin again as candidates: what they lack comes from the primary.
+  const candidates = [...shard.candidates, ...shard.members].filter(
+    (one) => !members.includes(one) && isReachable(brickOf(state, one)) && !isDraining(state, one),
+  );
+  const order = planning.placement.size === 0 ? [] : planning.placement.order(shardKey(number));
+  const aim = { primary: shard.primary, members, candidates: sorted(candidates), release: false };
+  if (staying.length < wanted) {
+    aim.candidates = withReplacements(planning, shard, staying, candidates, order);
+    return aim;
+  }
+  const ideal = order.slice(0, wanted);
+  aim.candidates = sorted(candidates.filter((one) => ideal.includes(one)));
+  const kept = [...staying].sort((a, b) => order.indexOf(a) - order.indexOf(b)).slice(0, wanted);
+  const stands = !report.released && primaryStands(state, shard);
+  aim.members = sorted(kept);
+  if (stands && !kept.includes(shard.primary)) {
+    // It stays a member until it has given way; the others are enough without it.
+    aim.members = sorted([...kept, shard.primary]);
+    aim.release = true;
+  }
+  if (isWhole(shard, wanted) && sameReplicas(shard, aim)) growTowards(planning, aim, ideal, report);
+  return aim;
+}
+
+/** Candidates for a shard with too few members: those it had, those that return, then fresh ones. */
+function withReplacements(
+  planning: Planning,
+  shard: ShardRecord,
+  staying: readonly BrickNumber[],
+  candidates: readonly BrickNumber[],
+  order: readonly BrickNumber[],
+): BrickNumber[] {
+  const { state, wanted } = planning;
+  const chosen = [...candidates];
+  const fits = (one: BrickNumber): boolean =>
+    !staying.includes(one) &&
+    !chosen.includes(one) &&
+    mayBegin(planning, one) &&
+    !isDraining(state, one) &&
+    staying.length + chosen.length < replicasMax - 1;
+  for (const one of chainBricks(shard)) if (fits(one)) chosen.push(one);
+  // A nearly full brick takes a replica only when no other can.
+  const roomy = order.filter((one) => !brickOf(state, one)!.full);
+  for (const one of [...roomy, ...order]) {
+    if (staying.length + chosen.length >= wanted) break;
+    if (fits(one)) chosen.push(one);
+  }
+  return sorted(chosen);
+}
+
+/** Begins one more replica of a whole shard where the shard belongs; a few shards at a time. */
+function growTowards(
+  planning: Planning,
+  aim: Aim,
+  ideal: readonly BrickNumber[],
+  report: ShardReport,
+): void {
+  const missing = ideal.find(
+    (one) =>
+      !aim.members.includes(one) && mayBegin(planning, one) && !brickOf(planning.state, one)!.full,
+  );
+  if (missing === undefined) return;
+  if (!report.empty) {
+    if (planning.growthLeft === 0) return;
+    planning.growthLeft -= 1;
+  }
+  aim.candidates = [missing];
+}
+
+function stepTo(
+  planning: Planning,
+  number: number,
+  shard: ShardRecord,
+  aim: Aim,
+): PlannedChange | null {
+  const { state, input, wanted } = planning;
+  const report = reportOf(input, number, shard);
+  const stands = !report.released && primaryStands(state, shard);
+  const transfer = aim.candidates.length > 0 && isTransferDue(planning, number, shard, aim);
+  const settled = isWhole(shard, wanted) && shard.chain.length > 0;
+  // A damaged candidate must begin again, and a replica begins with a view.
+  const damaged = (shard.damaged ?? []).length > 0;
+  if (!stands || !sameReplicas(shard, aim) || settled || damaged) {
+    assert(aim.members.includes(aim.primary));
+    return {
+      type: "changeView",
+      shard: number,
+      expect: shard.view,
+      primary: aim.primary,
+      members: aim.members,
+      candidates: aim.candidates,
+      transfer,
+      completed: aim.members.filter((one) => !shard.members.includes(one)),
+      released: report.released,
+      recovery: false,
+    };
+  }
+  if (transfer && !shard.transfer) {
+    return { type: "setTransfer", shard: number, view: shard.view, transfer };
+  }
+  if (aim.release && planning.handoversLeft > 0) {
+    planning.handoversLeft -= 1;
+    return { type: "release", shard: number, view: shard.view, primary: shard.primary };
+  }
+  return null;
+}
+
+/**
+ * Older records are copied at once, unless a fresh candidate stands in for a brick that is expected
+ * back: then only after `transferAfterMs`, for that brick has them already.
+ */
+function isTransferDue(planning: Planning, number: number, shard: ShardRecord, aim: Aim): boolean {
+  const { state, input, wanted } = planning;
+  const staying = aim.members.filter((one) => !isDraining(state, one));
+  if (staying.length >= wanted || reportOf(input, number, shard).empty) return true;
+  const returning = aim.candidates.some(
+    (one) => shard.members.includes(one) || shard.chain.some((view) => view.members.includes(one)),
+  );
+  if (returning) return true;
+  const absent = chainBricks(shard).some((one) => {
+    const brick = brickOf(state, one);
+    return brick?.status === "down" || (brick?.status === "draining" && !brick.reachable);
+  });
+  if (!absent) return true;
+  return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;
+}
+
+/** Whole shards whose primary leads at least two more than another member: that one should lead. */
+function planHandovers(planning: Planning, changes: readonly PlannedChange[]): PlannedChange[] {
+  const { state, input, led, wanted } = planning;
+  const busy = new Set(changes.map((change) => change.shard));
+  const handovers: PlannedChange[] = [];
+  for (const [number, shard] of state.shards.entries()) {
+    if (planning.handoversLeft === 0) break;
+    if (busy.has(number) || !isWhole(shard, wanted) || !primaryStands(state, shard)) continue;
+    const others = liveMembers(state, shard).filter(
+      (one) => one !== shard.primary && input.heard.has(one) && !isDraining(state, one),
+    );
+    const next = leastLed(led, others);
+    if (next === null || ledBy(led, shard.primary) - ledBy(led, next) < 2) continue;
+    move(led, shard.primary, next);
+    planning.handoversLeft -= 1;
+    handovers.push({ type: "release", shard: number, view: shard.view, primary: shard.primary });
+  }
+  return handovers;
+}
+
+/** The leader for a shard whose primary is gone: one that stays a member, leading the fewest. */
+function nextPrimary(
+  planning: Planning,
+  shard: ShardRecord,
+  leaders: readonly BrickNumber[],
+  members: readonly BrickNumber[],
+): BrickNumber {
+  const others = leaders.filter((one) => one !== shard.primary);
+  const staying = others.filter((one) => members.includes(one) && !isDraining(planning.state, one));
+  const again = leaders.filter((one) => !isDraining(planning.state, one));
+  const { led } = planning;
+  const next =
+    leastLed(led, staying) ?? leastLed(led, again) ?? leastLed(led, others) ?? leaders[0];
+  assert(next !== undefined);
+  return next;
+}
+
+/** Whether the primary of the view may go on leading it. */
+export function primaryStands(state: ClusterState, shard: ShardRecord): boolean {
+  const brick = brickOf(state, shard.primary);
+  return (
+    isReachable(brick) && brick!.boot === shard.primaryBoot && !isDamaged(shard, shard.primary)
+  );
+}
+
+/** As many complete members as wanted, and nobody catching up. */
+function isWhole(shard: ShardRecord, wanted: number): boolean {
+  return shard.candidates.length === 0 && shard.members.length >= wanted;
+}
+
+/** Whether the brick may begin to take part in a view: it answers, and has said so to this leader. */
+function mayBegin({ state, input }: Planning, number: BrickNumber): boolean {
+  return isReachable(brickOf(state, number)) && input.heard.has(number);
+}
+
+function isDraining(state: ClusterState, number: BrickNumber): boolean {
+  return brickOf(state, number)?.status === "draining";
+}
+
+function reportOf(input: PlanInput, number: number, shard: ShardRecord): ShardReport {
+  const report = input.reports.get(number);
+  if (report !== undefined && report.view === shard.view) return report;
+  return { view: shard.view, complete: [], released: false, empty: false };
+}
+
+function leastLed(
+  led: ReadonlyMap<BrickNumber, number>,
+  bricks: readonly BrickNumber[],
+): BrickNumber | null {
+  let best: BrickNumber | null = null;
+  for (const one of bricks) {
+    if (best === null || ledBy(led, one) < ledBy(led, best)) best = one;
+  }
+  return best;
+}
+
+function ledBy(led: ReadonlyMap<BrickNumber, number>, number: BrickNumber): number {
+  return led.get(number) ?? 0;
+}
+
+function move(led: Map<BrickNumber, number>, from: BrickNumber, to: BrickNumber): void {
+  led.set(from, ledBy(led, from) - 1);
+  led.set(to, ledBy(led, to) + 1);
+}
+
+function sameReplicas(shard: ShardRecord, aim: Aim): boolean {
+  return equal(shard.members, aim.members) && equal(shard.candidates, aim.candidates);
+}
+
+function equal(a: readonly BrickNumber[], b: readonly BrickNumber[]): boolean {
+  return a.length === b.length && a.every((one, at) => one === b[at]);
+}
+
+function sorted(numbers: readonly BrickNumber[]): BrickNumber[] {
+  return [...new Set(numbers)].sort((a, b) => a - b);
+}
+
+/** Spreads neighbouring shards; the placement mixes it further. */
+function shardKey(number: number): Buffer {
+  const key = Buffer.alloc(8);
+  key.writeUInt32BE(Math.imul(number + 1, 0x9e3779b1) >>> 0, 0);
+  key.writeUInt32BE(number, 4);
+  return key;
+}
