@@ -1,0 +1,69 @@
+import type { Calls } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
+import type { ChunkRead } from "../store/chunk-reads.ts";
+import type { PutResult, Store } from "../store/store.ts";
+import {
+  decodeChunkGet,
+  decodeChunkHas,
+  decodeChunkPut,
+  encodeChunkGetReply,
+  encodeChunkHasReply,
+  encodeChunkPutReply,
+  type GetResult,
+  getReplyBytesMax,
+  getStatus,
+  type PutStatus,
+  putStatus,
+} from "./chunk-messages.ts";
+import { chunkKey, keyEquals } from "./key.ts";
+
+/**
+ * Answers other bricks' puts, gets and questions from the store. A message that cannot be decoded
+ * is not answered: its sender is another version or broken, and its deadline tells it.
+ */
+export function serveChunks(calls: Calls, store: Store): void {
+  calls.serve(messageType.chunkPut, (_from, body, reply) => {
+    const put = decodeChunkPut(body);
+    // Whoever receives a chunk checks it: bytes that came damaged must not be kept under this key.
+    if (put === null || !keyEquals(chunkKey(put.bytes), put.key)) {
+      reply(encodeChunkPutReply(putStatus.bad));
+      return;
+    }
+    store.put(put.key, put.bytes, put.origin, (result) => {
+      reply(encodeChunkPutReply(statusOfPut(result)));
+    });
+  });
+  calls.serve(messageType.chunkGet, (_from, body, reply) => {
+    const keys = decodeChunkGet(body);
+    if (keys === null) return;
+    Promise.all(keys.map((key) => store.readChunk(key))).then((reads) => {
+      reply(encodeChunkGetReply(getResults(reads)));
+    });
+  });
+  calls.serve(messageType.chunkHas, (_from, body, reply) => {
+    const keys = decodeChunkHas(body);
+    if (keys === null) return;
+    reply(encodeChunkHasReply(keys.map((key) => store.has(key))));
+  });
+}
+
+function statusOfPut(result: PutResult): PutStatus {
+  if (result.ok) return result.deduplicated ? putStatus.deduplicated : putStatus.stored;
+  const statuses = {
+    no_space: putStatus.noSpace,
+    bad_size: putStatus.bad,
+    busy: putStatus.busy,
+  } as const;
+  return statuses[result.fault.code];
+}
+
+/** As many chunks as a reply may hold; the others are to be asked for again. */
+export function getResults(reads: readonly ChunkRead[]): GetResult[] {
+  let bytesLeft = getReplyBytesMax;
+  return reads.map((read) => {
+    if (!read.ok) return { status: getStatus[read.fault.code] };
+    bytesLeft -= read.bytes.length;
+    if (bytesLeft < 0) return { status: getStatus.omitted };
+    return { status: getStatus.found, bytes: read.bytes };
+  });
+}

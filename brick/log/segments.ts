@@ -1,0 +1,346 @@
+import { assert } from "../assert.ts";
+import { DiskError, type DiskFile, type Host } from "../host.ts";
+import { MiB } from "../units.ts";
+import {
+  batchAlignBytes,
+  batchHeaderBytes,
+  recordAlignBytes,
+  recordHeaderBytes,
+} from "./batch-format.ts";
+import { logFolder, type SegmentFiles } from "./segment-files.ts";
+
+export const segmentBytesDefault = 64 * MiB;
+export const segmentBytesMin = 16 * 1024;
+export const segmentBytesMax = 1024 * MiB;
+/** Fewer segments than this leave no room between the reserve and the one in use. */
+export const segmentCountMin = 3;
+/** The step in which a segment is filled with zeros ahead of use. */
+const sliceBytes = 1 * MiB;
+/** No record is longer, whatever the segment would hold: a commit must not take forever. */
+export const recordBodyBytesMax = 1 * MiB;
+/** Zeros kept ahead of an idle log; a busy one gets up to one segment. */
+const aheadBytesMin = 4 * MiB;
+/** How soon a full disk is asked again. */
+const retryMs = 1000;
+
+const zeros = Buffer.alloc(sliceBytes);
+
+/**
+ *     (new) ──zeros──▶ ready ──switch──▶ current ──switch──▶ closed ──recycle──▶ free
+ *                        ▲                                                        │
+ *                        └──────────────────────── taken again ───────────────────┘
+ */
+export type SegmentState = "free" | "ready" | "current" | "closed";
+
+export interface Segment {
+  readonly number: number;
+  /** Counts the uses of the file; what points to an older use is void. */
+  epoch: number;
+  state: SegmentState;
+  /** Bytes from the start that are on the medium, zeros or more: only they may be written. */
+  preparedBytes: number;
+  /** Bytes taken by batches. */
+  writtenBytes: number;
+  /** Bytes taken by batches that are on the medium. */
+  flushedBytes: number;
+  /** Log position of its last batch; 0 before the first. */
+  lastPosition: number;
+  /** Bytes of the chunks that the index still finds here. */
+  liveBytes: number;
+  /** What is in the file must be thrown away before use. */
+  wipe: boolean;
+  /** Its row in the key-value store is older than this. */
+  dirty: boolean;
+}
+
+export function newSegment(number: number): Segment {
+  return {
+    number,
+    epoch: 1,
+    state: "ready",
+    preparedBytes: 0,
+    writtenBytes: 0,
+    flushedBytes: 0,
+    lastPosition: 0,
+    liveBytes: 0,
+    wipe: false,
+    dirty: false,
+  };
+}
+
+export interface SegmentLimits {
+  segmentBytes: number;
+  capacityBytes: number;
+  /** Bytes of the file system that are left to others: index, superblock, neighbours. */
+  diskFloorBytes: number;
+}
+
+/** What a record of a certain size can expect. */
+export type Room = "now" | "later" | "never";
+
+/**
+ * The segments of one brick's log, and the work of having zeros ready ahead of the writer. One
+ * segment's worth of capacity is a reserve that only records marked so may use, so that a full
+ * brick can still log what keeps it governable.
+ */
+export class Segments {
+  readonly byNumber = new Map<number, Segment>();
+  readonly segmentBytes: number;
+  readonly countMax: number;
+  /** Called when room has been made, or when it turned out that there is none. */
+  onChange: () => void = () => {};
+  readonly #host: Host;
+  readonly #files: SegmentFiles;
+  readonly #limits: SegmentLimits;
+  readonly #free: Segment[] = [];
+  #current: Segment | null = null;
+  #next: Segment | null = null;
+  #numberNext = 1;
+  #usedCount = 0;
+  #closedBytes = 0;
+  #writtenThisBootBytes = 0;
+  #preparing: Promise<void> | null = null;
+  /** The disk is full: asked again after a while. */
+  #stuck = false;
+  #stopped = false;
+
+  constructor(host: Host, files: SegmentFiles, limits: SegmentLimits) {
+    const { segmentBytes, capacityBytes } = limits;
+    assert(segmentBytes % batchAlignBytes === 0, "segments are made of 4 KiB pages");
+    assert(segmentBytes >= segmentBytesMin && segmentBytes <= segmentBytesMax);
+    this.#host = host;
+    this.#files = files;
+    this.#limits = limits;
+    this.segmentBytes = segmentBytes;
+    this.countMax = Math.max(segmentCountMin, Math.floor(capacityBytes / segmentBytes));
+  }
+
+  get current(): Segment {
+    assert(this.#current !== null, "the log has no current segment yet");
+    return this.#current;
+  }
+
+  /** The longest body that a record may have. */
+  get bodyBytesMax(): number {
+    const bytes = this.segmentBytes - batchHeaderBytes - recordHeaderBytes - recordAlignBytes;
+    return Math.min(bytes, recordBodyBytesMax);
+  }
+
+  get stuck(): boolean {
+    return this.#stuck;
+  }
+
+  /** Segments that may still be taken into use, the reserve included. */
+  get leftCount(): number {
+    return this.countMax - this.#usedCount;
+  }
+
+  usedBytes(): number {
+    return this.#closedBytes + (this.#current?.writtenBytes ?? 0);
+  }
+
+  /** Bytes that ordinary records may still take. */
+  freeBytes(): number {
+    if (this.leftCount < 1) return 0;
+    const ordinary = (this.leftCount - 1) * this.segmentBytes;
+    const free = ordinary + this.segmentBytes - this.current.writtenBytes;
+    return this.#stuck ? Math.min(free, this.#preparedAheadBytes()) : free;
+  }
+
+  /** Before start: a segment as the open procedure found it. */
+  add(segment: Segment): void {
+    assert(!this.byNumber.has(segment.number));
+    this.byNumber.set(segment.number, segment);
+    this.#numberNext = Math.max(this.#numberNext, segment.number + 1);
+  }
+
+  /** Continues in `current`; with null the log continues in a fresh segment. */
+  start(current: Segment | null): void {
+    this.#usedCount = 0;
+    for (const segment of this.byNumber.values()) {
+      if (segment === current) continue;
+      if (segment.state === "closed") {
+        this.#usedCount += 1;
+        this.#closedBytes += this.segmentBytes;
+      } else this.#free.push(segment);
+    }
+    this.#free.sort((a, b) => b.number - a.number);
+    this.#current = current ?? this.#takeSegment();
+    this.#current.state = "current";
+    this.#usedCount += 1;
+    this.prepare();
+  }
+
+  /**
+   * Whether `bytes` (whole pages) can be written in the current segment, after a switch if need be
+   * and possible.
+   */
+  room(bytes: number, reserve: boolean): Room {
+    if (!reserve && this.leftCount < 1) return "never";
+    if (this.fits(bytes, reserve)) return "now";
+    if (this.current.writtenBytes + bytes <= this.segmentBytes) {
+      return this.#stuck ? "never" : "later";
+    }
+    if (this.leftCount < (reserve ? 1 : 2)) return "never";
+    const next = this.#next;
+    if (next !== null && next.preparedBytes >= bytes && (reserve || !this.#shortWith(bytes))) {
+      this.#switch();
+      return "now";
+    }
+    return this.#stuck ? "never" : "later";
+  }
+
+  /** Whether `bytes` can be written in the current segment as it stands. */
+  fits(bytes: number, reserve: boolean): boolean {
+    if (!reserve && (this.leftCount < 1 || this.#shortWith(bytes))) return false;
+    return this.current.writtenBytes + bytes <= this.current.preparedBytes;
+  }
+
+  /** A batch of `bytes` is about to be written at the end of the current segment. */
+  take(bytes: number, position: number): void {
+    const current = this.current;
+    current.writtenBytes += bytes;
+    current.lastPosition = position;
+    current.dirty = true;
+    assert(current.writtenBytes <= current.preparedBytes, "writing beyond the prepared zeros");
+    this.#writtenThisBootBytes += bytes;
+    this.prepare();
+  }
+
+  addLive(number: number, epoch: number, bytes: number): void {
+    const segment = this.byNumber.get(number);
+    if (segment === undefined || segment.epoch !== epoch) return;
+    segment.liveBytes += bytes;
+    segment.dirty = true;
+    assert(segment.liveBytes >= 0, "a segment cannot hold less than nothing");
+  }
+
+  /** Closed segments without a live chunk whose records a durable checkpoint has passed. */
+  recyclable(coveredPosition: number): Segment[] {
+    const found: Segment[] = [];
+    for (const segment of this.byNumber.values()) {
+      if (segment.state !== "closed" || segment.liveBytes > 0) continue;
+      if (segment.lastPosition < coveredPosition) found.push(segment);
+    }
+    return found;
+  }
+
+  /** The caller has made the new epoch durable: from here on the old use of the file is void. */
+  release(segment: Segment): void {
+    assert(segment.state === "closed" && segment.liveBytes === 0);
+    assert(segment.writtenBytes === 0, "a recycled segment begins anew");
+    segment.state = "free";
+    this.#usedCount -= 1;
+    this.#closedBytes -= this.segmentBytes;
+    this.#free.push(segment);
+    this.#free.sort((a, b) => b.number - a.number);
+    this.prepare();
+    this.onChange();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#preparing;
+  }
+
+  /** With a full disk the zeros at hand are all there is: the last of them are the reserve. */
+  #shortWith(bytes: number): boolean {
+    if (!this.#stuck) return false;
+    const reserveBytes = Math.min(1 * MiB, this.segmentBytes / 4);
+    return this.#preparedAheadBytes() - bytes < reserveBytes;
+  }
+
+  #preparedAheadBytes(): number {
+    const current = this.current;
+    const inCurrent = current.preparedBytes - current.writtenBytes;
+    return inCurrent + (this.#next?.preparedBytes ?? 0);
+  }
+
+  #switch(): void {
+    const next = this.#next;
+    assert(next !== null && next.writtenBytes === 0 && !next.wipe);
+    this.current.state = "closed";
+    this.current.dirty = true;
+    this.#closedBytes += this.segmentBytes;
+    next.state = "current";
+    next.dirty = true;
+    this.#current = next;
+    this.#next = null;
+    this.#usedCount += 1;
+    this.prepare();
+  }
+
+  /** Starts the background work of zeroing when it is needed and not under way. */
+  prepare(): void {
+    if (this.#preparing !== null || this.#stuck || this.#stopped) return;
+    if (this.#toPrepare() === null) return;
+    this.#preparing = this.#prepareAll();
+  }
+
+  async #prepareAll(): Promise<void> {
+    try {
+      for (;;) {
+        const segment = this.#stopped ? null : this.#toPrepare();
+        if (segment === null) return;
+        await this.#prepareSlice(segment);
+        this.onChange();
+      }
+    } catch (error) {
+      if (!(error instanceof DiskError) || !fullCodes.has(error.code)) this.#host.crash(error);
+      this.#stuck = true;
+      this.#host.log(`log: no space for the next segment (${error.message})`);
+      this.#host.clock.after(retryMs, () => {
+        this.#stuck = false;
+        this.prepare();
+      });
+      this.onChange();
+    } finally {
+      this.#preparing = null;
+    }
+  }
+
+  /** The segment that needs a slice of zeros now. */
+  #toPrepare(): Segment | null {
+    const current = this.current;
+    const wanted = Math.max(aheadBytesMin, this.#writtenThisBootBytes);
+    if (this.#preparedAheadBytes() >= Math.min(wanted, this.segmentBytes)) return null;
+    if (current.preparedBytes < this.segmentBytes) return current;
+    if (this.leftCount < 1) return null;
+    this.#next ??= this.#takeSegment();
+    return this.#next.preparedBytes < this.segmentBytes || this.#next.wipe ? this.#next : null;
+  }
+
+  #takeSegment(): Segment {
+    let segment = this.#free.pop();
+    if (segment === undefined) {
+      segment = newSegment(this.#numberNext);
+      this.add(segment);
+    }
+    segment.state = "ready";
+    if (segment.wipe) segment.preparedBytes = 0;
+    return segment;
+  }
+
+  async #prepareSlice(segment: Segment): Promise<void> {
+    const from = segment.preparedBytes;
+    const length = Math.min(sliceBytes, this.segmentBytes - from);
+    const { disk } = this.#host;
+    if ((await disk.freeBytes()) < length + this.#limits.diskFloorBytes) {
+      throw new DiskError("ENOSPC", "the file system is at its floor");
+    }
+    const write = async (file: DiskFile) => {
+      if (segment.wipe) await file.truncate(0);
+      segment.wipe = false;
+      await file.write(from, [zeros.subarray(0, length)]);
+      await file.sync();
+    };
+    await this.#files.with(segment.number, write, true);
+    if (from === 0) {
+      await disk.syncFolder(logFolder);
+      if (segment.number === 1) await disk.syncFolder("");
+    }
+    segment.preparedBytes = from + length;
+  }
+}
+
+const fullCodes: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);

@@ -1,0 +1,79 @@
+import type { ChunkIndex } from "../chunk/chunk-index.ts";
+import { chunkKey, keyEquals } from "../chunk/key.ts";
+import { DiskError, type DiskFile } from "../host.ts";
+import type { SegmentFiles } from "../log/segment-files.ts";
+import type { ChunkEntry } from "./store-keys.ts";
+
+export type ChunkReadFault =
+  /** Not here: try another holder. */
+  | { code: "absent" }
+  /** Here, but not what it should be: try another holder, which then repairs this one. */
+  | { code: "corrupt" }
+  /** The disk did not answer, or too many reads wait: try another holder. */
+  | { code: "io" };
+export type ChunkRead = { ok: true; bytes: Buffer } | { ok: false; fault: ChunkReadFault };
+
+export const readsInFlightMax = 64;
+export const readsWaitingMax = 4096;
+
+/** Reads chunks from segments, a bounded number at a time, and believes nothing it reads. */
+export class ChunkReads {
+  corrupt = 0;
+  readonly #index: ChunkIndex;
+  readonly #files: SegmentFiles;
+  #inFlight = 0;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(index: ChunkIndex, files: SegmentFiles) {
+    this.#index = index;
+    this.#files = files;
+  }
+
+  async read(key: Buffer, entry: ChunkEntry): Promise<ChunkRead> {
+    if (entry.damaged) return { ok: false, fault: { code: "corrupt" } };
+    if (this.#inFlight >= readsInFlightMax) {
+      if (this.#waiting.length >= readsWaitingMax) return { ok: false, fault: { code: "io" } };
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    } else this.#inFlight += 1;
+    try {
+      return await this.#readNow(key, entry);
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#inFlight -= 1;
+      else next();
+    }
+  }
+
+  async #readNow(key: Buffer, entry: ChunkEntry): Promise<ChunkRead> {
+    let bytes: Buffer;
+    try {
+      const read = (file: DiskFile) => file.read(entry.offsetBytes, entry.lengthBytes);
+      bytes = await this.#files.with(entry.segment, read);
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      if (error.code === "EIO") this.noteCorrupt(key, entry);
+      return { ok: false, fault: { code: "io" } };
+    }
+    if (bytes.length === entry.lengthBytes && keyEquals(chunkKey(bytes), key)) {
+      return { ok: true, bytes };
+    }
+    // The segment may have been recycled while we read.
+    if (!this.#index.isCurrent(entry)) return { ok: false, fault: { code: "absent" } };
+    this.noteCorrupt(key, entry);
+    return { ok: false, fault: { code: "corrupt" } };
+  }
+
+  /** From now on the chunk counts as not stored, and a put of it is written again. */
+  noteCorrupt(key: Buffer, entry: ChunkEntry): void {
+    const now = this.#index.find(key);
+    if (now === null || now.damaged) return;
+    if (now.segment !== entry.segment || now.offsetBytes !== entry.offsetBytes) return;
+    this.corrupt += 1;
+    this.#index.markDamaged(key, now);
+  }
+
+  /** Resolves when no read is under way. */
+  get busy(): boolean {
+    return this.#inFlight > 0;
+  }
+}

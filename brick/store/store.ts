@@ -1,0 +1,557 @@
+import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
+import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
+import type { Host, Kv, KvChange } from "../host.ts";
+import {
+  batchAlignBytes,
+  type ChunkOrigin,
+  type RecordChunk,
+  type RecordHeader,
+  recordType,
+} from "../log/batch-format.ts";
+import { Log, type LogPlace, type RecordLocation } from "../log/log.ts";
+import type { DamagedRange } from "../log/replay.ts";
+import { SegmentFiles } from "../log/segment-files.ts";
+import { Segments, segmentBytesDefault } from "../log/segments.ts";
+import { MiB } from "../units.ts";
+import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
+import { Scrub, type ScrubStep } from "./scrub.ts";
+import {
+  type ChunkEntry,
+  checkpointKvKey,
+  encodeCheckpoint,
+  encodeSegmentRow,
+  segmentKvKey,
+} from "./store-keys.ts";
+import {
+  beginBoot,
+  eraseTorn,
+  findSegments,
+  logIdentity,
+  readCheckpoint,
+  replayFrom,
+  type StoreIdentity,
+} from "./store-open.ts";
+import type { Superblock, SuperblockCopies } from "./superblock.ts";
+
+export type { ChunkOrigin, RecordLocation };
+
+/** A checkpoint is made when more index entries than this have changed, */
+export const checkpointEntriesMax = 16_384;
+/** or participants hold more dirty entries than this, */
+export const checkpointParticipantEntriesMax = 16_384;
+/** or the log has grown by this much: it is what a start-up must read. */
+export const checkpointLogBytesMax = 64 * MiB;
+/** Bodies that wait for the log; puts beyond it are refused as busy. Map records always enter. */
+export const queuedBytesMax = 256 * MiB;
+
+export type PutFault =
+  /** The brick is full: put it elsewhere. */
+  | { code: "no_space" }
+  /** No chunk has this size. */
+  | { code: "bad_size"; lengthBytes: number }
+  /** Too much waits for the log already: put it elsewhere, or later. */
+  | { code: "busy" };
+export type PutResult = { ok: true; deduplicated: boolean } | { ok: false; fault: PutFault };
+
+/** Whoever keeps state in the key-value store that follows from records of the log. */
+export interface StoreParticipant {
+  /** Records since the last checkpoint, in order, possibly some before it; the buffer is yours. */
+  replay(record: Buffer, location: RecordLocation): void;
+  /** Everything that a checkpoint made now must hold. */
+  collect(): KvChange[];
+  /** What `collect` gave is durable. */
+  collected(): void;
+  dirtyCount(): number;
+}
+
+export interface StoreOptions {
+  capacityBytes: number;
+  /** Counts only when the folder is new. */
+  segmentBytes?: number;
+  participants: readonly StoreParticipant[];
+  /** Who the brick is; counts only when the folder is new. */
+  identity?: StoreIdentity;
+  /** Free bytes of the file system below which no segment is made. */
+  diskFloorBytes?: number;
+}
+
+export interface StoreSpace {
+  capacityBytes: number;
+  usedBytes: number;
+  /** What puts may still take. */
+  freeBytes: number;
+  full: boolean;
+  chunkCount: number;
+  chunkBytes: number;
+  dedupHits: number;
+  dedupBytes: number;
+}
+
+interface PendingChunk {
+  parts: readonly Buffer[];
+  chunk: RecordChunk;
+  /** Puts of the same key that wait for this record. */
+  waiters: ((result: PutResult) => void)[];
+}
+
+const diskFloorBytesDefault = 64 * MiB;
+
+/** One brick's log, chunk index and key-value store, on one data directory. */
+export class Store {
+  readonly superblock: Superblock;
+  readonly kv: Kv;
+  /** What the replay found damaged between whole batches. */
+  readonly damage: readonly DamagedRange[];
+  readonly counters = {
+    puts: 0,
+    dedupHits: 0,
+    dedupBytes: 0,
+    chunkBytesWritten: 0,
+    mapRecords: 0,
+    checkpoints: 0,
+    corruptChunks: 0,
+    damagedRanges: 0,
+    recycledSegments: 0,
+    flushes: 0,
+    logBytesWritten: 0,
+    noSpace: 0,
+  };
+  readonly #host: Host;
+  readonly #options: StoreOptions;
+  readonly #copies: SuperblockCopies;
+  readonly #segments: Segments;
+  readonly #files: SegmentFiles;
+  readonly #log: Log;
+  readonly #index: ChunkIndex;
+  readonly #reads: ChunkReads;
+  readonly #scrub: Scrub;
+  readonly #pending = new Map<string, PendingChunk>();
+  #answers: (() => void)[] = [];
+  #checkpointWanted = false;
+  #checkpointPosition: number;
+  #checkpointLogBytes = 0;
+  #closed = false;
+
+  /**
+   * Opens the data directory, or makes a new one when `identity` is given. A power cut at any
+   * instant of it is harmless: the order of the steps is what makes it so.
+   */
+  static async open(host: Host, options: StoreOptions): Promise<Store> {
+    const segmentBytes = options.segmentBytes ?? segmentBytesFor(options.capacityBytes);
+    // 1. A boot number of our own, durable in both copies before anything else happens.
+    const { superblock, copies } = await beginBoot(host, options.identity, segmentBytes);
+    const identity = logIdentity(superblock);
+    const files = new SegmentFiles(host.disk);
+    const segments = new Segments(host, files, {
+      segmentBytes: superblock.segmentBytes,
+      capacityBytes: options.capacityBytes,
+      diskFloorBytes: options.diskFloorBytes ?? diskFloorBytesDefault,
+    });
+    // 2. What the last checkpoint covers.
+    const kv = await host.disk.openKv("index");
+    const { checkpoint, rows } = readCheckpoint(kv);
+    await host.disk.syncFolder("");
+    await findSegments(host, segments, rows);
+    const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
+    const index = new ChunkIndex(kv, segments, totals);
+    // 3. What the log holds beyond it.
+    const sinks = replaySinks(index, options.participants);
+    const replayed = await replayFrom(host, identity, segments, checkpoint, sinks);
+    // 4. What is known to be missing is durable knowledge before the log says anything else.
+    const cut = superblock.cut || !replayed.clean;
+    const damaged = superblock.damaged || replayed.damage.length > 0;
+    const known: Superblock = { ...superblock, cut, damaged };
+    if (cut !== superblock.cut || damaged !== superblock.damaged) await copies.write(known);
+    // 5. A torn batch is made unreadable; the log continues elsewhere.
+    if (replayed.torn !== null) await eraseTorn(files, replayed.torn);
+    const last = replayed.clean ? segments.byNumber.get(replayed.end.segment) : undefined;
+    segments.start(last ?? null);
+    const log = new Log(host, identity, segments, files, replayed.end);
+    const parts = { superblock: known, copies, files, segments, kv, index, log };
+    return new Store(host, options, parts, replayed.damage, checkpoint.position);
+  }
+
+  private constructor(
+    host: Host,
+    options: StoreOptions,
+    parts: {
+      superblock: Superblock;
+      copies: SuperblockCopies;
+      files: SegmentFiles;
+      segments: Segments;
+      kv: Kv;
+      index: ChunkIndex;
+      log: Log;
+    },
+    damage: readonly DamagedRange[],
+    checkpointPosition: number,
+  ) {
+    this.#host = host;
+    this.#options = options;
+    this.superblock = parts.superblock;
+    this.kv = parts.kv;
+    this.damage = damage;
+    this.counters.damagedRanges = damage.length;
+    this.#copies = parts.copies;
+    this.#files = parts.files;
+    this.#segments = parts.segments;
+    this.#index = parts.index;
+    this.#log = parts.log;
+    this.#checkpointPosition = checkpointPosition;
+    this.#reads = new ChunkReads(this.#index, this.#files);
+    this.#scrub = new Scrub(host, logIdentity(this.superblock), parts, this.#reads);
+    this.#log.onCommitted = () => this.#afterCommit();
+  }
+
+  /**
+   * The log's tail was cut, or its end cannot be told from a cut one: what was acknowledged may be
+   * missing. Stays so, over restarts too, until `settleLoss`.
+   */
+  get cut(): boolean {
+    return this.superblock.cut;
+  }
+
+  /** Records were lost in the middle of the log since the last checkpoint; as lasting as `cut`. */
+  get damaged(): boolean {
+    return this.superblock.damaged;
+  }
+
+  /** The participants have made durable what follows from `cut` and `damaged`: forget them. */
+  async settleLoss(): Promise<void> {
+    this.superblock.cut = false;
+    this.superblock.damaged = false;
+    await this.#copies.write(this.superblock);
+  }
+
+  /**
+   * Stores a chunk. The key must be the hash of the bytes: the caller has computed or checked it.
+   * `done` never runs before `put` returns.
+   */
+  put(key: Buffer, bytes: Buffer, origin: ChunkOrigin, done: (result: PutResult) => void): void {
+    this.counters.puts += 1;
+    const lengthBytes = bytes.length;
+    const bytesMax = Math.min(chunkBytesMax, this.#segments.bodyBytesMax);
+    if (lengthBytes < chunkBytesMin || lengthBytes > bytesMax) {
+      this.#answer(done, { ok: false, fault: { code: "bad_size", lengthBytes } });
+      return;
+    }
+    const name = keyName(key);
+    const pending = this.#pending.get(name);
+    if (pending !== undefined) {
+      this.#countDedup(lengthBytes);
+      pending.waiters.push(done);
+      return;
+    }
+    const known = this.#index.find(key, name);
+    if (known !== null && !known.damaged) {
+      this.#countDedup(lengthBytes);
+      this.#answer(done, { ok: true, deduplicated: true });
+      return;
+    }
+    if (this.#log.queuedBytes > queuedBytesMax) {
+      this.#answer(done, { ok: false, fault: { code: "busy" } });
+      return;
+    }
+    const chunk: RecordChunk = { key, offsetBytes: 0, lengthBytes, origin };
+    const parts = [bytes];
+    this.#pending.set(name, { parts, chunk, waiters: [] });
+    this.#log.append({
+      type: recordType.chunk,
+      parts,
+      bodyBytes: lengthBytes,
+      chunk,
+      reserve: false,
+      done: (location) => {
+        this.#settleChunk(name, chunk, location);
+        if (location !== null) done({ ok: true, deduplicated: false });
+        else done({ ok: false, fault: { code: "no_space" } });
+        this.#settleWaiters(name, location !== null);
+      },
+    });
+  }
+
+  /**
+   * Appends a record of a participant. With `chunk`, the body holds a chunk, which is indexed like
+   * any other once durable. `done` runs in append order; false means no space.
+   */
+  appendMap(
+    parts: readonly Buffer[],
+    chunk: RecordChunk | null,
+    done: (ok: boolean, location: RecordLocation | null) => void,
+    options: { reserve: boolean } = { reserve: false },
+  ): void {
+    this.counters.mapRecords += 1;
+    let bodyBytes = 0;
+    for (const part of parts) bodyBytes += part.length;
+    const name = chunk === null ? "" : keyName(chunk.key);
+    const indexed = chunk !== null && this.#isWanted(chunk.key, name);
+    if (indexed) this.#pending.set(name, { parts, chunk, waiters: [] });
+    this.#log.append({
+      type: recordType.map,
+      parts,
+      bodyBytes,
+      chunk,
+      reserve: options.reserve,
+      done: (location) => {
+        if (indexed) this.#settleChunk(name, chunk, location);
+        done(location !== null, location);
+        if (indexed) this.#settleWaiters(name, location !== null);
+      },
+    });
+  }
+
+  /** Durable, indexed, and not known to be damaged. */
+  has(key: Buffer): boolean {
+    const entry = this.#index.find(key);
+    return entry !== null && !entry.damaged;
+  }
+
+  /** The chunk's bytes, which have been checked against the key. */
+  readChunk(key: Buffer): Promise<ChunkRead> {
+    const pending = this.#pending.get(keyName(key));
+    if (pending !== undefined) {
+      const { offsetBytes, lengthBytes } = pending.chunk;
+      const body = pending.parts.length === 1 ? pending.parts[0]! : Buffer.concat(pending.parts);
+      const bytes = body.subarray(offsetBytes, offsetBytes + lengthBytes);
+      return Promise.resolve({ ok: true, bytes });
+    }
+    const entry = this.#index.find(key);
+    if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
+    return this.#reads.read(key, entry);
+  }
+
+  /** Gives up a chunk: no look-up finds it from now on. Its space comes back by `recycle`. */
+  dropChunk(key: Buffer): void {
+    this.#index.remove(key);
+  }
+
+  space(): StoreSpace {
+    const freeBytes = this.#segments.freeBytes();
+    return {
+      capacityBytes: this.#options.capacityBytes,
+      usedBytes: this.#segments.usedBytes(),
+      freeBytes,
+      full: freeBytes < 2 * chunkBytesMax,
+      chunkCount: this.#index.count,
+      chunkBytes: this.#index.bytes,
+      dedupHits: this.counters.dedupHits,
+      dedupBytes: this.counters.dedupBytes,
+    };
+  }
+
+  /**
+   * One synced batch that makes the log before this moment unnecessary for the next start, but for
+   * the chunks in it. Inside the callbacks of a commit it is put off until they have run.
+   */
+  checkpoint(): void {
+    const place = this.#log.answered;
+    if (place === null) {
+      this.#checkpointWanted = true;
+      return;
+    }
+    this.#checkpointWanted = false;
+    const changes: KvChange[] = [];
+    this.#index.changes(changes);
+    for (const participant of this.#options.participants) {
+      for (const change of participant.collect()) changes.push(change);
+    }
+    const rows = this.#segmentRows(place);
+    changes.push(...rows.changes);
+    const chunkCount = this.#index.count;
+    const chunkBytes = this.#index.bytes;
+    const value = encodeCheckpoint({ ...place, chunkCount, chunkBytes });
+    changes.push({ key: checkpointKvKey, value });
+    this.#writeKv(changes);
+    this.#index.checkpointed();
+    for (const segment of rows.clean) segment.dirty = false;
+    for (const participant of this.#options.participants) participant.collected();
+    this.#checkpointPosition = place.position;
+    this.#checkpointLogBytes = this.#log.counters.writtenBytes;
+    this.counters.checkpoints += 1;
+  }
+
+  /** Takes back segments in which nothing is needed any more; says how many. */
+  async recycle(): Promise<number> {
+    const found = this.#segments.recyclable(this.#checkpointPosition);
+    if (found.length === 0) return 0;
+    // 1. The new epoch is durable: whatever still points into the old use is void.
+    for (const segment of found) {
+      segment.epoch += 1;
+      segment.lastPosition = 0;
+      segment.writtenBytes = 0;
+      segment.flushedBytes = 0;
+    }
+    this.#writeKv(
+      found.map((segment) => {
+        const value = encodeSegmentRow({ ...segment, state: "free" });
+        return { key: segmentKvKey(segment.number), value };
+      }),
+    );
+    // 2. The first page is zeros, so that a first batch that never came is told from a torn one.
+    for (const segment of found) {
+      await this.#files.with(segment.number, async (file) => {
+        await file.write(0, [Buffer.alloc(batchAlignBytes)]);
+        await file.sync();
+      });
+      // 3. Only now may it be written again.
+      this.#segments.release(segment);
+      this.counters.recycledSegments += 1;
+    }
+    return found.length;
+  }
+
+  /** Verifies about `budgetBytes` more of the log; see Scrub. */
+  scrubStep(budgetBytes: number): Promise<ScrubStep> {
+    return this.#scrub.step(budgetBytes);
+  }
+
+  /** Ends the log with a seal, so that the next start knows that nothing is missing. */
+  async close(): Promise<void> {
+    await this.#log.idle();
+    this.checkpoint();
+    await new Promise<void>((resolve) => {
+      this.#log.append({
+        type: recordType.seal,
+        parts: [],
+        bodyBytes: 0,
+        chunk: null,
+        reserve: true,
+        done: () => resolve(),
+      });
+    });
+    await this.#log.idle();
+    this.#closed = true;
+    await this.#segments.stop();
+    await this.#files.closeAll();
+    await this.kv.close();
+  }
+
+  /** Whether a chunk inside a map record is to be indexed there: not when it is stored already. */
+  #isWanted(key: Buffer, name: string): boolean {
+    if (this.#pending.has(name)) return false;
+    const known = this.#index.find(key, name);
+    return known === null || known.damaged;
+  }
+
+  #settleChunk(name: string, chunk: RecordChunk, location: RecordLocation | null): void {
+    if (location === null) return;
+    const entry = chunkEntry(chunk, location);
+    this.#index.set(name, entry, this.#index.find(chunk.key, name));
+    this.counters.chunkBytesWritten += chunk.lengthBytes;
+  }
+
+  #settleWaiters(name: string, ok: boolean): void {
+    const waiters = this.#pending.get(name)!.waiters;
+    this.#pending.delete(name);
+    for (const done of waiters) {
+      if (ok) done({ ok: true, deduplicated: true });
+      else done({ ok: false, fault: { code: "no_space" } });
+    }
+  }
+
+  #countDedup(lengthBytes: number): void {
+    this.counters.dedupHits += 1;
+    this.counters.dedupBytes += lengthBytes;
+  }
+
+  /** Answers that need no flush wait for the next tick, so that callers see one order of things. */
+  #answer(done: (result: PutResult) => void, result: PutResult): void {
+    this.#answers.push(() => done(result));
+    if (this.#answers.length > 1) return;
+    this.#host.clock.soon(() => {
+      const answers = this.#answers;
+      this.#answers = [];
+      for (const answer of answers) answer();
+    });
+  }
+
+  #afterCommit(): void {
+    if (this.#closed) return;
+    this.counters.flushes = this.#log.counters.flushes;
+    this.counters.logBytesWritten = this.#log.counters.writtenBytes;
+    this.counters.noSpace = this.#log.counters.refused;
+    let dirtyCount = 0;
+    for (const participant of this.#options.participants) dirtyCount += participant.dirtyCount();
+    const logBytes = this.#log.counters.writtenBytes - this.#checkpointLogBytes;
+    if (
+      this.#checkpointWanted ||
+      this.#index.dirtyCount > checkpointEntriesMax ||
+      dirtyCount > checkpointParticipantEntriesMax ||
+      logBytes > checkpointLogBytesMax
+    ) {
+      this.checkpoint();
+    }
+  }
+
+  /** Rows as of `place`: what a commit under way has taken is not in them. */
+  #segmentRows(place: LogPlace) {
+    const changes: KvChange[] = [];
+    const clean = [];
+    for (const segment of this.#segments.byNumber.values()) {
+      if (!segment.dirty || segment.state === "free" || segment.state === "ready") continue;
+      const isLast = segment.number === place.segment;
+      const beyond = segment.lastPosition >= place.position;
+      // A segment begun after `place` is found by the replay.
+      if (beyond && !isLast) continue;
+      const row = isLast
+        ? {
+            ...segment,
+            state: "current" as const,
+            writtenBytes: place.offsetBytes,
+            lastPosition: place.position - 1,
+          }
+        : segment;
+      changes.push({ key: segmentKvKey(segment.number), value: encodeSegmentRow(row) });
+      if (!isLast) clean.push(segment);
+    }
+    return { changes, clean };
+  }
+
+  /** A store that failed to write must not answer any more. */
+  #writeKv(changes: readonly KvChange[]): void {
+    try {
+      this.kv.write(changes, { sync: true });
+    } catch (error) {
+      this.#host.crash(error);
+    }
+  }
+}
+
+/** Replayed chunks enter the index like new ones; the first of equal ones stays. */
+function replaySinks(index: ChunkIndex, participants: readonly StoreParticipant[]) {
+  const indexChunk = (chunk: RecordChunk, location: RecordLocation, damaged: boolean) => {
+    const name = keyName(chunk.key);
+    const known = index.find(chunk.key, name);
+    if (known !== null && (damaged || !known.damaged)) return;
+    index.set(name, { ...chunkEntry(chunk, location), damaged }, known);
+  };
+  return {
+    record: (header: RecordHeader, body: Buffer, location: RecordLocation) => {
+      if (header.chunk !== null) indexChunk(header.chunk, location, false);
+      if (header.type !== recordType.map) return;
+      // Each participant may keep the record: not a view of a large read.
+      const record = Buffer.from(body);
+      for (const participant of participants) participant.replay(record, location);
+    },
+    damagedRecord: (header: RecordHeader, _body: Buffer, location: RecordLocation) => {
+      if (header.chunk !== null) indexChunk(header.chunk, location, true);
+    },
+  };
+}
+
+function chunkEntry(chunk: RecordChunk, location: RecordLocation): ChunkEntry {
+  return {
+    segment: location.segment,
+    epoch: location.epoch,
+    offsetBytes: location.offsetBytes + chunk.offsetBytes,
+    lengthBytes: chunk.lengthBytes,
+    damaged: false,
+  };
+}
+
+/** Small bricks get small segments, so that the reserve of one stays a small part. */
+function segmentBytesFor(capacityBytes: number): number {
+  let segmentBytes = segmentBytesDefault;
+  while (segmentBytes > 4 * MiB && capacityBytes < 16 * segmentBytes) segmentBytes /= 2;
+  return segmentBytes;
+}
