@@ -104,8 +104,11 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
 }
 
 /** Why this start of this store may not take part; null when it may. */
-function staleStore(brick: BrickRecord, command: CommandOf<"announceBrick">): string | null {
-  const { number, uuid, boot, incarnation } = command;
+export function staleStore(
+  brick: BrickRecord,
+  { uuid, boot, incarnation }: { uuid: string; boot: number; incarnation: string },
+): string | null {
+  const { number } = brick;
   if (uuid !== brick.uuid) {
     return `brick ${number} is refused: its store is ${uuid}, the cluster's brick ${number} is ${brick.uuid}`;
   }

@@ -1,0 +1,283 @@
+import { assert } from "../brick/assert.ts";
+import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
+import type { BrickNumber } from "../brick/units.ts";
+import { staleStore } from "./brick-commands.ts";
+import type { Command } from "./commands.ts";
+import type { Keepalive, ShardStatus } from "./keepalive.ts";
+import type { ShardReport } from "./view-planner.ts";
+
+export interface MembershipTiming {
+  readonly keepaliveEveryMs: number;
+  /** A brick may act for this long after it sent a keepalive that was answered. */
+  readonly leaseMs: number;
+  /** Keepalives missed in a row before a brick counts as gone. */
+  readonly missedRounds: number;
+  /** Clocks of different machines run at rates that differ by at most this share. */
+  readonly clockDriftPercent: number;
+  /** `down` for this long is `failed`. */
+  readonly permanentAfterMs: number;
+  readonly transferAfterMs: number;
+}
+
+export const defaultTiming: MembershipTiming = {
+  keepaliveEveryMs: 400,
+  leaseMs: 2000,
+  missedRounds: 3,
+  clockDriftPercent: 5,
+  permanentAfterMs: 24 * 3600 * 1000,
+  transferAfterMs: 60_000,
+};
+
+/** Space is noted in the cluster state in steps of this share of the capacity. */
+const spaceSteps = 64;
+
+/**
+ * What the Raft leader remembers of the bricks while it leads; a new leader begins anew. Times are
+ * of the leader's own clock.
+ */
+export interface LeaderBook {
+  readonly timing: MembershipTiming;
+  /** When this leader was elected: whoever led before may have granted leases until then. */
+  readonly sinceMs: number;
+  /** Keepalives missed before this moment are not counted: this leader was not looking. */
+  quietFromMs: number;
+  checkedMs: number;
+  readonly heard: Map<BrickNumber, HeardBrick>;
+  /** Bricks whose `brickDown` is under way: nothing may be granted to them until it is settled. */
+  readonly falling: Set<BrickNumber>;
+}
+
+interface HeardBrick {
+  boot: number;
+  heardMs: number;
+  /** When the newest lease was granted; null: none by this leader. */
+  grantedMs: number | null;
+  keepalive: Keepalive;
+}
+
+export function beginBook(timing: MembershipTiming, nowMs: number): LeaderBook {
+  return {
+    timing,
+    sinceMs: nowMs,
+    quietFromMs: nowMs,
+    checkedMs: nowMs,
+    heard: new Map(),
+    falling: new Set(),
+  };
+}
+
+/** How long after a grant its lease may still be used, by the leader's clock. */
+export function leaseSpanMs(timing: MembershipTiming): number {
+  return timing.leaseMs * (1 + timing.clockDriftPercent / 100);
+}
+
+/** Why a keepalive must not be heard at all: it is not from the store that the cluster knows. */
+export function strangeness(
+  state: ClusterState,
+  number: BrickNumber,
+  keepalive: Keepalive,
+): string | null {
+  const brick = brickOf(state, number);
+  if (keepalive.clusterId !== state.clusterId) {
+    return `this is cluster ${state.clusterId}, not ${keepalive.clusterId}`;
+  }
+  if (brick === undefined) return `brick ${number} is not known; it must join first`;
+  return staleStore(brick, keepalive);
+}
+
+/** Notes a keepalive. Those of an older boot than already heard are void: false. */
+export function hear(
+  book: LeaderBook,
+  from: BrickNumber,
+  keepalive: Keepalive,
+  nowMs: number,
+): boolean {
+  const known = book.heard.get(from);
+  if (known !== undefined && known.boot > keepalive.boot) return false;
+  if (known === undefined || known.boot !== keepalive.boot) {
+    book.heard.set(from, { boot: keepalive.boot, heardMs: nowMs, grantedMs: null, keepalive });
+    return true;
+  }
+  known.heardMs = Math.max(known.heardMs, nowMs);
+  known.keepalive = keepalive;
+  return true;
+}
+
+/** Whether the brick may hold a lease under this boot: it is up in the state, and not falling. */
+export function mayGrant(
+  book: LeaderBook,
+  state: ClusterState,
+  number: BrickNumber,
+  boot: number,
+): boolean {
+  const brick = brickOf(state, number);
+  return isReachable(brick) && brick!.boot === boot && !book.falling.has(number);
+}
+
+/** Notes a lease right before its answer is sent. */
+export function grant(book: LeaderBook, number: BrickNumber, nowMs: number): void {
+  const known = book.heard.get(number);
+  assert(known !== undefined && !book.falling.has(number));
+  known.grantedMs = nowMs;
+}
+
+/**
+ * What must become committed state by what was heard, and not heard, until now. Bricks that fall
+ * are noted in `falling`; the caller ends that by `landed` once the command is settled.
+ */
+export function membershipCommands(
+  book: LeaderBook,
+  state: ClusterState,
+  clusterNowMs: number,
+  nowMs: number,
+): Command[] {
+  const { timing } = book;
+  // This leader has slept: keepalives wait unread in its sockets. They get a full count anew.
+  if (nowMs - book.checkedMs > timing.keepaliveEveryMs) book.quietFromMs = nowMs;
+  book.checkedMs = nowMs;
+  const commands: Command[] = [];
+  for (const brick of Object.values(state.bricks)) {
+    const { number } = brick;
+    const newest = book.heard.get(number);
+    // A start that is not announced yet says nothing of the one before it, but that it has ended.
+    const heard = newest?.boot === brick.boot ? newest : undefined;
+    if (isReachable(brick)) {
+      if (!book.falling.has(number) && isGone(book, heard, nowMs)) {
+        book.falling.add(number);
+        commands.push({ type: "brickDown", number, boot: brick.boot });
+      } else if (heard !== undefined) commands.push(...spaceCommands(state, heard));
+      continue;
+    }
+    const waiting = brick.status === "down" || brick.status === "draining";
+    if (waiting && clusterNowMs - brick.downSinceMs >= timing.permanentAfterMs) {
+      const back = newest !== undefined && isHeardNow(book, newest, nowMs);
+      if (!back) commands.push({ type: "brickFailed", number });
+    }
+  }
+  return commands;
+}
+
+/** What a keepalive calls for at once: a start to announce, or a brick that is back. */
+export function arrivalCommand(
+  state: ClusterState,
+  number: BrickNumber,
+  keepalive: Keepalive,
+): Command | null {
+  const brick = brickOf(state, number);
+  if (brick === undefined) return null;
+  const known = brick.boot === keepalive.boot && brick.incarnation === keepalive.incarnation;
+  if (known && isReachable(brick)) return null;
+  if (known && (brick.status === "down" || brick.status === "draining")) {
+    return { type: "brickUp", number, boot: brick.boot };
+  }
+  const { uuid, boot, incarnation, peerAddress, portalAddress, apiAddress } = keepalive;
+  const { domain, capacityBytes, cut, discarded } = keepalive;
+  return {
+    type: "announceBrick",
+    number,
+    uuid,
+    boot,
+    incarnation,
+    peerAddress,
+    portalAddress,
+    apiAddress,
+    domain,
+    capacityBytes,
+    cut,
+    discarded,
+  };
+}
+
+/** The settlement of a `brickDown`, whichever way it went. */
+export function landed(book: LeaderBook, number: BrickNumber): void {
+  book.falling.delete(number);
+}
+
+/** Bricks heard of late under the boot that the state names. */
+export function heardBricks(
+  book: LeaderBook,
+  state: ClusterState,
+  nowMs: number,
+): Set<BrickNumber> {
+  const bricks = new Set<BrickNumber>();
+  for (const [number, heard] of book.heard) {
+    if (brickOf(state, number)?.boot !== heard.boot) continue;
+    if (isHeardNow(book, heard, nowMs)) bricks.add(number);
+  }
+  return bricks;
+}
+
+/** What the newest keepalives say of the present views, per shard. */
+export function shardReports(book: LeaderBook, state: ClusterState): Map<number, ShardReport> {
+  const reports = new Map<number, ShardReport>();
+  for (const { from, status } of statuses(book, state)) {
+    const shard = state.shards[status.shard]!;
+    const known = reports.get(status.shard);
+    const leads = from === shard.primary && brickOf(state, from)?.boot === shard.primaryBoot;
+    const report = known ?? { view: shard.view, complete: [], released: false, empty: false };
+    const candidate = status.complete === true && shard.candidates.includes(from);
+    // A damaged primary has stopped answering: that is a release too.
+    const released = leads && (status.released === true || status.damaged === true);
+    reports.set(status.shard, {
+      view: shard.view,
+      complete: candidate ? [...report.complete, from] : report.complete,
+      released: report.released || released,
+      empty: report.empty || (leads && status.empty === true),
+    });
+  }
+  return reports;
+}
+
+/** Replicas that report themselves damaged and are not marked yet. */
+export function damageCommands(book: LeaderBook, state: ClusterState): Command[] {
+  const commands: Command[] = [];
+  for (const { from, status } of statuses(book, state)) {
+    const shard = state.shards[status.shard]!;
+    if (status.damaged !== true || shard.damaged?.includes(from)) continue;
+    if (!shard.members.includes(from) && !shard.candidates.includes(from)) continue;
+    commands.push({ type: "markDamaged", shard: status.shard, view: shard.view, brick: from });
+  }
+  return commands;
+}
+
+function* statuses(
+  book: LeaderBook,
+  state: ClusterState,
+): Generator<{ from: BrickNumber; status: ShardStatus }> {
+  for (const [from, heard] of book.heard) {
+    if (brickOf(state, from)?.boot !== heard.boot) continue;
+    for (const status of heard.keepalive.shards) {
+      if (state.shards[status.shard]?.view === status.view) yield { from, status };
+    }
+  }
+}
+
+/** Rounds missed, and every lease that could run has ended. */
+function isGone(book: LeaderBook, heard: HeardBrick | undefined, nowMs: number): boolean {
+  const { keepaliveEveryMs, missedRounds } = book.timing;
+  const quietSinceMs = Math.max(heard?.heardMs ?? book.sinceMs, book.quietFromMs);
+  const leaseFromMs = Math.max(heard?.grantedMs ?? book.sinceMs, book.sinceMs);
+  return (
+    nowMs - quietSinceMs >= keepaliveEveryMs * missedRounds &&
+    nowMs >= leaseFromMs + leaseSpanMs(book.timing)
+  );
+}
+
+function isHeardNow(book: LeaderBook, heard: HeardBrick, nowMs: number): boolean {
+  const { keepaliveEveryMs, missedRounds } = book.timing;
+  const fromMs = Math.max(heard.heardMs, book.quietFromMs);
+  return nowMs - fromMs < keepaliveEveryMs * missedRounds;
+}
+
+function spaceCommands(state: ClusterState, heard: HeardBrick): Command[] {
+  const { capacityBytes, usedBytes, full } = heard.keepalive;
+  const brick = Object.values(state.bricks).find((one) => one.uuid === heard.keepalive.uuid);
+  if (brick === undefined) return [];
+  const stepBytes = Math.max(1, Math.floor(capacityBytes / spaceSteps));
+  const near = Math.abs(brick.usedBytes - usedBytes) < stepBytes;
+  if (near && brick.full === full && brick.capacityBytes === capacityBytes) return [];
+  const coarseBytes = Math.floor(usedBytes / stepBytes) * stepBytes;
+  return [
+    { type: "brickSpace", number: brick.number, capacityBytes, usedBytes: coarseBytes, full },
+  ];
+}
