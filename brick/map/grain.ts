@@ -1,0 +1,291 @@
+import { assert } from "../assert.ts";
+import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { type BrickNumber, sectorsPerGrain } from "../units.ts";
+
+/** Hints kept per extent; more are not needed to find a chunk. */
+export const holdersMax = 8;
+export const keyBytes = 32;
+/** The key of explicit zeros: no chunk hashes to it. Never written into. */
+export const zeroKey = Buffer.alloc(keyBytes);
+
+/** Part of a grain's content: a range of sectors, and where inside which chunk they are. */
+export interface Extent {
+  readonly firstSector: number;
+  readonly sectorCount: number;
+  /** First sector inside the chunk; 0 in explicit zeros. */
+  readonly chunkSector: number;
+  /** Sectors of the whole chunk; `sectorCount` in explicit zeros. */
+  readonly chunkSectors: number;
+  /** `zeroKey`: explicit zeros, which only an overlay has. */
+  readonly key: Buffer;
+  /** Hints: the bricks that stored the chunk; at most `holdersMax`. */
+  readonly holders: readonly BrickNumber[];
+}
+
+/**
+ * The map record of one grain, exact as of its `op`: extents in order of sectors that do not
+ * overlap. What they leave out reads as zeros; in an overlay, as the record below it says.
+ */
+export interface Grain {
+  readonly op: number;
+  readonly extents: readonly Extent[];
+}
+
+/** A write of `op`: the extent replaces what was in its range. */
+export function overwriteSectors(grain: Grain | undefined, op: number, extent: Extent): Grain {
+  assert(isChunkExtent(extent), "the extent of a write is malformed");
+  return replace(grain, op, extent.firstSector, extent.sectorCount, extent);
+}
+
+/** An unmap of `op`. An overlay must remember it, as an extent of explicit zeros. */
+export function clearSectors(
+  grain: Grain | undefined,
+  op: number,
+  firstSector: number,
+  sectorCount: number,
+  explicitZeros: boolean,
+): Grain {
+  assert(isRange(firstSector, sectorCount));
+  const zeros = explicitZeros ? zerosOf(firstSector, sectorCount) : null;
+  return replace(grain, op, firstSector, sectorCount, zeros);
+}
+
+/** The chunk is at other bricks as of `op`: every extent of it names them. */
+export function rehint(
+  grain: Grain,
+  op: number,
+  key: Buffer,
+  holders: readonly BrickNumber[],
+): Grain {
+  assert(op >= grain.op && holders.length <= holdersMax && !key.equals(zeroKey));
+  const extents = grain.extents.map((extent) =>
+    extent.key.equals(key) ? { ...extent, holders } : extent,
+  );
+  return { op, extents };
+}
+
+/**
+ * The complete record that a base record and the overlay above it make together. A base record as
+ * new as the overlay already holds all that the overlay says, and perhaps more.
+ */
+export function overlayOver(base: Grain | undefined, overlay: Grain): Grain {
+  if (base !== undefined && base.op >= overlay.op) return base;
+  let extents: readonly Extent[] = base === undefined ? [] : base.extents;
+  for (const extent of overlay.extents) {
+    const put = isZeros(extent) ? null : extent;
+    extents = splice(extents, extent.firstSector, extent.sectorCount, put);
+  }
+  return { op: overlay.op, extents };
+}
+
+export function mappedSectors(grain: Grain | undefined): number {
+  let sectors = 0;
+  if (grain === undefined) return sectors;
+  for (const extent of grain.extents) if (!isZeros(extent)) sectors += extent.sectorCount;
+  return sectors;
+}
+
+export function isZeros(extent: Extent): boolean {
+  return extent.key === zeroKey || extent.key.equals(zeroKey);
+}
+
+/** Whether an extent, computed or decoded, may name a part of a chunk. */
+export function isChunkExtent(extent: Extent): boolean {
+  return (
+    isRange(extent.firstSector, extent.sectorCount) &&
+    isRange(0, extent.chunkSectors) &&
+    extent.chunkSector + extent.sectorCount <= extent.chunkSectors &&
+    extent.holders.length <= holdersMax &&
+    !isZeros(extent)
+  );
+}
+
+function isRange(firstSector: number, sectorCount: number): boolean {
+  return firstSector >= 0 && sectorCount >= 1 && firstSector + sectorCount <= sectorsPerGrain;
+}
+
+function zerosOf(firstSector: number, sectorCount: number): Extent {
+  const chunk = { chunkSector: 0, chunkSectors: sectorCount, key: zeroKey, holders: [] };
+  return { firstSector, sectorCount, ...chunk };
+}
+
+function replace(
+  grain: Grain | undefined,
+  op: number,
+  firstSector: number,
+  sectorCount: number,
+  put: Extent | null,
+): Grain {
+  if (grain === undefined) return { op, extents: put === null ? [] : [put] };
+  // An older entry is part of the record already, and must not cover what came after it.
+  assert(op >= grain.op, "an entry older than the grain's record");
+  return { op, extents: splice(grain.extents, firstSector, sectorCount, put) };
+}
+
+/** The extents with [firstSector, +sectorCount) cut out and `put` in its place. */
+function splice(
+  extents: readonly Extent[],
+  firstSector: number,
+  sectorCount: number,
+  put: Extent | null,
+): Extent[] {
+  const endSector = firstSector + sectorCount;
+  const spliced: Extent[] = [];
+  let placed = put === null;
+  for (const extent of extents) {
+    const first = extent.firstSector;
+    const end = first + extent.sectorCount;
+    if (first < firstSector) append(spliced, part(extent, first, Math.min(end, firstSector)));
+    if (!placed && end > firstSector) {
+      append(spliced, put!);
+      placed = true;
+    }
+    if (end > endSector) append(spliced, part(extent, Math.max(first, endSector), end));
+  }
+  if (!placed) append(spliced, put!);
+  return spliced;
+}
+
+function part(extent: Extent, first: number, end: number): Extent {
+  const sectorCount = end - first;
+  if (sectorCount === extent.sectorCount) return extent;
+  if (isZeros(extent)) return zerosOf(first, sectorCount);
+  const chunkSector = extent.chunkSector + first - extent.firstSector;
+  return { ...extent, firstSector: first, sectorCount, chunkSector };
+}
+
+/** Explicit zeros side by side become one extent, so that unmaps in small steps leave one. */
+function append(extents: Extent[], extent: Extent): void {
+  const last = extents.at(-1);
+  if (last === undefined || !isZeros(extent) || !isZeros(last)) {
+    extents.push(extent);
+    return;
+  }
+  if (last.firstSector + last.sectorCount === extent.firstSector) {
+    const sectorCount = last.sectorCount + extent.sectorCount;
+    extents[extents.length - 1] = zerosOf(last.firstSector, sectorCount);
+  } else {
+    extents.push(extent);
+  }
+}
+
+/**
+ * Grain record, version 1, big-endian:
+ *
+ *     version[1] = 1, zero[1], extent count[2], op[8], then for each extent, in order of sectors:
+ *     firstSector[1] sectorCount[1] chunkSector[1] chunkSectors[1] codec[1] = 0
+ *     form[1] (0 replicated chunk, 1 explicit zeros) key domain[2] = 0 holders[8 x 2] key[32]
+ *
+ * Holders after the last are 0. Explicit zeros have chunkSector 0, chunkSectors = sectorCount, no
+ * holders and a key of zeros.
+ */
+const recordVersion = 1;
+const recordHeaderBytes = 12;
+const formChunk = 0;
+const formZeros = 1;
+/** An extent as it is stored, here and in messages. */
+export const extentBytes = 56;
+export const grainRecordBytesMax = recordHeaderBytes + sectorsPerGrain * extentBytes;
+
+export function encodeGrain(grain: Grain): Buffer {
+  const { extents, op } = grain;
+  assert(extents.length <= sectorsPerGrain);
+  const out = Buffer.allocUnsafe(recordHeaderBytes + extents.length * extentBytes);
+  out[0] = recordVersion;
+  out[1] = 0;
+  let at = out.writeUInt16BE(extents.length, 2);
+  at = writeUint64(out, op, at);
+  for (const extent of extents) at = writeExtent(out, extent, at);
+  assert(at === out.length);
+  return out;
+}
+
+/** null: malformed. The extents' keys are slices of the bytes. */
+export function decodeGrain(bytes: Buffer): Grain | null {
+  if (bytes.length < recordHeaderBytes || bytes[0] !== recordVersion || bytes[1] !== 0) return null;
+  const count = bytes.readUInt16BE(2);
+  const op = readUint64(bytes, 4);
+  if (count > sectorsPerGrain || !Number.isSafeInteger(op)) return null;
+  if (bytes.length !== recordHeaderBytes + count * extentBytes) return null;
+  const extents = readExtents(bytes, recordHeaderBytes, count);
+  return extents === null ? null : { op, extents };
+}
+
+export function writeExtent(out: Buffer, extent: Extent, at: number): number {
+  const { holders } = extent;
+  const zeros = isZeros(extent);
+  assert(zeros ? isZerosExtent(extent) : isChunkExtent(extent), "an extent is malformed");
+  out[at] = extent.firstSector;
+  out[at + 1] = extent.sectorCount;
+  out[at + 2] = extent.chunkSector;
+  out[at + 3] = extent.chunkSectors;
+  out[at + 4] = 0;
+  out[at + 5] = zeros ? formZeros : formChunk;
+  out[at + 6] = 0;
+  out[at + 7] = 0;
+  writeHolders(out, holders, at + 8);
+  assert(extent.key.copy(out, at + 24) === keyBytes);
+  return at + extentBytes;
+}
+
+/** `count` extents from `at` on, which must be there, in order and not overlapping; null if not. */
+export function readExtents(bytes: Buffer, at: number, count: number): Extent[] | null {
+  const extents: Extent[] = [];
+  let sector = 0;
+  for (let index = 0; index < count; index += 1) {
+    const extent = readExtent(bytes, at + index * extentBytes);
+    if (extent === null || extent.firstSector < sector) return null;
+    sector = extent.firstSector + extent.sectorCount;
+    extents.push(extent);
+  }
+  return extents;
+}
+
+function readExtent(bytes: Buffer, at: number): Extent | null {
+  const form = bytes[at + 5]!;
+  if (bytes[at + 4] !== 0 || form > formZeros || bytes.readUInt16BE(at + 6) !== 0) return null;
+  const holders = readHolders(bytes, at + 8);
+  if (holders === null) return null;
+  const key = bytes.subarray(at + 24, at + extentBytes);
+  const extent = {
+    firstSector: bytes[at]!,
+    sectorCount: bytes[at + 1]!,
+    chunkSector: bytes[at + 2]!,
+    chunkSectors: bytes[at + 3]!,
+    key,
+    holders,
+  };
+  if (form === formChunk) return isChunkExtent(extent) ? extent : null;
+  return isZerosExtent(extent) ? { ...extent, key: zeroKey } : null;
+}
+
+function isZerosExtent(extent: Extent): boolean {
+  return (
+    isRange(extent.firstSector, extent.sectorCount) &&
+    extent.chunkSector === 0 &&
+    extent.chunkSectors === extent.sectorCount &&
+    extent.holders.length === 0 &&
+    isZeros(extent)
+  );
+}
+
+/** holders[8 x 2]: 0 after the last. */
+export function writeHolders(out: Buffer, holders: readonly BrickNumber[], at: number): number {
+  assert(holders.length <= holdersMax);
+  for (let index = 0; index < holdersMax; index += 1) {
+    out.writeUInt16BE(holders[index] ?? 0, at + index * 2);
+  }
+  return at + holdersMax * 2;
+}
+
+/** null when a holder comes after the end. */
+export function readHolders(bytes: Buffer, at: number): BrickNumber[] | null {
+  const holders: BrickNumber[] = [];
+  for (let index = 0; index < holdersMax; index += 1) {
+    const holder = bytes.readUInt16BE(at + index * 2);
+    if (holder === 0) continue;
+    if (holders.length !== index) return null;
+    holders.push(holder);
+  }
+  return holders;
+}
