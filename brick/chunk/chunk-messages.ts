@@ -120,7 +120,7 @@ export function encodeChunkGetReply(results: readonly GetResult[]): Buffer[] {
   const header = Buffer.alloc(keysHeaderBytes + results.length * getEntryBytes);
   header[0] = version;
   header[1] = results.length;
-  const parts = [header];
+  const parts: Buffer[] = [header];
   let at = keysHeaderBytes;
   for (const result of results) {
     header[at] = result.status;

@@ -46,6 +46,8 @@ export interface LogCounters {
   refused: number;
 }
 
+const zeroPage = Buffer.alloc(batchAlignBytes);
+
 /**
  * The writing end of the log: group commit. What is queued while one commit is under way goes out
  * together in the next, in one gathered write and one flush; one commit at a time, so that a power
@@ -199,15 +201,19 @@ export class Log {
     const place = { brick, segment: segment.number, epoch, offsetBytes, boot };
     const batch = encodeBatch({ ...place, position, previousChecksum }, written, salt);
     this.#segments.take(batch.paddedBytes, position);
+    const endBytes = offsetBytes + batch.paddedBytes;
+    // After a batch come zeros: without them a recycled segment's old bytes would look like the
+    // torn beginning of the next batch.
+    if (epoch > 1 && endBytes < this.#segments.segmentBytes) batch.buffers.push(zeroPage);
     await this.#files.with(segment.number, async (file) => {
       await file.write(offsetBytes, batch.buffers);
       await file.sync();
     });
-    segment.flushedBytes = offsetBytes + batch.paddedBytes;
+    segment.flushedBytes = endBytes;
     this.#end = {
       position: position + 1,
       segment: segment.number,
-      offsetBytes: offsetBytes + batch.paddedBytes,
+      offsetBytes: endBytes,
       previousChecksum: batch.checksum,
     };
     this.counters.flushes += 1;

@@ -79,6 +79,8 @@ export class LogReplay {
   readonly #heads = new Map<number, FoundBatch | null>();
   readonly #damage: DamagedRange[] = [];
   readonly #reached = new Map<number, { lastPosition: number; endBytes: number }>();
+  /** Segments the chain has come through; nothing can begin in them any more. */
+  readonly #visited = new Set<number>();
   #place: LogPlace;
   #boot = 0;
   /** Boot number of the seal if the batch last read was one; else -1. */
@@ -95,6 +97,7 @@ export class LogReplay {
     this.#identity = identity;
     this.#segments = new Map(segments.map((segment) => [segment.number, segment]));
     this.#place = start;
+    this.#visited.add(start.segment);
     this.#sinks = sinks;
   }
 
@@ -192,6 +195,7 @@ export class LogReplay {
       this.#deliver({ segment: at, offsetBytes: from }, bytes, records);
     }
     this.#sealedBoot = -1;
+    this.#visited.add(later.segment.number);
     this.#place = {
       position: later.header.position,
       segment: later.segment.number,
@@ -231,6 +235,7 @@ export class LogReplay {
       offsetBytes: endBytes,
       previousChecksum: batch.checksum,
     };
+    this.#visited.add(segment);
     this.#reached.set(segment, { lastPosition: position, endBytes });
   }
 
@@ -252,18 +257,26 @@ export class LogReplay {
   async #isClean(): Promise<boolean> {
     if (this.#sealedBoot === this.#identity.boot - 1) return true;
     const here = this.#segments.get(this.#place.segment);
-    if (here !== undefined && !(await this.#isZeroFrom(here, this.#place.offsetBytes)))
+    if (here !== undefined && !(await this.#isZeroFrom(here, this.#place.offsetBytes))) {
       return false;
+    }
     for (const other of this.#unread()) {
-      // The first page is zeroed when a segment is recycled.
-      if (!isZero(await other.reader.read(0, batchAlignBytes))) return false;
-      if (other.epoch === 1 && !(await this.#isZeroFrom(other, 0))) return false;
+      if (!(await this.#isUnused(other)) && !(await this.#isZeroFrom(other, 0))) return false;
     }
     return true;
   }
 
-  async #isZeroFrom(segment: ReplaySegment, fromBytes: number): Promise<boolean> {
-    const { reader } = segment;
+  /** The head of an earlier use is overwritten before the segment is used again. */
+  async #isUnused(segment: ReplaySegment): Promise<boolean> {
+    const bytes = await segment.reader.read(0, batchHeaderBytes);
+    const header = decodeBatchHeader(bytes, 0, this.#identity.salt);
+    if (header === null || header.segment !== segment.number) return false;
+    return header.offsetBytes === 0 && header.epoch < segment.epoch;
+  }
+
+  /** In a recycled segment only the page where the next batch would begin is kept zero. */
+  async #isZeroFrom({ reader, epoch }: ReplaySegment, fromBytes: number): Promise<boolean> {
+    if (epoch > 1) return isZero(await reader.read(fromBytes, batchAlignBytes));
     for (let at = fromBytes; at < reader.sizeBytes; at += zeroStepBytes) {
       if (!isZero(await reader.read(at, zeroStepBytes))) return false;
     }
@@ -273,8 +286,7 @@ export class LogReplay {
   /** Segments in which nothing has been read yet. */
   *#unread(): Iterable<ReplaySegment> {
     for (const segment of this.#segments.values()) {
-      if (segment.number === this.#place.segment || this.#reached.has(segment.number)) continue;
-      yield segment;
+      if (!this.#visited.has(segment.number)) yield segment;
     }
   }
 

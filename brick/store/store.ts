@@ -55,6 +55,8 @@ export type PutResult = { ok: true; deduplicated: boolean } | { ok: false; fault
 
 /** Whoever keeps state in the key-value store that follows from records of the log. */
 export interface StoreParticipant {
+  /** Before the first replay: the state as of the last checkpoint is in the key-value store. */
+  begin?(kv: Kv): void;
   /** Records since the last checkpoint, in order, possibly some before it; the buffer is yours. */
   replay(record: Buffer, location: RecordLocation): void;
   /** Everything that a checkpoint made now must hold. */
@@ -154,6 +156,7 @@ export class Store {
     await findSegments(host, segments, rows);
     const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
     const index = new ChunkIndex(kv, segments, totals);
+    for (const participant of options.participants) participant.begin?.(kv);
     // 3. What the log holds beyond it.
     const sinks = replaySinks(index, options.participants);
     const replayed = await replayFrom(host, identity, segments, checkpoint, sinks);
@@ -284,8 +287,8 @@ export class Store {
     let bodyBytes = 0;
     for (const part of parts) bodyBytes += part.length;
     const name = chunk === null ? "" : keyName(chunk.key);
-    const indexed = chunk !== null && this.#isWanted(chunk.key, name);
-    if (indexed) this.#pending.set(name, { parts, chunk, waiters: [] });
+    const offered = chunk !== null && !this.#pending.has(name);
+    if (offered) this.#pending.set(name, { parts, chunk, waiters: [] });
     this.#log.append({
       type: recordType.map,
       parts,
@@ -293,9 +296,9 @@ export class Store {
       chunk,
       reserve: options.reserve,
       done: (location) => {
-        if (indexed) this.#settleChunk(name, chunk, location);
+        if (chunk !== null) this.#settleChunk(name, chunk, location);
         done(location !== null, location);
-        if (indexed) this.#settleWaiters(name, location !== null);
+        if (offered) this.#settleWaiters(name, location !== null);
       },
     });
   }
@@ -426,17 +429,12 @@ export class Store {
     await this.kv.close();
   }
 
-  /** Whether a chunk inside a map record is to be indexed there: not when it is stored already. */
-  #isWanted(key: Buffer, name: string): boolean {
-    if (this.#pending.has(name)) return false;
-    const known = this.#index.find(key, name);
-    return known === null || known.damaged;
-  }
-
   #settleChunk(name: string, chunk: RecordChunk, location: RecordLocation | null): void {
     if (location === null) return;
-    const entry = chunkEntry(chunk, location);
-    this.#index.set(name, entry, this.#index.find(chunk.key, name));
+    const known = this.#index.find(chunk.key, name);
+    // A chunk inside a map record may be stored already: the first place stays, as in replay.
+    if (known !== null && !known.damaged) return;
+    this.#index.set(name, chunkEntry(chunk, location), known);
     this.counters.chunkBytesWritten += chunk.lengthBytes;
   }
 
