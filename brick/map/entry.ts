@@ -1,0 +1,161 @@
+import { assert } from "../assert.ts";
+import { type BrickNumber, sectorsPerGrain } from "../units.ts";
+import { holdersMax } from "./grain.ts";
+
+export type EntryKind = "write" | "unmap" | "fence" | "cancel" | "rehint" | "noop";
+
+const kinds: readonly EntryKind[] = ["noop", "write", "unmap", "fence", "cancel", "rehint"];
+
+/** One operation of a shard's history. Fields that a kind does not use are 0 or empty. */
+export interface Entry {
+  readonly kind: EntryKind;
+  readonly shard: number;
+  /** Dense from 1 within the shard. */
+  readonly op: number;
+  /** The newest view in which this replica accepted the entry. */
+  view: number;
+  readonly branch: number;
+  readonly generation: number;
+  /** Attachment epoch and the gateway's sequence under it; 0 for the shard's own entries. */
+  readonly epoch: number;
+  readonly sequence: number;
+  /** The gateway has settled every sequence below. */
+  readonly lowWater: number;
+  readonly grain: number;
+  /** Whole grains of an unmap; 0 when sectors of one grain are meant. */
+  readonly grainCount: number;
+  readonly firstSector: number;
+  readonly sectorCount: number;
+  /** 32 bytes; null unless write or rehint. */
+  readonly key: Buffer | null;
+  holders: readonly BrickNumber[];
+  readonly clusterTimeMs: number;
+  readonly gcEpoch: number;
+  /** Length of the chunk that travels inside; 0 when the chunk was stored before. */
+  readonly inlineBytes: number;
+  /** Its bytes; null when they are in the chunk store only. */
+  inline: Buffer | null;
+}
+
+export const entryHeadBytes = 152;
+const entryVersion = 1;
+const flagInlineFollows = 1;
+const flagInlineStored = 2;
+export const grainsPerUnmapMax = 1024;
+
+/**
+ * The head of an entry, version 1, big-endian, 152 bytes, on the wire and in the log alike:
+ *
+ *     0 version[1] kind[1] flags[1] zero[1]   4 shard[2] holderCount[1] zero[1]
+ *     8 view[4] generation[4]   16 zero[2] op[6]   24 zero[2] commitOp[6]   32 zero[2] branch[6]
+ *     40 zero[2] epoch[6]   48 zero[2] sequence[6]   56 zero[2] lowWater[6]   64 zero[2] grain[6]
+ *     72 grainCount[4] firstSector[1] sectorCount[1] zero[2]   80 zero[2] clusterTime[6]
+ *     88 gcEpoch[4] groupBarrier[4]=0   96 holders[8 x 2]   112 key[32]   144 inlineBytes[4] zero[4]
+ *
+ * flags: 1 the inline chunk follows the head; 2 it is left out, being in the chunk store.
+ * `commitOp` is the primary's commit point when the entry was sent.
+ */
+export function encodeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
+  const head = Buffer.alloc(entryHeadBytes);
+  head[0] = entryVersion;
+  head[1] = kinds.indexOf(entry.kind);
+  if (entry.inlineBytes > 0) head[2] = withInline ? flagInlineFollows : flagInlineStored;
+  head.writeUInt16BE(entry.shard, 4);
+  head[6] = entry.holders.length;
+  head.writeUInt32BE(entry.view, 8);
+  head.writeUInt32BE(entry.generation, 12);
+  head.writeUIntBE(entry.op, 18, 6);
+  head.writeUIntBE(commitOp, 26, 6);
+  head.writeUIntBE(entry.branch, 34, 6);
+  head.writeUIntBE(entry.epoch, 42, 6);
+  head.writeUIntBE(entry.sequence, 50, 6);
+  head.writeUIntBE(entry.lowWater, 58, 6);
+  head.writeUIntBE(entry.grain, 66, 6);
+  head.writeUInt32BE(entry.grainCount, 72);
+  head[76] = entry.firstSector;
+  head[77] = entry.sectorCount;
+  head.writeUIntBE(entry.clusterTimeMs, 82, 6);
+  head.writeUInt32BE(entry.gcEpoch, 88);
+  assert(entry.holders.length <= holdersMax);
+  for (let at = 0; at < entry.holders.length; at += 1) {
+    head.writeUInt16BE(entry.holders[at]!, 96 + 2 * at);
+  }
+  entry.key?.copy(head, 112);
+  head.writeUInt32BE(entry.inlineBytes, 144);
+  return head;
+}
+
+export interface DecodedEntry {
+  entry: Entry;
+  commitOp: number;
+  /** Where the next entry may begin. */
+  endBytes: number;
+}
+
+/** Reads an entry at `at`; its inline bytes are a slice. null: not a well-formed entry. */
+export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
+  if (bytes.length - at < entryHeadBytes) return null;
+  const head = bytes.subarray(at, at + entryHeadBytes);
+  const kind = kinds[head[1]!];
+  const holderCount = head[6]!;
+  const inlineBytes = head.readUInt32BE(144);
+  const flags = head[2]!;
+  if (head[0] !== entryVersion || kind === undefined || holderCount > holdersMax) return null;
+  if (head[3] !== 0 || head[7] !== 0 || head.readUInt32BE(92) !== 0) return null;
+  if (flags !== 0 && flags !== flagInlineFollows && flags !== flagInlineStored) return null;
+  if ((flags === 0) !== (inlineBytes === 0)) return null;
+  const firstSector = head[76]!;
+  const sectorCount = head[77]!;
+  if (firstSector + sectorCount > sectorsPerGrain) return null;
+  const follows = flags === flagInlineFollows ? inlineBytes : 0;
+  const endBytes = at + entryHeadBytes + follows;
+  if (endBytes > bytes.length) return null;
+  const holders: number[] = [];
+  for (let index = 0; index < holderCount; index += 1) {
+    holders.push(head.readUInt16BE(96 + 2 * index));
+  }
+  const hasKey = kind === "write" || kind === "rehint";
+  const grainCount = head.readUInt32BE(72);
+  if (kind === "write" && (sectorCount === 0 || grainCount !== 0)) return null;
+  if (kind === "unmap" && (sectorCount === 0) === (grainCount === 0)) return null;
+  if (grainCount > grainsPerUnmapMax) return null;
+  const entry: Entry = {
+    kind,
+    shard: head.readUInt16BE(4),
+    op: head.readUIntBE(18, 6),
+    view: head.readUInt32BE(8),
+    branch: head.readUIntBE(34, 6),
+    generation: head.readUInt32BE(12),
+    epoch: head.readUIntBE(42, 6),
+    sequence: head.readUIntBE(50, 6),
+    lowWater: head.readUIntBE(58, 6),
+    grain: head.readUIntBE(66, 6),
+    grainCount,
+    firstSector,
+    sectorCount,
+    // Copied: a slice would keep the whole received slab alive for as long as the map knows it.
+    key: hasKey ? Buffer.from(head.subarray(112, 144)) : null,
+    holders,
+    clusterTimeMs: head.readUIntBE(82, 6),
+    gcEpoch: head.readUInt32BE(88),
+    inlineBytes,
+    inline: follows > 0 ? bytes.subarray(at + entryHeadBytes, endBytes) : null,
+  };
+  return { entry, commitOp: head.readUIntBE(26, 6), endBytes };
+}
+
+/** Whether two entries under one op are the same operation. */
+export function sameOperation(a: Entry, b: Entry): boolean {
+  return (
+    a.kind === b.kind &&
+    a.branch === b.branch &&
+    a.epoch === b.epoch &&
+    a.sequence === b.sequence &&
+    a.generation === b.generation &&
+    a.grain === b.grain &&
+    a.grainCount === b.grainCount &&
+    a.firstSector === b.firstSector &&
+    a.sectorCount === b.sectorCount &&
+    (a.key === null ? b.key === null : b.key !== null && a.key.equals(b.key))
+  );
+}

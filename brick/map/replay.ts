@@ -1,0 +1,117 @@
+import { decodeEntry, type Entry } from "./entry.ts";
+import {
+  commitTo,
+  mergeOverlay,
+  type Replica,
+  recordTagBytes,
+  recordType,
+  truncate,
+} from "./replica.ts";
+import {
+  decodeCheckpoint,
+  decodeFacts,
+  encodeCheckpoint,
+  type FactsImage,
+} from "./replica-state.ts";
+
+/** The replica's part of a checkpoint: what of it the log has flushed, and nothing else. */
+export function checkpointImage(replica: Replica): Buffer {
+  const { facts, pending, undurable, shard, mapped } = replica;
+  let lastOp = facts.lastOp;
+  for (const op of undurable) lastOp = Math.min(lastOp, op - 1);
+  const kept: Entry[] = [];
+  for (let op = facts.commitOp + 1; op <= lastOp; op += 1) kept.push(pending.get(op)!);
+  const durable = { ...facts, lastOp, accepted: replica.acceptedDurable };
+  return encodeCheckpoint(shard, durable, mapped, kept);
+}
+
+/** Begins from a checkpoint; false when it is not one. */
+export function restore(replica: Replica, bytes: Buffer): boolean {
+  const image = decodeCheckpoint(bytes);
+  if (image === null || image.shard !== replica.shard) return false;
+  replica.facts = image.facts;
+  replica.acceptedDurable = image.facts.accepted;
+  replica.pending.clear();
+  for (const entry of image.pending) replica.pending.set(entry.op, entry);
+  replica.mapped.clear();
+  for (const [branch, sectors] of image.mapped) replica.mapped.set(branch, sectors);
+  return true;
+}
+
+/** Which shard a log record belongs to; null when it cannot be read. */
+export function shardOfRecord(record: Buffer): number | null {
+  if (record[0] === recordType.entry) return record.length >= 10 ? record.readUInt16BE(8) : null;
+  return record[0] === recordType.facts
+    ? (decodeFacts(record.subarray(recordTagBytes))?.shard ?? null)
+    : null;
+}
+
+/**
+ * Repeats one record of the log. Records that the checkpoint covers change nothing. What cannot be
+ * followed (a hole that damage left) makes the replica count as damaged.
+ */
+export function replayRecord(replica: Replica, record: Buffer): void {
+  if (record[0] === recordType.facts) {
+    const image = decodeFacts(record.subarray(recordTagBytes));
+    if (image === null) replica.damaged = true;
+    else replayFacts(replica, image);
+    return;
+  }
+  const decoded = decodeEntry(record, recordTagBytes);
+  if (decoded === null) replica.damaged = true;
+  else replayEntry(replica, decoded.entry, decoded.commitOp);
+}
+
+function replayEntry(replica: Replica, entry: Entry, commitOp: number): void {
+  const { facts, pending } = replica;
+  if (entry.op <= facts.commitOp) return;
+  if (entry.op > facts.lastOp + 1) {
+    replica.damaged = true;
+    return;
+  }
+  const held = pending.get(entry.op);
+  if (held !== undefined && held.view > entry.view) return;
+  if (held !== undefined && held.view < entry.view) {
+    const { key } = held;
+    const other = held.sequence !== entry.sequence || held.kind !== entry.kind;
+    if (other || (key !== null && entry.key !== null && !key.equals(entry.key))) {
+      truncate(replica, entry.op - 1);
+    }
+  }
+  pending.set(entry.op, entry);
+  facts.lastOp = Math.max(facts.lastOp, entry.op);
+  commitTo(replica, Math.min(Math.max(commitOp, facts.commitOp), entry.op));
+}
+
+function replayFacts(replica: Replica, image: FactsImage): void {
+  const next = image.facts;
+  const { facts, pending } = replica;
+  const older = next.incarnation < facts.incarnation;
+  const behind = next.incarnation === facts.incarnation && next.commitOp < facts.commitOp;
+  if (older || behind) return;
+  if (next.incarnation > facts.incarnation) {
+    pending.clear();
+    replica.mapped.clear();
+  } else if (next.overlayFrom > 0 && facts.overlayFrom === 0) {
+    commitAvailable(replica, next.baseOp);
+    pending.clear();
+  } else {
+    commitAvailable(replica, next.commitOp);
+    if (next.overlayFrom === 0 && facts.overlayFrom > 0) while (!mergeOverlay(replica));
+    truncate(replica, Math.max(next.lastOp, facts.commitOp));
+  }
+  if (pending.size < next.lastOp - next.commitOp) replica.damaged = true;
+  for (const entry of pending.values()) {
+    if (entry.op <= image.acceptedTo) entry.view = next.accepted;
+  }
+  replica.facts = next;
+  replica.acceptedDurable = next.accepted;
+}
+
+function commitAvailable(replica: Replica, op: number): void {
+  const { facts, pending } = replica;
+  let to = facts.commitOp;
+  while (to < op && pending.has(to + 1)) to += 1;
+  if (to < op) replica.damaged = true;
+  commitTo(replica, to);
+}

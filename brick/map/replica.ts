@@ -1,0 +1,281 @@
+import { assert } from "../assert.ts";
+import type { ShardRecord } from "../cluster-state.ts";
+import type { BrickNumber } from "../units.ts";
+import type { Backup } from "./backup.ts";
+import { type Entry, encodeEntryHead } from "./entry.ts";
+import {
+  clearSectors,
+  type Grain,
+  mappedSectors,
+  overlayOver,
+  overwriteSectors,
+  rehint,
+} from "./grain.ts";
+import type { GrainKey, MapTable } from "./map-table.ts";
+import type { Primary } from "./primary.ts";
+import { encodeReplicaHead, type ReplicaKind } from "./replica-messages.ts";
+import { encodeFacts, type ReplicaFacts, viewStartsMax } from "./replica-state.ts";
+import { fence, settle } from "./windows.ts";
+
+/** What a replica does to the world. Nothing of it waits; `done` is called later, in order. */
+export interface ReplicaEffects {
+  nowMs(): number;
+  /** Whether this brick may answer for what it leads, at this instant. */
+  leaseValid(): boolean;
+  boot(): number;
+  clusterTimeMs(): number;
+  gcEpoch(): number;
+  /** Whether every brick of the view has room for another chunk. */
+  hasSpace(bricks: readonly BrickNumber[]): boolean;
+  /** Whether the chunk is durable here. */
+  has(key: Buffer): boolean;
+  /** Appends a record to the log; `inline` is its last part, and a chunk of that key. */
+  journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void;
+  send(to: BrickNumber, parts: readonly Buffer[]): void;
+  /** Makes tables and facts durable before it returns. */
+  checkpoint(): void;
+  /** Runs the action once this tick's work is done. */
+  soon(action: () => void): void;
+  /** Asks for a call of `wake` once, not before so many milliseconds. */
+  wakeAfter(shard: number, delayMs: number): void;
+  counters: MapCounters;
+}
+
+export interface MapCounters {
+  commits: number;
+  transferBytes: number;
+  settleBytes: number;
+  inlineDedupHits: number;
+  inlineDedupBytes: number;
+}
+
+/** One replica of one shard. */
+export interface Replica {
+  readonly shard: number;
+  readonly self: BrickNumber;
+  readonly table: MapTable;
+  readonly effects: ReplicaEffects;
+  facts: ReplicaFacts;
+  /** Entries commitOp + 1 .. lastOp, by op. */
+  readonly pending: Map<number, Entry>;
+  /** Ops of pending entries that no flush has covered yet; a checkpoint leaves them out. */
+  readonly undurable: Set<number>;
+  /** `accepted` as far as the log has it. */
+  acceptedDurable: number;
+  /** The present view, while this brick takes part in it. */
+  view: ShardRecord | null;
+  role: { is: "idle" } | Primary | Backup;
+  /** What it acknowledged may be missing from its log. */
+  damaged: boolean;
+  /** Mapped sectors by branch, of the base table. */
+  readonly mapped: Map<number, number>;
+}
+
+export function isComplete(replica: Replica): boolean {
+  return replica.facts.overlayFrom === 0;
+}
+
+/** All bricks of the view but this one. */
+export function others(replica: Replica): BrickNumber[] {
+  const { view, self } = replica;
+  if (view === null) return [];
+  return [...view.members, ...view.candidates].filter((brick) => brick !== self);
+}
+
+export function send(
+  replica: Replica,
+  to: BrickNumber,
+  kind: ReplicaKind,
+  op: number,
+  payload: readonly Buffer[] = [],
+): void {
+  assert(replica.view !== null);
+  const head = encodeReplicaHead({ kind, shard: replica.shard, view: replica.view.view, op });
+  replica.effects.send(to, [head, ...payload]);
+}
+
+/** Record types in the log; an entry begins with its own version and kind. */
+export const recordType = { entry: 1, facts: 2 } as const;
+
+const entryTag = Buffer.from([recordType.entry, 0, 0, 0]);
+const factsTag = Buffer.from([recordType.facts, 0, 0, 0]);
+/** Offset of an entry's inline chunk in its record. */
+export const recordTagBytes = 4;
+
+/**
+ * Logs an entry with its chunk, but without the bytes of a chunk that this brick has already:
+ * identical small writes are stored once on each brick.
+ */
+export function journalEntry(
+  replica: Replica,
+  entry: Entry,
+  commitOp: number,
+  heldDurable: boolean,
+  durable: () => void,
+): void {
+  const { effects, undurable } = replica;
+  if (!heldDurable) undurable.add(entry.op);
+  const done = () => {
+    undurable.delete(entry.op);
+    durable();
+  };
+  const stored = entry.inlineBytes > 0 && (entry.inline === null || effects.has(entry.key!));
+  if (stored && entry.inline !== null) {
+    effects.counters.inlineDedupHits += 1;
+    effects.counters.inlineDedupBytes += entry.inlineBytes;
+  }
+  const withInline = entry.inlineBytes > 0 && !stored;
+  const head = encodeEntryHead(entry, commitOp, withInline);
+  if (withInline) effects.journal([entryTag, head, entry.inline!], entry, done);
+  else effects.journal([entryTag, head], null, done);
+}
+
+/** Logs the facts; `acceptedTo`: pending entries up to there count as accepted in `accepted`. */
+export function journalFacts(replica: Replica, acceptedTo: number, durable: () => void): void {
+  const { accepted } = replica.facts;
+  const image = encodeFacts(replica.shard, replica.facts, acceptedTo);
+  replica.effects.journal([factsTag, image], null, () => {
+    replica.acceptedDurable = accepted;
+    durable();
+  });
+}
+
+export function rememberStart(facts: ReplicaFacts, view: number, lastOp: number): void {
+  if (facts.starts.some((start) => start.view === view)) return;
+  facts.starts = [...facts.starts, { view, lastOp }].slice(-viewStartsMax);
+}
+
+/** Pending entries above `op` never committed, and do not count any more. */
+export function truncate(replica: Replica, op: number): void {
+  const { facts, pending } = replica;
+  assert(op >= facts.commitOp, "a committed entry cannot be taken back");
+  for (let above = op + 1; above <= facts.lastOp; above += 1) pending.delete(above);
+  facts.lastOp = Math.min(facts.lastOp, op);
+}
+
+/** Commits everything up to `op`; `applied` sees each entry after it took effect. */
+export function commitTo(replica: Replica, op: number, applied?: (entry: Entry) => void): void {
+  const { facts, pending, effects } = replica;
+  while (facts.commitOp < op) {
+    const entry = pending.get(facts.commitOp + 1);
+    assert(entry !== undefined, "an entry to commit is missing");
+    apply(replica, entry, facts.overlayFrom === 0 ? "base" : "overlay");
+    pending.delete(entry.op);
+    facts.commitOp = entry.op;
+    if (facts.overlayFrom === 0) facts.baseOp = entry.op;
+    effects.counters.commits += 1;
+    applied?.(entry);
+  }
+}
+
+/** Takes the entry's effect on the table and the windows. */
+export function apply(replica: Replica, entry: Entry, kind: "base" | "overlay"): void {
+  const { facts } = replica;
+  switch (entry.kind) {
+    case "write":
+      change(replica, entry, kind, entry.grain, (grain) =>
+        overwriteSectors(grain, entry.op, {
+          firstSector: entry.firstSector,
+          sectorCount: entry.sectorCount,
+          chunkSector: 0,
+          chunkSectors: entry.sectorCount,
+          key: entry.key!,
+          holders: entry.holders,
+        }),
+      );
+      settle(facts.windows, entry, true);
+      return;
+    case "unmap":
+      applyUnmap(replica, entry, kind);
+      settle(facts.windows, entry, true);
+      return;
+    case "rehint":
+      change(replica, entry, kind, entry.grain, (grain) =>
+        grain === undefined ? null : rehint(grain, entry.op, entry.key!, entry.holders),
+      );
+      return;
+    case "fence":
+      fence(facts.windows, entry.branch, entry.epoch);
+      return;
+    case "cancel":
+      settle(facts.windows, entry, false);
+      return;
+    case "noop":
+      return;
+  }
+}
+
+function applyUnmap(replica: Replica, entry: Entry, kind: "base" | "overlay"): void {
+  const { branch, grain: first, grainCount, generation, op } = entry;
+  if (grainCount === 0) {
+    const { firstSector, sectorCount } = entry;
+    change(replica, entry, kind, first, (grain) => {
+      if (grain === undefined && kind === "base") return null;
+      return clearSectors(grain, op, firstSector, sectorCount, kind === "overlay");
+    });
+    return;
+  }
+  if (kind === "overlay") {
+    for (let grain = first; grain < first + grainCount; grain += 1) {
+      change(replica, entry, kind, grain, (old) => clearSectors(old, op, 0, 128, true));
+    }
+    return;
+  }
+  const { table, shard, facts } = replica;
+  const found = table.lookup(shard, facts.incarnation, branch, first, grainCount, generation);
+  for (const { grain } of found) {
+    change(replica, entry, kind, grain, (old) => old && clearSectors(old, op, 0, 128, false));
+  }
+}
+
+/** Changes one grain, unless its record holds the entry's effect already. */
+function change(
+  replica: Replica,
+  entry: Entry,
+  kind: "base" | "overlay",
+  grain: number,
+  make: (old: Grain | undefined) => Grain | null | undefined,
+): void {
+  const { table, shard, facts } = replica;
+  const key: GrainKey = { branch: entry.branch, grain, generation: entry.generation };
+  const old = table.get(kind, shard, facts.incarnation, key);
+  if (old !== undefined && old.op >= entry.op) return;
+  const made = make(old);
+  if (made === null || made === undefined) return;
+  if (kind === "base") putBase(replica, key, made);
+  else table.put(kind, shard, facts.incarnation, key, made);
+}
+
+/**
+ * A grain emptied while some brick of the chain is away stays as an empty record: else the brick
+ * would not learn, when it catches up, that the grain is gone.
+ */
+export function putBase(replica: Replica, key: GrainKey, grain: Grain): void {
+  const { table, shard, facts, mapped } = replica;
+  const old = table.get("base", shard, facts.incarnation, key);
+  const change = mappedSectors(grain) - mappedSectors(old);
+  if (change !== 0) mapped.set(key.branch, (mapped.get(key.branch) ?? 0) + change);
+  const keep = grain.extents.length > 0 || replica.view === null || replica.view.chain.length > 0;
+  table.put("base", shard, facts.incarnation, key, keep ? grain : null);
+}
+
+/** Base records merged in one go; more are left for the next wake. */
+const mergeStepGrains = 512;
+
+/** Merges the overlay over the base, a step at a time; true when nothing is left. */
+export function mergeOverlay(replica: Replica): boolean {
+  const { table, shard, facts } = replica;
+  const { entries, done } = table.scan("overlay", shard, facts.incarnation, null, mergeStepGrains);
+  for (const { branch, grain, generation, value } of entries) {
+    mergeOne(replica, { branch, grain, generation }, value);
+    table.put("overlay", shard, facts.incarnation, { branch, grain, generation }, null);
+  }
+  return done;
+}
+
+/** The base record is exact as of its op, so an overlay that ends before it adds nothing. */
+export function mergeOne(replica: Replica, key: GrainKey, overlay: Grain): void {
+  const base = replica.table.get("base", replica.shard, replica.facts.incarnation, key);
+  if (base !== undefined && base.op >= overlay.op) return;
+  putBase(replica, key, overlayOver(base, overlay));
+}
