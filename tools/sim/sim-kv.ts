@@ -1,0 +1,160 @@
+import { assert } from "../../brick/assert.ts";
+import { DiskError, type Kv, type KvChange } from "../../brick/host.ts";
+import type { Prng } from "../../brick/prng.ts";
+
+/** Batches that a crash may take back; an older one counts as written, as after a memtable flush. */
+const unsyncedBatchesMax = 4096;
+const leafKeysMax = 256;
+
+/** Chance that a batch fails to be written, settable at any time. */
+export interface KvDials {
+  kvErrorChance: number;
+}
+
+/**
+ * What one key-value store holds, across boots. Keys are kept as strings of one character a byte:
+ * they hash fast and compare as the bytes do.
+ */
+export class SimKvStore {
+  readonly #values = new Map<string, Buffer>();
+  /** Sorted leaves of sorted keys; never an empty leaf. */
+  #leaves: string[][] = [];
+  /** How to take back each batch that is not durable yet, oldest first. */
+  #undo: [string, Buffer | undefined][][] = [];
+
+  get(key: string): Buffer | undefined {
+    return this.#values.get(key);
+  }
+
+  get keyCount(): number {
+    return this.#values.size;
+  }
+
+  apply(batch: readonly KvChange[], sync: boolean): void {
+    const undo: [string, Buffer | undefined][] = [];
+    for (const { key, value } of batch) {
+      const name = key.toString("latin1");
+      undo.push([name, this.#values.get(name)]);
+      this.#set(name, value === null ? undefined : Buffer.from(value));
+    }
+    if (sync) this.#undo = [];
+    else this.#undo.push(undo);
+    if (this.#undo.length > unsyncedBatchesMax) this.#undo.splice(0, unsyncedBatchesMax / 2);
+  }
+
+  range(start: string, end: string, limit: number): [Buffer, Buffer][] {
+    const found: [Buffer, Buffer][] = [];
+    for (let leafAt = this.#leafOf(start); leafAt < this.#leaves.length; leafAt += 1) {
+      const leaf = this.#leaves[leafAt]!;
+      for (let at = lowerBound(leaf, start); at < leaf.length; at += 1) {
+        const key = leaf[at]!;
+        if (key >= end || found.length >= limit) return found;
+        found.push([Buffer.from(key, "latin1"), Buffer.from(this.#values.get(key)!)]);
+      }
+    }
+    return found;
+  }
+
+  /** A power cut: some of the newest batches that were not synced are gone, whole. */
+  crash(prng: Prng): void {
+    const kept = prng.chance(0.3) ? 0 : prng.between(0, this.#undo.length);
+    for (const batch of this.#undo.splice(kept).reverse()) {
+      for (const [key, before] of batch.reverse()) this.#set(key, before);
+    }
+    this.#undo = [];
+  }
+
+  #set(key: string, value: Buffer | undefined): void {
+    const known = this.#values.has(key);
+    if (value !== undefined) {
+      this.#values.set(key, value);
+      if (!known) this.#insertKey(key);
+    } else if (known) {
+      this.#values.delete(key);
+      this.#removeKey(key);
+    }
+  }
+
+  /** The last leaf that begins at or before the key; 0 when none does. */
+  #leafOf(key: string): number {
+    let low = 0;
+    let high = this.#leaves.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#leaves[middle]![0]! <= key) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 ? low - 1 : 0;
+  }
+
+  #insertKey(key: string): void {
+    const leafAt = this.#leafOf(key);
+    const leaf = this.#leaves[leafAt];
+    if (leaf === undefined) {
+      this.#leaves.push([key]);
+      return;
+    }
+    leaf.splice(lowerBound(leaf, key), 0, key);
+    if (leaf.length > leafKeysMax) {
+      // Keys often arrive in order: leave the left leaf full then.
+      const ascending = leafAt === this.#leaves.length - 1 && leaf[leaf.length - 1] === key;
+      this.#leaves.splice(leafAt + 1, 0, leaf.splice(ascending ? leafKeysMax : leafKeysMax / 2));
+    }
+  }
+
+  #removeKey(key: string): void {
+    const leafAt = this.#leafOf(key);
+    const leaf = this.#leaves[leafAt]!;
+    const at = lowerBound(leaf, key);
+    assert(leaf[at] === key);
+    leaf.splice(at, 1);
+    if (leaf.length === 0) this.#leaves.splice(leafAt, 1);
+  }
+}
+
+/** The store as one boot sees it; `guard` throws when that boot is dead. */
+export function openSimKv(store: SimKvStore, dials: KvDials, prng: Prng, guard: () => void): Kv {
+  let open = true;
+  const check = () => {
+    guard();
+    assert(open, "the key-value store is closed");
+  };
+  const copy = (value: Buffer | undefined) =>
+    value === undefined ? undefined : Buffer.from(value);
+  return {
+    get: (key) => {
+      check();
+      return copy(store.get(key.toString("latin1")));
+    },
+    getMany: (keys) => {
+      check();
+      return keys.map((key) => copy(store.get(key.toString("latin1"))));
+    },
+    write: (batch, { sync }) => {
+      check();
+      if (dials.kvErrorChance > 0 && prng.chance(dials.kvErrorChance)) {
+        throw new DiskError("EIO", "the simulated key-value store failed to write");
+      }
+      store.apply(batch, sync);
+    },
+    range: (start, end, limit) => {
+      check();
+      return store.range(start.toString("latin1"), end.toString("latin1"), limit);
+    },
+    close: async () => {
+      check();
+      open = false;
+    },
+  };
+}
+
+function lowerBound(keys: readonly string[], key: string): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (keys[middle]! < key) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,279 @@
+import { crc32 } from "node:zlib";
+import { assert } from "../../brick/assert.ts";
+import type { Message, Network } from "../../brick/host.ts";
+import type { Prng } from "../../brick/prng.ts";
+import { messageBodyBytes, messageBodyBytesMax } from "../../brick/rpc/frame.ts";
+import { type BrickNumber, MiB } from "../../brick/units.ts";
+import { type EventOwner, eventKind, type SimClock, type SimEvent } from "./sim-clock.ts";
+
+/** Bytes under way from one brick to another; more is dropped, as the real network does. */
+const linkBytesMax = 64 * MiB;
+
+/** How one direction between two bricks behaves; every dial may be turned at any time. */
+export interface LinkDials {
+  latencyMs: readonly [number, number];
+  lossChance: number;
+  duplicateChance: number;
+  /** Chance that a message travels alone and may overtake others. */
+  reorderChance: number;
+  /** How much longer such a message may take. */
+  reorderMs: number;
+  /** A partition: what is sent is lost. */
+  cut: boolean;
+  /** What is sent waits until this is false again. */
+  clogged: boolean;
+}
+
+export function healthyLink(): LinkDials {
+  return {
+    latencyMs: [0.05, 0.3],
+    lossChance: 0,
+    duplicateChance: 0,
+    reorderChance: 0,
+    reorderMs: 20,
+    cut: false,
+    clogged: false,
+  };
+}
+
+interface Packet {
+  message: Message;
+  bytes: number;
+  /** Checksum of the body when it was sent: its buffers must not have changed on arrival. */
+  crc: number;
+}
+
+interface Link {
+  from: BrickNumber;
+  to: BrickNumber;
+  dials: LinkDials;
+  /** Sent in this tick by this boot, to leave together. */
+  corked: Packet[];
+  /** Waiting for the clog to go. */
+  held: Packet[][];
+  wire: EventOwner;
+  bytesUnderWay: number;
+  lastArrivalMs: number;
+}
+
+/** A boot of a brick, as the network sees it. */
+interface Port {
+  owner: EventOwner;
+  boot: number;
+  receiver: ((from: BrickNumber, message: Message) => void) | null;
+  peers: ReadonlyMap<BrickNumber, string>;
+}
+
+/** All wires of the world. Messages of one tick between two bricks arrive in one event. */
+export class SimNetwork {
+  /** What a pair starts with; changing it changes no pair that is in use. */
+  readonly defaults: LinkDials = healthyLink();
+  readonly stats = { sent: 0, delivered: 0, dropped: 0, duplicated: 0 };
+  readonly #clock: SimClock;
+  readonly #prng: Prng;
+  readonly #links = new Map<number, Link>();
+  readonly #ports = new Map<BrickNumber, Port>();
+  /** Looks at every message when it is sent; false loses it. For tests that aim. */
+  filter: ((from: BrickNumber, to: BrickNumber, message: Message) => boolean) | null = null;
+
+  constructor(clock: SimClock, prng: Prng) {
+    this.#clock = clock;
+    this.#prng = prng;
+  }
+
+  /** The dials of one direction. */
+  link(from: BrickNumber, to: BrickNumber): LinkDials {
+    return this.#link(from, to).dials;
+  }
+
+  /** Turns dials in every direction between the bricks given. */
+  setAll(bricks: readonly BrickNumber[], dials: Partial<LinkDials>): void {
+    for (const from of bricks) {
+      for (const to of bricks) if (from !== to) this.set(from, to, dials);
+    }
+  }
+
+  set(from: BrickNumber, to: BrickNumber, dials: Partial<LinkDials>): void {
+    const link = this.#link(from, to);
+    Object.assign(link.dials, dials);
+    if (link.dials.clogged || link.held.length === 0) return;
+    const held = link.held;
+    link.held = [];
+    for (const packets of held) this.#travel(link, packets);
+  }
+
+  /** Cuts both directions between every brick of `some` and every brick of `others`. */
+  partition(some: readonly BrickNumber[], others: readonly BrickNumber[]): void {
+    for (const a of some) {
+      for (const b of others) {
+        this.set(a, b, { cut: true });
+        this.set(b, a, { cut: true });
+      }
+    }
+  }
+
+  /** Takes back every cut and clog. */
+  heal(): void {
+    for (const { from, to } of this.#links.values())
+      this.set(from, to, { cut: false, clogged: false });
+  }
+
+  /** The network as one boot of a brick sees it. */
+  plug(owner: EventOwner, boot: number): Network & { setBoot(boot: number): void } {
+    const port: Port = { owner, boot, receiver: null, peers: new Map() };
+    this.#ports.set(owner.brick, port);
+    for (const link of this.#links.values()) if (link.from === owner.brick) link.corked = [];
+    return {
+      send: (to, message) => this.#send(port, to, message),
+      onMessage: (receiver) => {
+        assert(port.receiver === null, "the receiver is set once");
+        port.receiver = receiver;
+      },
+      setPeers: (peers) => {
+        port.peers = new Map(peers);
+      },
+      setBoot: (number) => {
+        port.boot = number;
+      },
+    };
+  }
+
+  #send(port: Port, to: BrickNumber, message: Message): void {
+    const { owner } = port;
+    if (!owner.alive) return;
+    const bytes = messageBodyBytes(message);
+    assert(bytes <= messageBodyBytesMax, "the message is too long");
+    assert(message.type > 0, "type 0 is the network's own");
+    this.stats.sent += 1;
+    const link = this.#link(owner.brick, to);
+    const unknown = to !== owner.brick && !port.peers.has(to);
+    if (
+      unknown ||
+      link.dials.cut ||
+      link.bytesUnderWay + bytes > linkBytesMax ||
+      this.#prng.chance(link.dials.lossChance) ||
+      this.filter?.(owner.brick, to, message) === false
+    ) {
+      this.stats.dropped += 1;
+      return;
+    }
+    let crc = 0;
+    for (const part of message.body) crc = crc32(part, crc);
+    link.bytesUnderWay += bytes;
+    const { type, request, reply, body } = message;
+    link.corked.push({ message: { type, request, reply, boot: port.boot, body }, bytes, crc });
+    if (link.corked.length === 1) {
+      this.#clock.schedule(0, owner, eventKind.soon, 1, () => {
+        const packets = link.corked;
+        link.corked = [];
+        this.#leave(link, packets);
+      });
+    }
+  }
+
+  #leave(link: Link, packets: Packet[]): void {
+    if (link.dials.clogged) link.held.push(packets);
+    else this.#travel(link, packets);
+  }
+
+  #travel(link: Link, packets: Packet[]): void {
+    const prng = this.#prng;
+    const { dials } = link;
+    const together: Packet[] = [];
+    for (const packet of packets) {
+      if (prng.chance(dials.duplicateChance)) {
+        this.stats.duplicated += 1;
+        link.bytesUnderWay += packet.bytes;
+        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
+      }
+      if (prng.chance(dials.reorderChance)) {
+        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
+      } else {
+        together.push(packet);
+      }
+    }
+    if (together.length === 0) return;
+    // A brick's own messages come back on the next tick.
+    const latencyMs = link.from === link.to ? 0 : this.#latencyMs(dials);
+    const event = this.#arriveAfter(
+      link,
+      Math.max(latencyMs, link.lastArrivalMs - this.#clock.nowMs),
+      together,
+    );
+    link.lastArrivalMs = event.atMs;
+  }
+
+  #latencyMs(dials: LinkDials): number {
+    return dials.latencyMs[0] + this.#prng.unit() * (dials.latencyMs[1] - dials.latencyMs[0]);
+  }
+
+  #arriveAfter(link: Link, delayMs: number, packets: Packet[]): SimEvent {
+    const first = packets[0]!.message;
+    const type = (first.type << 16) | (link.from & 0xffff);
+    return this.#clock.schedule(delayMs, link.wire, eventKind.message, type, () => {
+      for (const packet of packets) this.#deliver(link, packet);
+    });
+  }
+
+  #deliver(link: Link, packet: Packet): void {
+    link.bytesUnderWay -= packet.bytes;
+    const port = this.#ports.get(link.to);
+    // A message to oneself dies with the process; others arrive at whoever is there.
+    const gone = link.from === link.to && port?.boot !== packet.message.boot;
+    if (port?.receiver == null || !port.owner.alive || link.dials.cut || gone) {
+      this.stats.dropped += 1;
+      return;
+    }
+    const { message } = packet;
+    const body = Buffer.concat(message.body as Buffer[]);
+    assert(crc32(body) === packet.crc, `brick ${link.from} changed buffers that it had sent`);
+    const { trace } = this.#clock;
+    trace.add((message.type << 1) | (message.reply ? 1 : 0));
+    trace.add(message.request);
+    trace.add(packet.crc);
+    this.stats.delivered += 1;
+    const { type, request, reply, boot } = message;
+    try {
+      port.receiver(link.from, { type, request, reply, boot, body: [body] });
+    } catch (error) {
+      port.owner.failed(error);
+    }
+  }
+
+  ownerOf(brick: BrickNumber): EventOwner | null {
+    return this.#ports.get(brick)?.owner ?? null;
+  }
+
+  #link(from: BrickNumber, to: BrickNumber): Link {
+    const key = from * 0x10000 + to;
+    let link = this.#links.get(key);
+    if (link === undefined) {
+      const dials = from === to ? healthyLink() : { ...this.defaults };
+      const wire = new Wire(this, to);
+      link = { from, to, dials, corked: [], held: [], wire, bytesUnderWay: 0, lastArrivalMs: 0 };
+      this.#links.set(key, link);
+    }
+    return link;
+  }
+}
+
+/** Messages on the wire belong to no boot: they arrive at whoever is there, once it is not frozen. */
+class Wire implements EventOwner {
+  readonly alive = true;
+  readonly brick: BrickNumber;
+  readonly #network: SimNetwork;
+
+  constructor(network: SimNetwork, brick: BrickNumber) {
+    this.#network = network;
+    this.brick = brick;
+  }
+
+  get frozenUntilMs(): number {
+    const owner = this.#network.ownerOf(this.brick);
+    return owner?.alive ? owner.frozenUntilMs : 0;
+  }
+
+  failed(error: unknown): void {
+    throw error;
+  }
+}
