@@ -45,20 +45,22 @@ export class ChunkReads {
   }
 
   async #readNow(key: Buffer, entry: ChunkEntry): Promise<ChunkRead> {
-    let bytes: Buffer;
-    try {
-      const read = (file: DiskFile) => file.read(entry.offsetBytes, entry.lengthBytes);
-      bytes = await this.#files.with(entry.segment, read);
-    } catch (error) {
-      if (!(error instanceof DiskError)) throw error;
-      if (error.code === "EIO") this.noteCorrupt(key, entry);
-      return { ok: false, fault: { code: "io" } };
+    const read = (file: DiskFile) => file.read(entry.offsetBytes, entry.lengthBytes);
+    // Twice: what went wrong on the way, and not on the medium, is no verdict.
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      let bytes: Buffer;
+      try {
+        bytes = await this.#files.with(entry.segment, read);
+      } catch (error) {
+        if (!(error instanceof DiskError)) throw error;
+        return { ok: false, fault: { code: "io" } };
+      }
+      if (bytes.length === entry.lengthBytes && keyEquals(chunkKey(bytes), key)) {
+        return { ok: true, bytes };
+      }
+      // The segment may have been recycled while we read.
+      if (!this.#index.isCurrent(entry)) return { ok: false, fault: { code: "absent" } };
     }
-    if (bytes.length === entry.lengthBytes && keyEquals(chunkKey(bytes), key)) {
-      return { ok: true, bytes };
-    }
-    // The segment may have been recycled while we read.
-    if (!this.#index.isCurrent(entry)) return { ok: false, fault: { code: "absent" } };
     this.noteCorrupt(key, entry);
     return { ok: false, fault: { code: "corrupt" } };
   }
@@ -70,10 +72,5 @@ export class ChunkReads {
     if (now.segment !== entry.segment || now.offsetBytes !== entry.offsetBytes) return;
     this.corrupt += 1;
     this.#index.markDamaged(key, now);
-  }
-
-  /** Resolves when no read is under way. */
-  get busy(): boolean {
-    return this.#inFlight > 0;
   }
 }

@@ -193,6 +193,21 @@ test("a dead segment is recycled; what pointed into its old use is a miss", asyn
   }
 });
 
+test("an index entry into an earlier use of a segment is a miss, for puts too", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  for (let seed = 0; seed < 6; seed += 1) await put(store, chunkOf(seed, 8192));
+  store.checkpoint();
+  const kvKey = Buffer.concat([Buffer.from([1]), chunkKey(chunkOf(0, 8192))]);
+  const stale = store.kv.get(kvKey)!;
+  for (let seed = 0; seed < 6; seed += 1) store.dropChunk(chunkKey(chunkOf(seed, 8192)));
+  store.checkpoint();
+  assert.equal(await store.recycle(), 1);
+  store.kv.write([{ key: kvKey, value: stale }], { sync: true });
+  assert.equal(store.has(chunkKey(chunkOf(0, 8192))), false);
+  assert.deepEqual(await put(store, chunkOf(0, 8192)), { ok: true, deduplicated: false });
+});
+
 test("scrub finds exactly the chunks whose bytes changed", async () => {
   const host = new TraceHost();
   const store = await openStore(host);
@@ -261,7 +276,16 @@ test("a torn tail is cut, and stays known until the loss is settled", async () =
   assert.equal(second.cut, true);
   assert.equal(second.has(chunkKey(chunkOf(2))), false);
   assert.equal(second.has(chunkKey(chunkOf(1))), true);
+  // The torn batch is gone for good, and what comes after it stands elsewhere.
+  const torn = secondHost.files.get("log/segment-00000001")!.subarray(2 * 4096, 3 * 4096);
+  assert.ok(torn.equals(Buffer.alloc(4096)));
   await put(second, chunkOf(5));
+  assert.ok(
+    secondHost.files
+      .get("log/segment-00000001")!
+      .subarray(3 * 4096)
+      .every((byte) => byte === 0),
+  );
   const third = await openStore(new TraceHost(imageOf(secondHost, image)));
   assert.equal(third.cut, true);
   assert.equal(third.damage.length, 0);
