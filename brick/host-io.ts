@@ -1,0 +1,223 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { assert } from "./assert.ts";
+import {
+  type Clock,
+  type Disk,
+  DiskError,
+  type DiskFile,
+  type Host,
+  type Network,
+} from "./host.ts";
+import { openRealKv } from "./kv-io.ts";
+import { Prng } from "./prng.ts";
+
+/** The real machine behind the seams of host.ts: node:fs, RocksDB, the process's own clock. */
+
+/** How a process ends that must not answer any more. */
+export const crashExitCode = 70;
+/** Only the owner of the daemon may read user data. */
+const folderMode = 0o700;
+const fileMode = 0o600;
+
+export interface RealHostOptions {
+  dataFolder: string;
+  network: Network;
+  log: (line: string) => void;
+  /** Blocks of key-value tables kept in memory. */
+  kvCacheBytes?: number;
+}
+
+export async function openRealHost(options: RealHostOptions): Promise<Host> {
+  const { dataFolder, network, log } = options;
+  const disk = await openRealDisk(dataFolder, options);
+  return {
+    clock: realClock,
+    disk,
+    network,
+    prng: new Prng(randomBytes(6).readUIntBE(0, 6)),
+    log,
+    crash: (reason): never => {
+      const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
+      // Straight to the descriptor: nothing asynchronous gets its turn any more.
+      fs.writeSync(2, `brick stops: ${text}\n`);
+      process.exit(crashExitCode);
+    },
+  };
+}
+
+export const realClock: Clock = {
+  nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after: (delayMs, action) => {
+    const timer = setTimeout(action, delayMs);
+    return { cancel: () => clearTimeout(timer) };
+  },
+  soon: (action) => {
+    setImmediate(action);
+  },
+};
+
+/** The data directory alone, for what must be read before there is a network. */
+export async function openRealDisk(
+  dataFolder: string,
+  options: { kvCacheBytes?: number } = {},
+): Promise<Disk> {
+  const root = path.resolve(dataFolder);
+  await makeFolder(root);
+  const at = (relative: string) => {
+    const full = path.resolve(root, relative);
+    assert(full === root || full.startsWith(`${root}${path.sep}`), `${relative} leads outside`);
+    return full;
+  };
+  return {
+    open: async (relative, { create = false } = {}) => {
+      const full = at(relative);
+      if (create) await makeFolder(path.dirname(full));
+      const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT : 0);
+      return new RealFile(await call((done) => fs.open(full, flags, fileMode, done)), relative);
+    },
+    list: async (folder) => {
+      try {
+        return (await call<string[]>((done) => fs.readdir(at(folder), done))).sort();
+      } catch (error) {
+        if (error instanceof DiskError && error.code === "ENOENT") return [];
+        throw error;
+      }
+    },
+    remove: (relative) => call((done) => fs.unlink(at(relative), done)),
+    rename: async (from, to) => {
+      await makeFolder(path.dirname(at(to)));
+      await call((done) => fs.rename(at(from), at(to), done));
+    },
+    syncFolder: (folder) => syncFolder(at(folder)),
+    freeBytes: async () => {
+      const facts = await call<fs.StatsFs>((done) => fs.statfs(root, done));
+      return facts.bavail * facts.bsize;
+    },
+    openKv: async (folder) => {
+      await makeFolder(at(folder));
+      return openRealKv(
+        at(folder),
+        options.kvCacheBytes === undefined ? {} : { cacheBytes: options.kvCacheBytes },
+      );
+    },
+  };
+}
+
+class RealFile implements DiskFile {
+  readonly #fd: number;
+  readonly #name: string;
+  #open = true;
+
+  constructor(fd: number, name: string) {
+    this.#fd = fd;
+    this.#name = name;
+  }
+
+  read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    this.#check();
+    const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    return new Promise((resolve, reject) => {
+      let filled = 0;
+      const more = () => {
+        const left = lengthBytes - filled;
+        fs.read(this.#fd, bytes, filled, left, offsetBytes + filled, (error, count) => {
+          if (error) return reject(toDiskError(error));
+          filled += count;
+          if (count === 0) resolve(bytes.subarray(0, filled));
+          else if (filled === lengthBytes) resolve(bytes);
+          else more();
+        });
+      };
+      if (lengthBytes === 0) resolve(bytes);
+      else more();
+    });
+  }
+
+  write(offsetBytes: number, buffers: readonly Buffer[]): Promise<void> {
+    this.#check();
+    return new Promise((resolve, reject) => {
+      const more = (left: readonly Buffer[], at: number) => {
+        if (left.length === 0) return resolve();
+        fs.writev(this.#fd, left as Buffer[], at, (error, count) => {
+          if (error) return reject(toDiskError(error));
+          more(without(left, count), at + count);
+        });
+      };
+      more(
+        buffers.filter((buffer) => buffer.length > 0),
+        offsetBytes,
+      );
+    });
+  }
+
+  sync(): Promise<void> {
+    this.#check();
+    return call((done) => fs.fdatasync(this.#fd, done));
+  }
+
+  async sizeBytes(): Promise<number> {
+    this.#check();
+    return (await call<fs.Stats>((done) => fs.fstat(this.#fd, done))).size;
+  }
+
+  truncate(sizeBytes: number): Promise<void> {
+    this.#check();
+    return call((done) => fs.ftruncate(this.#fd, sizeBytes, done));
+  }
+
+  close(): Promise<void> {
+    this.#check();
+    this.#open = false;
+    return call((done) => fs.close(this.#fd, done));
+  }
+
+  /** A number of a closed file may belong to another file by now. */
+  #check(): void {
+    assert(this.#open, `${this.#name} is closed`);
+  }
+}
+
+/** What is left of the buffers when the first `count` bytes have been written. */
+function without(buffers: readonly Buffer[], count: number): readonly Buffer[] {
+  let left = count;
+  for (const [at, buffer] of buffers.entries()) {
+    if (left < buffer.length) return [buffer.subarray(left), ...buffers.slice(at + 1)];
+    left -= buffer.length;
+  }
+  return [];
+}
+
+/** Makes the folder and those above it, durably: a lost folder loses every file in it. */
+async function makeFolder(folder: string): Promise<void> {
+  const options = { recursive: true, mode: folderMode } as const;
+  const first = await call<string | undefined>((done) => fs.mkdir(folder, options, done));
+  if (first === undefined) return;
+  for (let made = folder; ; made = path.dirname(made)) {
+    await syncFolder(path.dirname(made));
+    if (made === first || made === path.dirname(made)) return;
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const fd = await call<number>((done) => fs.open(folder, "r", done));
+  try {
+    await call((done) => fs.fsync(fd, done));
+  } finally {
+    await call((done) => fs.close(fd, done));
+  }
+}
+
+type Done<T> = (error: NodeJS.ErrnoException | null, value: T) => void;
+
+function call<T = void>(act: (done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    act((error, value) => (error ? reject(toDiskError(error)) : resolve(value)));
+  });
+}
+
+function toDiskError(error: NodeJS.ErrnoException): DiskError {
+  return new DiskError(error.code ?? "EIO", error.message);
+}
