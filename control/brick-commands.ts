@@ -163,7 +163,7 @@ export function brickFailed(state: ClusterState, command: CommandOf<"brickFailed
     const message = `cannot give up brick ${brick.number}: it is ${brick.status} and answers; drain it instead`;
     return refuse(state, "not_now", message);
   }
-  return done(withBrick(state, { ...brick, status: "failed", reachable: false }));
+  return done(withBrick(state, { ...brick, status: "failed", reachable: false, downSinceMs: 0 }));
 }
 
 export function drainBrick(state: ClusterState, command: CommandOf<"drainBrick">): Applied {

@@ -10,7 +10,7 @@ export const envelopeVersion = 1;
 export const shardCountMax = 4096;
 /** Replicas of a shard in one view, candidates included. */
 export const replicasMax = 16;
-export const copiesMax = 5;
+export const copiesMax = 4;
 export const commandBytesMax = 256 * 1024;
 
 const brickNumber = z.number().int().min(1).max(65_535);
@@ -18,7 +18,12 @@ const counter = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const id128 = z.string().regex(/^[0-9a-f]{32}$/, "32 lower-case hex digits");
 const shortText = z.string().max(255);
 const replicas = z.array(brickNumber).max(replicasMax);
-const name = z.string().regex(/^[a-z0-9][a-z0-9.-]{0,62}$/, "1 to 63 of a-z, 0-9, '.' and '-'");
+const name = z
+  .string()
+  .regex(
+    /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/,
+    "1 to 63 of a-z, 0-9, '.' and '-', beginning and ending with a letter or digit",
+  );
 
 /** What a brick says of itself. */
 const brickFacts = {

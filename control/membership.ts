@@ -30,6 +30,8 @@ export const defaultTiming: MembershipTiming = {
 
 /** Space is noted in the cluster state in steps of this share of the capacity. */
 const spaceSteps = 64;
+/** The cluster's time lags by at most this, while something waits for it; a new leader starts there. */
+const timeStepMs = 5000;
 
 /**
  * What the Raft leader remembers of the bricks while it leads; a new leader begins anew. Times are
@@ -186,6 +188,16 @@ export function arrivalCommand(
     cut,
     discarded,
   };
+}
+
+/** Whether something waits for the cluster's time, and it has moved on enough to be worth an entry. */
+export function isTimeWorthNoting(state: ClusterState, clusterNowMs: number): boolean {
+  if (clusterNowMs - state.clusterTimeMs < timeStepMs) return false;
+  return (
+    Object.keys(state.joinTokens).length > 0 ||
+    Object.values(state.bricks).some((brick) => brick.downSinceMs > 0) ||
+    state.shards.some((shard) => shard.shortSinceMs > 0)
+  );
 }
 
 /** The settlement of a `brickDown`, whichever way it went. */

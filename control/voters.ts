@@ -1,5 +1,6 @@
 import type { BrickRecord, ClusterState } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
+import type { Command } from "./commands.ts";
 
 /** Raft's own configuration, as its leader knows it. */
 export interface RaftMembers {
@@ -48,6 +49,13 @@ export function planVoters(state: ClusterState, members: RaftMembers): VoterChan
     return brick === undefined || brick.status === "removed";
   });
   return gone === undefined ? null : { type: "remove", brick: gone };
+}
+
+/** What the cluster state must say of the votes, so that everyone sees Raft's configuration. */
+export function voterCommands(state: ClusterState, { voters }: RaftMembers): Command[] {
+  return Object.values(state.bricks)
+    .filter((brick) => brick.voter !== voters.includes(brick.number))
+    .map(({ number, voter }) => ({ type: "setVoter", number, voter: !voter }));
 }
 
 /** A failed brick stays a learner: should it return, it must learn what became of it. */

@@ -1,0 +1,336 @@
+import type { ClusterState } from "../brick/cluster-state.ts";
+import type { Host } from "../brick/host.ts";
+import type { Calls } from "../brick/rpc/calls.ts";
+import { messageType } from "../brick/rpc/message-types.ts";
+import type { BrickNumber } from "../brick/units.ts";
+import type { CommandResult } from "./command-result.ts";
+import { type Command, decodeEnvelope } from "./commands.ts";
+import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive.ts";
+import { KeepaliveSender } from "./keepalive-io.ts";
+import { Leadership } from "./leader-io.ts";
+import { isLeaseValid, noLease, reachVersion, takeGrant } from "./lease.ts";
+import type { MapControl } from "./map-control.ts";
+import { defaultTiming, type MembershipTiming } from "./membership.ts";
+import { readPeers, writePeers } from "./peers-io.ts";
+import { Proposals } from "./proposals-io.ts";
+import type { OpenRaft, RaftPort } from "./raft-port.ts";
+import { Recoveries, serveRecovery } from "./recovery-io.ts";
+import {
+  applyEnvelope,
+  decodeSnapshot,
+  emptyMachine,
+  encodeSnapshot,
+} from "./replicated-machine.ts";
+import { Submitter } from "./submit-io.ts";
+
+export interface ControlOptions {
+  readonly host: Host;
+  readonly calls: Calls;
+  readonly superblock: {
+    readonly clusterId: string;
+    readonly brick: BrickNumber;
+    readonly uuid: string;
+    readonly boot: number;
+  };
+  readonly addresses: { readonly peer: string; readonly portal: string; readonly api: string };
+  readonly domain?: string;
+  /** Begins a cluster: this brick is its first. Harmless when it has begun already. */
+  readonly bootstrap?: { readonly shardCount: number };
+  /** Where other bricks are reached, as the joining brick was told; later starts know by themselves. */
+  readonly seeds?: ReadonlyMap<BrickNumber, string>;
+  /** The store lost the tail of its log: its replicas may lack what they acknowledged. */
+  readonly cut: boolean;
+  readonly map: MapControl;
+  space(): { capacityBytes: number; usedBytes: number; full: boolean };
+  /** After each change; network peers are set already. */
+  onState(state: ClusterState): void;
+  /** The lease became longer: until this moment of the host's clock the brick may act. */
+  onLease(untilMs: number): void;
+  readonly timing?: Partial<MembershipTiming>;
+  readonly openRaft: OpenRaft;
+}
+
+export const shardCountDefault = 64;
+const refreshTimeoutMs = 5000;
+
+/** A brick's part in the control plane: its copy of the cluster state, its lease, its turn to lead. */
+export class Control {
+  readonly #options: ControlOptions;
+  readonly #timing: MembershipTiming;
+  readonly #incarnation: string;
+  readonly #lease = noLease();
+  readonly #proposals: Proposals;
+  readonly #submitter: Submitter;
+  readonly #recoveries: Recoveries;
+  readonly #sender: KeepaliveSender;
+  #machine = emptyMachine;
+  #raft!: RaftPort;
+  #leadership: Leadership | null = null;
+  #peers = new Map<BrickNumber, string>();
+  #peersWrite: Promise<void> = Promise.resolve();
+  #discarded = false;
+  /** The last refusal said, so that it is logged once. */
+  #refusal = "";
+  /** Who waits for the answer to a keepalive sent not before a moment, and the leader's version. */
+  #onGrant: { sentFromMs: number; ready: (stateVersion: number) => void }[] = [];
+  #onVersion: { version: number; reached: () => void }[] = [];
+  #closed = false;
+
+  static async open(options: ControlOptions): Promise<Control> {
+    const control = new Control(options);
+    await control.#start();
+    return control;
+  }
+
+  private constructor(options: ControlOptions) {
+    const { host, calls, superblock, map } = options;
+    this.#options = options;
+    this.#timing = { ...defaultTiming, ...options.timing };
+    this.#incarnation = host.prng.fill(Buffer.alloc(16)).toString("hex");
+    const raft = () => this.#raft;
+    const self = { brick: superblock.brick, boot: superblock.boot };
+    const timeMs = () => this.#leadership?.timeMs() ?? 0;
+    this.#proposals = new Proposals(host, raft);
+    const proposals = this.#proposals;
+    this.#submitter = new Submitter({ host, calls, self, raft, proposals, timeMs });
+    this.#recoveries = new Recoveries({
+      host,
+      calls,
+      map,
+      state: () => this.state(),
+      decide: (command) => this.#submitter.decide(command),
+      wake: () => this.#leadership?.wake(),
+    });
+    this.#sender = new KeepaliveSender({
+      host,
+      calls,
+      timing: this.#timing,
+      compose: () => this.#composeKeepalive(),
+      leader: () => this.#raft.leader(),
+      peers: () => [...this.#peers.keys()],
+      onAnswer: (answer) => this.#takeAnswer(answer),
+    });
+  }
+
+  /** Never changed in place; version 0 before anything is known. */
+  state(): ClusterState {
+    return this.#machine.cluster;
+  }
+
+  /** Applied once or refused, wherever the leader is; `unavailable` when none answers in time. */
+  submit(command: Command): Promise<CommandResult> {
+    return this.#submitter.submit(command);
+  }
+
+  /** 0 when none is known. */
+  leader(): BrickNumber {
+    return this.#raft.leader();
+  }
+
+  leaseValid(nowMs: number): boolean {
+    return !this.#closed && isLeaseValid(this.#lease, nowMs);
+  }
+
+  /** The map has something to report: it need not wait for the next round. */
+  nudge(): void {
+    this.#sender.nudge();
+  }
+
+  /**
+   * Resolves true once state() holds everything that was committed before the call; false when no
+   * leader answered in time.
+   */
+  async refresh(): Promise<boolean> {
+    const { clock } = this.#options.host;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const timer = clock.after(refreshTimeoutMs, () => resolve(false));
+    const ready = (version: number) => this.#whenReached(version, () => resolve(true));
+    this.#onGrant.push({ sentFromMs: clock.nowMs(), ready });
+    this.#sender.nudge();
+    const fresh = await promise;
+    timer.cancel();
+    return fresh;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#sender.close();
+    this.#submitter.close();
+    this.#leadership?.end();
+    this.#leadership = null;
+    this.#proposals.close();
+    await this.#raft.close();
+    await this.#peersWrite;
+  }
+
+  async #start(): Promise<void> {
+    const { host, calls, map, seeds, bootstrap, openRaft } = this.#options;
+    this.#peers = await readPeers(host);
+    for (const [number, address] of seeds ?? []) {
+      if (!this.#peers.has(number)) this.#peers.set(number, address);
+    }
+    this.#peers.delete(this.#options.superblock.brick);
+    host.network.setPeers(this.#peers);
+    this.#raft = await openRaft(bootstrap !== undefined, {
+      apply: (payloads) => this.#apply(payloads),
+      snapshot: () => encodeSnapshot(this.#machine),
+      restore: (snapshot) => this.#restore(snapshot),
+      onRoleChange: (leads) => this.#changeRole(leads),
+    });
+    calls.serve(messageType.raft, (from, body) => this.#raft.receive(from, body));
+    calls.serve(messageType.keepalive, (from, body, reply) => {
+      const answer = (value: KeepaliveAnswer) => reply([encodeAnswer(value)]);
+      const keepalive = decodeKeepalive(body);
+      if (keepalive === null) return;
+      if (this.#leadership === null) {
+        answer({ type: "elsewhere", leader: this.#raft.leader() });
+      } else this.#leadership.keepalive(from, keepalive, answer);
+    });
+    serveRecovery(calls, map);
+    if (this.#raft.isLeader()) this.#changeRole(true);
+    this.#sender.start();
+  }
+
+  #changeRole(leads: boolean): void {
+    // Raft may call before it is open; #start asks again.
+    if (this.#raft === undefined || this.#closed) return;
+    if (leads === (this.#leadership !== null)) return;
+    this.#leadership?.end();
+    this.#leadership = null;
+    if (!leads) return;
+    const { host, superblock } = this.#options;
+    this.#leadership = new Leadership({
+      host,
+      self: superblock.brick,
+      timing: this.#timing,
+      raft: () => this.#raft,
+      state: () => this.state(),
+      decide: (command) => this.#submitter.decide(command),
+      recoveries: this.#recoveries,
+      found: () => this.#foundingCommand(),
+    });
+    this.#leadership.begin().then(() => this.#sender.nudge());
+  }
+
+  #foundingCommand(): Command {
+    const { clusterId } = this.#options.superblock;
+    const shardCount = this.#options.bootstrap?.shardCount ?? shardCountDefault;
+    return { type: "initCluster", clusterId, shardCount, ...this.#facts() };
+  }
+
+  #apply(payloads: readonly Buffer[]): void {
+    const before = this.#machine.cluster;
+    for (const payload of payloads) {
+      const decoded = decodeEnvelope(payload);
+      // An entry that not every brick applies alike must stop this one, not divide the cluster.
+      if (!decoded.ok) this.#options.host.crash(new Error(decoded.fault.message));
+      const { machine, result } = applyEnvelope(this.#machine, decoded.envelope);
+      this.#machine = machine;
+      if (decoded.envelope.id !== null) this.#proposals.applied(decoded.envelope.id, result);
+    }
+    if (this.#machine.cluster !== before) this.#stateChanged();
+  }
+
+  #restore(snapshot: Buffer): void {
+    const decoded = decodeSnapshot(snapshot);
+    if (!decoded.ok) this.#options.host.crash(new Error(decoded.message));
+    this.#machine = decoded.machine;
+    this.#stateChanged();
+  }
+
+  #stateChanged(): void {
+    const state = this.#machine.cluster;
+    this.#setPeers(state);
+    this.#options.onState(state);
+    if (reachVersion(this.#lease, state.version)) this.#options.onLease(this.#lease.untilMs);
+    const waiting = this.#onVersion;
+    this.#onVersion = waiting.filter(({ version }) => version > state.version);
+    for (const { version, reached } of waiting) if (version <= state.version) reached();
+    this.#leadership?.wake();
+  }
+
+  #setPeers(state: ClusterState): void {
+    const { host, superblock } = this.#options;
+    const peers = new Map<BrickNumber, string>();
+    for (const { number, status, peerAddress } of Object.values(state.bricks)) {
+      if (number !== superblock.brick && status !== "removed") peers.set(number, peerAddress);
+    }
+    const known = this.#peers;
+    const same =
+      peers.size === known.size && [...peers].every(([one, at]) => known.get(one) === at);
+    if (same) return;
+    this.#peers = peers;
+    host.network.setPeers(peers);
+    this.#peersWrite = this.#peersWrite
+      .then(() => writePeers(host, peers))
+      .catch((error) => host.log(`peers could not be noted: ${error}`));
+  }
+
+  #facts() {
+    const { superblock, addresses, domain, space } = this.#options;
+    return {
+      uuid: superblock.uuid,
+      boot: superblock.boot,
+      incarnation: this.#incarnation,
+      peerAddress: addresses.peer,
+      portalAddress: addresses.portal,
+      apiAddress: addresses.api,
+      domain: domain ?? "",
+      capacityBytes: space().capacityBytes,
+    };
+  }
+
+  #composeKeepalive() {
+    const { superblock, cut, map, space } = this.#options;
+    const { usedBytes, full } = space();
+    return {
+      clusterId: superblock.clusterId,
+      ...this.#facts(),
+      usedBytes,
+      full,
+      cut,
+      discarded: this.#discarded,
+      shards: map.shardStatus(),
+    };
+  }
+
+  #takeAnswer(answer: Exclude<KeepaliveAnswer, { type: "elsewhere" }>): void {
+    if (answer.type === "refused") {
+      this.#takeRefusal(answer.code, answer.message);
+      return;
+    }
+    if (answer.boot !== this.#options.superblock.boot) return;
+    this.#refusal = "";
+    // It is taken up again: should it be given up once more, there is more to discard.
+    this.#discarded = false;
+    const longer = takeGrant(this.#lease, answer, this.state().version);
+    if (longer) this.#options.onLease(this.#lease.untilMs);
+    for (const { shard, view } of answer.release) this.#options.map.release(shard, view);
+    if (answer.release.length > 0) this.#sender.nudge();
+    const granted = this.#onGrant;
+    this.#onGrant = granted.filter(({ sentFromMs }) => sentFromMs > answer.sentMs);
+    for (const { sentFromMs, ready } of granted) {
+      if (sentFromMs <= answer.sentMs) ready(answer.stateVersion);
+    }
+  }
+
+  #takeRefusal(code: string, message: string): void {
+    if (code === "coming_up") {
+      this.#sender.nudge();
+      return;
+    }
+    if (code === "given_up" && !this.#discarded) {
+      this.#options.map.discardReplicas().then(() => {
+        this.#discarded = true;
+        this.#sender.nudge();
+      });
+    }
+    if (this.#refusal !== message) this.#options.host.log(`refused by the leader: ${message}`);
+    this.#refusal = message;
+  }
+
+  #whenReached(version: number, reached: () => void): void {
+    if (this.state().version >= version) reached();
+    else this.#onVersion.push({ version, reached });
+  }
+}
