@@ -228,6 +228,7 @@ export function wakeBackup(replica: Replica, role: Backup): void {
   }
   facts.overlayFrom = 0;
   facts.baseOp = facts.commitOp;
-  effects.checkpoint();
-  role.completeDurable = true;
+  effects.checkpoint(() => {
+    if (replica.role === role) role.completeDurable = true;
+  });
 }

@@ -32,8 +32,8 @@ export interface ReplicaEffects {
   /** Appends a record to the log; `inline` is its last part, and a chunk of that key. */
   journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void;
   send(to: BrickNumber, parts: readonly Buffer[]): void;
-  /** Makes tables and facts durable before it returns. */
-  checkpoint(): void;
+  /** Makes tables and facts durable, then calls back. */
+  checkpoint(durable: () => void): void;
   /** Runs the action once this tick's work is done. */
   soon(action: () => void): void;
   /** Asks for a call of `wake` once, not before so many milliseconds. */

@@ -10,6 +10,8 @@ export const messageType = {
   shardReport: 4,
   /** control/recovery: gather the union of the reports at one brick. */
   shardAssemble: 5,
+  /** control: what a brick has to say for `endisk status`. */
+  brickStats: 6,
 
   /** map: gateway to primary. */
   mapWrite: 16,
@@ -18,6 +20,9 @@ export const messageType = {
   mapCancel: 19,
   /** map: between the replicas of a shard. */
   mapReplica: 20,
+  mapRehint: 21,
+  /** map: a brick gathering the union of a recovery. */
+  mapFetch: 22,
 
   /** chunk: store, fetch, ask for presence. */
   chunkPut: 32,

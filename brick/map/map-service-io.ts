@@ -1,0 +1,494 @@
+import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
+import { brickOf } from "../cluster-state.ts";
+import type { Host, Kv, KvChange } from "../host.ts";
+import type { Calls } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
+import type { Store, StoreParticipant } from "../store/store.ts";
+import type { BrickNumber } from "../units.ts";
+import {
+  becomeBackup,
+  learnCommit,
+  onOverlay,
+  onPrepare,
+  onRecords,
+  onStart,
+  startAfresh,
+  wakeBackup,
+} from "./backup.ts";
+import { type Entry, entryHeadBytes } from "./entry.ts";
+import {
+  decodeMapCancel,
+  decodeMapFence,
+  decodeMapLookup,
+  decodeMapRehint,
+  decodeMapWrite,
+  encodeLookupReply,
+  encodeMapReply,
+  type MapReply,
+} from "./map-messages.ts";
+import { MapTable } from "./map-table.ts";
+import { becomePrimary, onAck, onHello, onNeed, wakePrimary } from "./primary.ts";
+import {
+  answerFetch,
+  assemble,
+  decodeFetch,
+  encodeFetch,
+  type Fetch,
+  reportOf,
+} from "./recovery.ts";
+import { checkpointImage, replayRecord, restore, shardOfRecord } from "./replay.ts";
+import {
+  journalFacts,
+  type MapCounters,
+  type Replica,
+  type ReplicaEffects,
+  recordTagBytes,
+} from "./replica.ts";
+import { decodeReplicaHead } from "./replica-messages.ts";
+import { emptyFacts } from "./replica-state.ts";
+import { lookUp, onCancel, onFence, onRehint, onWrite } from "./requests.ts";
+import { onRecordsTaken } from "./transfer.ts";
+import { planUnion, type ReplicaReport, type UnionPlan } from "./union.ts";
+
+const fetchTimeoutMs = 5000;
+/** Records of dropped replicas removed in one go. */
+const sweepStepRecords = 1024;
+const sweepEveryMs = 1000;
+
+/** What a replica says to the control plane about its present view. */
+export interface ShardStatus {
+  shard: number;
+  view: number;
+  complete?: boolean;
+  released?: boolean;
+  empty?: boolean;
+  damaged?: boolean;
+}
+
+/** All replicas of one brick, their log records and their messages. */
+export class MapService implements StoreParticipant {
+  readonly counters: MapCounters = {
+    commits: 0,
+    transferBytes: 0,
+    settleBytes: 0,
+    inlineDedupHits: 0,
+    inlineDedupBytes: 0,
+  };
+  readonly #host: Host;
+  readonly #calls: Calls;
+  readonly #self: BrickNumber;
+  readonly #table = new MapTable();
+  readonly #replicas = new Map<number, Replica>();
+  readonly #effects: ReplicaEffects;
+  #store: Store | null = null;
+  #state: ClusterState | null = null;
+  #leaseUntilMs = Number.NEGATIVE_INFINITY;
+  readonly #wakes = new Map<number, number>();
+  #onCollected: (() => void)[] = [];
+  #collecting: (() => void)[] = [];
+  /** A start of a view that we have not learnt of yet. */
+  readonly #early = new Map<number, { from: BrickNumber; view: number; body: Buffer }>();
+  #closed = false;
+
+  constructor(host: Host, calls: Calls, self: BrickNumber) {
+    this.#host = host;
+    this.#calls = calls;
+    this.#self = self;
+    this.#effects = this.#makeEffects();
+    this.#serve();
+  }
+
+  // The store's participant.
+
+  begin(kv: Kv): void {
+    this.#table.attach(kv);
+    for (const { shard, state } of this.#table.states()) {
+      const replica = this.#replica(shard);
+      if (!restore(replica, state)) replica.damaged = true;
+    }
+  }
+
+  replay(record: Buffer): void {
+    const shard = shardOfRecord(record);
+    if (shard === null) this.#host.log("map: a log record cannot be read");
+    else replayRecord(this.#replica(shard), record);
+  }
+
+  collect(): KvChange[] {
+    this.#collecting.push(...this.#onCollected);
+    this.#onCollected = [];
+    for (const replica of this.#replicas.values()) {
+      this.#table.putState(replica.shard, checkpointImage(replica));
+    }
+    return this.#table.collect();
+  }
+
+  collected(): void {
+    this.#table.collected();
+    const waiting = this.#collecting;
+    this.#collecting = [];
+    for (const done of waiting) this.#host.clock.soon(done);
+  }
+
+  dirtyCount(): number {
+    return this.#table.dirtyCount();
+  }
+
+  /** The store is open: pending entries get their chunks' bytes back, to be sent again. */
+  async attach(store: Store): Promise<void> {
+    this.#store = store;
+    for (const replica of this.#replicas.values()) {
+      for (let op = replica.facts.commitOp + 1; op <= replica.facts.lastOp; op += 1) {
+        const entry = replica.pending.get(op);
+        if (entry === undefined || entry.inlineBytes === 0 || entry.inline !== null) continue;
+        const read = await store.readChunk(entry.key!);
+        if (read.ok) entry.inline = read.bytes;
+        else replica.damaged = true;
+      }
+      if (replica.damaged) this.#host.log(`map: the replica of shard ${replica.shard} is damaged`);
+    }
+    this.#sweepLater();
+  }
+
+  // What the brick is told.
+
+  onState(state: ClusterState): void {
+    const before = this.#state;
+    this.#state = state;
+    for (const [shard, record] of state.shards.entries()) {
+      if (before?.shards[shard] !== record) this.#onShard(shard, record);
+    }
+  }
+
+  setLease(untilMs: number): void {
+    this.#leaseUntilMs = Math.max(this.#leaseUntilMs, untilMs);
+  }
+
+  #onShard(shard: number, record: ShardRecord): void {
+    const takesPart = record.members.includes(this.#self) || record.candidates.includes(this.#self);
+    let replica = this.#replicas.get(shard);
+    if (!takesPart) {
+      if (replica === undefined) return;
+      replica.view = null;
+      replica.role = { is: "idle" };
+      const inChain = record.chain.some((view) => isIn(view, this.#self));
+      if (!inChain && (replica.facts.lastOp > 0 || replica.facts.baseOp > 0)) {
+        startAfresh(replica);
+        journalFacts(replica, 0, () => {});
+      }
+      return;
+    }
+    replica ??= this.#replica(shard);
+    const same = replica.view !== null && replica.view.view === record.view;
+    replica.view = record;
+    if (same) {
+      if (record.transfer) this.#wake(shard);
+      return;
+    }
+    if (record.primary === this.#self) becomePrimary(replica);
+    else {
+      becomeBackup(replica);
+      const early = this.#early.get(shard);
+      this.#early.delete(shard);
+      if (early?.view === record.view) this.#onMessage(early.from, early.body);
+    }
+  }
+
+  // MapControl: what the control plane asks.
+
+  shardStatus(): ShardStatus[] {
+    const all: ShardStatus[] = [];
+    for (const { view, role, facts, shard, damaged } of this.#replicas.values()) {
+      if (view === null) continue;
+      const status: ShardStatus = { shard, view: view.view };
+      if (damaged) status.damaged = true;
+      if (role.is === "backup" && role.completeDurable) status.complete = true;
+      if (role.is === "primary") {
+        if (role.released) status.released = true;
+        if (facts.lastOp === 0) status.empty = true;
+      }
+      if (Object.keys(status).length > 2) all.push(status);
+    }
+    return all;
+  }
+
+  release(shard: number, view: number): void {
+    const replica = this.#replicas.get(shard);
+    if (replica?.role.is === "primary" && replica.view?.view === view) replica.role.released = true;
+  }
+
+  async discardReplicas(): Promise<void> {
+    for (const replica of this.#replicas.values()) {
+      replica.view = null;
+      replica.role = { is: "idle" };
+      startAfresh(replica);
+      replica.damaged = false;
+    }
+    await this.#checkpoint();
+  }
+
+  async report(shard: number, view: number): Promise<Buffer | null> {
+    const replica = this.#replica(shard);
+    const { facts } = replica;
+    if (facts.promised > view || facts.accepted >= view) return null;
+    // From here on nothing of an older view is answered.
+    replica.view = null;
+    replica.role = { is: "idle" };
+    facts.promised = view;
+    await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));
+    if (replica.facts.promised !== view) return null;
+    const damaged = replica.damaged || this.#store!.cut || this.#store!.damaged;
+    return Buffer.from(JSON.stringify(reportOf(replica, damaged)));
+  }
+
+  planUnion(request: {
+    chain: readonly ShardView[];
+    reports: ReadonlyMap<BrickNumber, Buffer>;
+    everyoneReported: boolean;
+  }): { ok: true; brick: BrickNumber; plan: Buffer } | { ok: false; reason: string } {
+    const reports: ReplicaReport[] = [];
+    for (const bytes of request.reports.values()) {
+      reports.push(JSON.parse(bytes.toString("utf8")) as ReplicaReport);
+    }
+    const decision = planUnion(request.chain, reports, request.everyoneReported);
+    if (!decision.ok) return decision;
+    const { plan } = decision;
+    return { ok: true, brick: plan.leader, plan: Buffer.from(JSON.stringify(plan)) };
+  }
+
+  async assemble(shard: number, view: number, plan: Buffer): Promise<boolean> {
+    const union = JSON.parse(plan.toString("utf8")) as UnionPlan;
+    const fetch: Fetch = (from, request) =>
+      new Promise((resolve) => {
+        const body = [encodeFetch(request)];
+        this.#calls.call(from, messageType.mapFetch, body, fetchTimeoutMs, (reply) =>
+          resolve(reply.ok ? reply.body : null),
+        );
+      });
+    const store = (entry: Entry) => this.#storeChunk(entry);
+    return assemble(this.#replica(shard), view, union, fetch, store, () => this.#checkpoint());
+  }
+
+  #storeChunk(entry: Entry): Promise<boolean> {
+    if (entry.inline === null) return Promise.resolve(true);
+    this.counters.settleBytes += entry.inline.length;
+    return new Promise((resolve) => {
+      this.#store!.put(entry.key!, entry.inline!, originOf(entry), (done) => resolve(done.ok));
+    });
+  }
+
+  /** Mapped bytes by branch, of the shards led here. */
+  mappedBytes(): Map<number, number> {
+    const total = new Map<number, number>();
+    for (const { role, mapped } of this.#replicas.values()) {
+      if (role.is !== "primary") continue;
+      for (const [branch, sectors] of mapped) {
+        total.set(branch, (total.get(branch) ?? 0) + sectors * 512);
+      }
+    }
+    return total;
+  }
+
+  /** For examination: the replicas as they stand. */
+  replicas(): IterableIterator<Replica> {
+    return this.#replicas.values();
+  }
+
+  get table(): MapTable {
+    return this.#table;
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const replica of this.#replicas.values()) replica.role = { is: "idle" };
+  }
+
+  // Messages.
+
+  #serve(): void {
+    const calls = this.#calls;
+    calls.serve(messageType.mapReplica, (from, body) => this.#onMessage(from, body));
+    calls.serve(messageType.mapWrite, (_from, body, reply) => {
+      const request = decodeMapWrite(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      if (request === null || replica === undefined) reply(notHere(request === null));
+      else onWrite(replica, request, (answer) => reply(encodeMapReply(answer)));
+    });
+    calls.serve(messageType.mapFence, (_from, body, reply) => {
+      const request = decodeMapFence(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      if (request === null || replica === undefined) reply(notHere(request === null));
+      else onFence(replica, request, (answer) => reply(encodeMapReply(answer)));
+    });
+    calls.serve(messageType.mapCancel, (_from, body, reply) => {
+      const request = decodeMapCancel(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      if (request === null || replica === undefined) reply(notHere(request === null));
+      else onCancel(replica, request, (answer) => reply(encodeMapReply(answer)));
+    });
+    calls.serve(messageType.mapRehint, (_from, body, reply) => {
+      const request = decodeMapRehint(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      if (request === null || replica === undefined) reply(notHere(request === null));
+      else onRehint(replica, request, (answer) => reply(encodeMapReply(answer)));
+    });
+    calls.serve(messageType.mapLookup, (_from, body, reply) => {
+      const request = decodeMapLookup(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      const nothing = { coveredCount: 0, grains: new Map() };
+      if (request === null) reply(encodeLookupReply({ status: "refused", view: 0, ...nothing }));
+      else if (replica === undefined)
+        reply(encodeLookupReply({ status: "not_now", view: 0, ...nothing }));
+      else reply(encodeLookupReply(lookUp(replica, request)));
+    });
+    calls.serve(messageType.mapFetch, (_from, body, reply) => {
+      const request = decodeFetch(body);
+      if (request === null) return;
+      const page = answerFetch(this.#replica(request.shard), request);
+      if (page !== null) reply(page);
+    });
+  }
+
+  #onMessage(from: BrickNumber, body: Buffer): void {
+    const head = decodeReplicaHead(body);
+    if (head === null) return;
+    const replica = this.#replicas.get(head.shard);
+    const view = replica?.view ?? null;
+    if (replica === undefined || view === null || head.view > view.view) {
+      if (head.kind === "start") this.#early.set(head.shard, { from, view: head.view, body });
+      return;
+    }
+    if (head.view < view.view) return;
+    const { role } = replica;
+    if (role.is === "primary") {
+      const peer = role.peers.get(from);
+      if (head.kind === "ack") onAck(replica, role, from, head.op);
+      else if (head.kind === "hello") onHello(replica, role, from, head.op, body);
+      else if (head.kind === "need") onNeed(replica, role, from, head.op);
+      else if (head.kind === "recordsTaken" && peer) onRecordsTaken(replica, peer, head.op, body);
+    } else if (role.is === "backup" && from === view.primary) {
+      if (head.kind === "prepare") onPrepare(replica, role, head.op, body);
+      else if (head.kind === "commit") learnCommit(replica, role, head.op);
+      else if (head.kind === "start") onStart(replica, role, from, body);
+      else if (head.kind === "overlay") onOverlay(replica, role, head.op, body);
+      else if (head.kind === "records") onRecords(replica, role, head.op, body);
+    }
+  }
+
+  // The world of the replicas.
+
+  #replica(shard: number): Replica {
+    let replica = this.#replicas.get(shard);
+    if (replica === undefined) {
+      replica = {
+        shard,
+        self: this.#self,
+        table: this.#table,
+        effects: this.#effects,
+        facts: emptyFacts(1),
+        pending: new Map(),
+        undurable: new Set(),
+        acceptedDurable: 0,
+        view: null,
+        role: { is: "idle" },
+        damaged: false,
+        mapped: new Map(),
+      };
+      this.#replicas.set(shard, replica);
+    }
+    return replica;
+  }
+
+  #makeEffects(): ReplicaEffects {
+    const { clock } = this.#host;
+    return {
+      counters: this.counters,
+      nowMs: () => clock.nowMs(),
+      leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,
+      boot: () => this.#store!.superblock.boot,
+      clusterTimeMs: () => this.#state?.clusterTimeMs ?? 0,
+      gcEpoch: () => this.#state?.gcEpoch ?? 0,
+      hasSpace: (bricks) =>
+        !this.#store!.space().full &&
+        bricks.every((brick) => this.#state === null || brickOf(this.#state, brick)?.full !== true),
+      has: (key) => this.#store!.has(key),
+      journal: (parts, inline, done) => this.#journal(parts, inline, done),
+      send: (to, parts) => this.#calls.tell(to, messageType.mapReplica, parts),
+      checkpoint: (durable) => {
+        this.#onCollected.push(durable);
+        this.#store!.checkpoint();
+      },
+      soon: (action) => clock.soon(action),
+      wakeAfter: (shard, delayMs) => this.#wakeAfter(shard, delayMs),
+    };
+  }
+
+  #journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void {
+    const chunk =
+      inline === null
+        ? null
+        : {
+            key: inline.key!,
+            offsetBytes: recordTagBytes + entryHeadBytes,
+            lengthBytes: inline.inlineBytes,
+            origin: originOf(inline),
+          };
+    const logged = (ok: boolean) => {
+      // What was agreed on must be logged: the reserve is for that. Without it this brick cannot
+      // keep its word, and leaves.
+      if (!ok) this.#host.crash(new Error("no space in the log for an entry of the map"));
+      done();
+    };
+    this.#store!.appendMap(parts, chunk, logged, { reserve: true });
+  }
+
+  #checkpoint(): Promise<void> {
+    return new Promise((resolve) => this.#effects.checkpoint(resolve));
+  }
+
+  #wakeAfter(shard: number, delayMs: number): void {
+    const { clock } = this.#host;
+    const atMs = clock.nowMs() + delayMs;
+    const planned = this.#wakes.get(shard);
+    if (planned !== undefined && planned <= atMs) return;
+    this.#wakes.set(shard, atMs);
+    clock.after(delayMs, () => {
+      if (this.#wakes.get(shard) !== atMs) return;
+      this.#wakes.delete(shard);
+      this.#wake(shard);
+    });
+  }
+
+  #wake(shard: number): void {
+    const replica = this.#replicas.get(shard);
+    if (replica === undefined || replica.view === null || this.#closed) return;
+    const { role } = replica;
+    if (role.is === "primary") wakePrimary(replica, role);
+    else if (role.is === "backup") wakeBackup(replica, role);
+  }
+
+  /** Removes what replicas that were dropped have left behind, a little at a time. */
+  #sweepLater(): void {
+    this.#host.clock.after(sweepEveryMs, () => {
+      if (this.#closed) return;
+      const isLive = (shard: number, incarnation: number) =>
+        this.#replicas.get(shard)?.facts.incarnation === incarnation;
+      this.#table.sweep(isLive, sweepStepRecords);
+      this.#sweepLater();
+    });
+  }
+}
+
+function isIn(view: ShardView, brick: BrickNumber): boolean {
+  return view.members.includes(brick) || view.candidates.includes(brick);
+}
+
+function originOf(entry: Entry) {
+  const { branch, grain, firstSector, sequence } = entry;
+  return { branch, grain, firstSector, sequence };
+}
+
+function notHere(malformed: boolean): Buffer[] {
+  const reply: MapReply = { status: malformed ? "refused" : "not_now", view: 0, holders: [] };
+  return encodeMapReply(reply);
+}

@@ -1,0 +1,236 @@
+import { decodeEntry, type Entry, encodeEntryHead, entryHeadBytes } from "./entry.ts";
+import { decodeGrain } from "./grain.ts";
+import type { GrainKey } from "./map-table.ts";
+import {
+  apply,
+  journalEntry,
+  journalFacts,
+  mergeOne,
+  mergeOverlay,
+  type Replica,
+} from "./replica.ts";
+import { decodeRecords, encodeRecords } from "./replica-messages.ts";
+import type { ReplicaReport, UnionPlan } from "./union.ts";
+import { imageOf, windowsFrom } from "./windows.ts";
+
+/** What the replica holds, once it has promised: to be said only when the promise is durable. */
+export function reportOf(replica: Replica, damaged: boolean): ReplicaReport {
+  const { facts, pending, self } = replica;
+  const runs: [number, number, number][] = [];
+  for (let op = facts.commitOp + 1; op <= facts.lastOp; op += 1) {
+    const entry = pending.get(op);
+    if (entry === undefined) continue;
+    const last = runs.at(-1);
+    if (last !== undefined && last[1] === op - 1 && last[2] === entry.view) last[1] = op;
+    else runs.push([op, op, entry.view]);
+  }
+  const { promised, accepted, baseOp, overlayFrom, commitOp, lastOp, starts, windows } = facts;
+  return {
+    brick: self,
+    promised,
+    accepted,
+    baseOp,
+    overlayFrom,
+    commitOp,
+    lastOp,
+    pending: runs,
+    damaged,
+    windows: imageOf(windows),
+    starts,
+  };
+}
+
+/**
+ * A page of what another brick gathers: shard[2] kind[1] (1 overlay, 2 entries) zero[1] view[4],
+ * then for an overlay the key after which to go on (all ones: from the start), for entries the
+ * first and last op.
+ */
+export interface FetchRequest {
+  shard: number;
+  view: number;
+  what:
+    | { kind: "overlay"; after: GrainKey | null }
+    | { kind: "entries"; firstOp: number; lastOp: number };
+}
+
+const fetchBytes = 24;
+const fetchEntriesMax = 64;
+const fetchRecordsMax = 1024;
+
+export function encodeFetch(request: FetchRequest): Buffer {
+  const bytes = Buffer.alloc(fetchBytes);
+  bytes.writeUInt16BE(request.shard, 0);
+  bytes.writeUInt32BE(request.view, 4);
+  const { what } = request;
+  if (what.kind === "overlay") {
+    bytes[2] = 1;
+    if (what.after === null) bytes.fill(0xff, 8);
+    else {
+      bytes.writeUIntBE(what.after.branch, 8, 6);
+      bytes.writeUIntBE(what.after.grain, 14, 6);
+      bytes.writeUInt32BE(what.after.generation, 20);
+    }
+  } else {
+    bytes[2] = 2;
+    bytes.writeUIntBE(what.firstOp, 8, 6);
+    bytes.writeUIntBE(what.lastOp, 14, 6);
+  }
+  return bytes;
+}
+
+export function decodeFetch(body: Buffer): FetchRequest | null {
+  if (body.length !== fetchBytes || body[3] !== 0) return null;
+  const shard = body.readUInt16BE(0);
+  const view = body.readUInt32BE(4);
+  if (body[2] === 1) {
+    const fromStart = body.subarray(8).every((byte) => byte === 0xff);
+    const after = fromStart
+      ? null
+      : {
+          branch: body.readUIntBE(8, 6),
+          grain: body.readUIntBE(14, 6),
+          generation: body.readUInt32BE(20),
+        };
+    return { shard, view, what: { kind: "overlay", after } };
+  }
+  if (body[2] !== 2) return null;
+  const firstOp = body.readUIntBE(8, 6);
+  const lastOp = body.readUIntBE(14, 6);
+  return { shard, view, what: { kind: "entries", firstOp, lastOp } };
+}
+
+/** The page asked for; its first byte is 1 when nothing follows. */
+export function answerFetch(replica: Replica, request: FetchRequest): Buffer[] | null {
+  const { facts, table, shard } = replica;
+  if (facts.promised < request.view) return null;
+  const { what } = request;
+  if (what.kind === "overlay") {
+    const { incarnation } = facts;
+    const page = table.scan("overlay", shard, incarnation, what.after, fetchRecordsMax);
+    return [Buffer.of(page.done ? 1 : 0), ...encodeRecords(page.entries)];
+  }
+  const parts: Buffer[] = [];
+  let op = what.firstOp;
+  for (; op <= what.lastOp && op < what.firstOp + fetchEntriesMax; op += 1) {
+    const entry = replica.pending.get(op);
+    if (entry === undefined) return null;
+    parts.push(encodeEntryHead(entry, facts.commitOp, entry.inline !== null));
+    if (entry.inline !== null) parts.push(entry.inline);
+  }
+  return [Buffer.of(op > what.lastOp ? 1 : 0), ...parts];
+}
+
+/** Fetches one page from a brick; null: it does not answer. */
+export type Fetch = (from: number, request: FetchRequest) => Promise<Buffer | null>;
+
+/** Gathers the union; every await leaves the replica as whole as it was found. */
+export async function assemble(
+  replica: Replica,
+  view: number,
+  plan: UnionPlan,
+  fetch: Fetch,
+  store: (entry: Entry) => Promise<boolean>,
+  durable: () => Promise<void>,
+): Promise<boolean> {
+  const { facts } = replica;
+  if (facts.promised !== view || replica.view !== null) return false;
+  // 1. Everything is fetched before anything is changed.
+  const gathered: ({ records: ReturnType<typeof decodeRecords> } | { entries: Entry[] })[] = [];
+  for (const step of plan.steps) {
+    if (step.kind === "overlay") {
+      const records =
+        step.from === replica.self ? null : await fetchOverlay(replica, view, step.from, fetch);
+      if (step.from !== replica.self && records === null) return false;
+      gathered.push({ records });
+    } else {
+      const entries = await fetchEntries(replica, view, step, fetch);
+      if (entries === null) return false;
+      gathered.push({ entries });
+    }
+  }
+  // 2. Their chunks are stored before an entry here names them.
+  for (const got of gathered) {
+    if (!("entries" in got)) continue;
+    if (!(await Promise.all(got.entries.map(store))).every(Boolean)) return false;
+  }
+  if (replica.facts !== facts || facts.promised !== view || replica.view !== null) return false;
+  // 3. In order: entries before the last overlay are committed, those after it stay pending.
+  const lastOverlay = plan.steps.findLastIndex((step) => step.kind === "overlay");
+  const rest: Entry[] = [];
+  let baseOp = facts.baseOp;
+  for (const [index, step] of plan.steps.entries()) {
+    const got = gathered[index]!;
+    if ("entries" in got) {
+      for (const entry of got.entries) {
+        if (index < lastOverlay || entry.op <= plan.windowsOp) {
+          apply(replica, entry, "base");
+          baseOp = entry.op;
+        } else rest.push(entry);
+      }
+    } else if (step.kind === "overlay") {
+      if (got.records === null) while (!mergeOverlay(replica));
+      else for (const one of got.records) mergeOne(replica, one, decodeGrain(one.bytes)!);
+      baseOp = step.toOp;
+    }
+  }
+  while (!mergeOverlay(replica));
+  facts.windows = windowsFrom(plan.windows);
+  facts.starts = [...plan.starts];
+  facts.overlayFrom = 0;
+  facts.baseOp = baseOp;
+  facts.commitOp = baseOp;
+  facts.lastOp = plan.endOp;
+  replica.pending.clear();
+  for (const entry of rest) replica.pending.set(entry.op, entry);
+  // 4. All of it at once, in a checkpoint.
+  await durable();
+  replica.damaged = false;
+  return replica.facts === facts && facts.promised === view;
+}
+
+async function fetchOverlay(replica: Replica, view: number, from: number, fetch: Fetch) {
+  const records: NonNullable<ReturnType<typeof decodeRecords>> = [];
+  let after: GrainKey | null = null;
+  for (;;) {
+    const request: FetchRequest = { shard: replica.shard, view, what: { kind: "overlay", after } };
+    const page = await fetch(from, request);
+    const part = page === null || page.length < 1 ? null : decodeRecords(page, 1);
+    if (part === null || part.some((one) => decodeGrain(one.bytes) === null)) return null;
+    records.push(...part);
+    if (page![0] === 1) return records;
+    const last = part.at(-1);
+    if (last === undefined) return null;
+    after = { branch: last.branch, grain: last.grain, generation: last.generation };
+  }
+}
+
+async function fetchEntries(
+  replica: Replica,
+  view: number,
+  step: { from: number; firstOp: number; lastOp: number },
+  fetch: Fetch,
+): Promise<Entry[] | null> {
+  const entries: Entry[] = [];
+  if (step.from === replica.self) {
+    for (let op = step.firstOp; op <= step.lastOp; op += 1) {
+      const entry = replica.pending.get(op);
+      if (entry === undefined) return null;
+      entries.push(entry);
+    }
+    return entries;
+  }
+  let { firstOp } = step;
+  while (firstOp <= step.lastOp) {
+    const what = { kind: "entries" as const, firstOp, lastOp: step.lastOp };
+    const page = await fetch(step.from, { shard: replica.shard, view, what });
+    if (page === null || page.length < 1 + entryHeadBytes) return null;
+    for (let at = 1; at < page.length; ) {
+      const decoded = decodeEntry(page, at);
+      if (decoded === null || decoded.entry.op !== firstOp) return null;
+      entries.push(decoded.entry);
+      at = decoded.endBytes;
+      firstOp += 1;
+    }
+  }
+  return entries;
+}

@@ -1,0 +1,234 @@
+import type { BrickNumber } from "../units.ts";
+import type { Entry, EntryKind } from "./entry.ts";
+import type { Extent } from "./grain.ts";
+import {
+  lookupGrainBytes,
+  type MapCancelRequest,
+  type MapFenceRequest,
+  type MapLookupReply,
+  type MapLookupRequest,
+  type MapRehintRequest,
+  type MapReply,
+  type MapStatus,
+  type ReceivedMapWrite,
+} from "./map-messages.ts";
+import { awaitCommit, hasRoom, type Primary, propose, underWay } from "./primary.ts";
+import type { Replica } from "./replica.ts";
+import { windowSpanMax } from "./windows.ts";
+
+/** Extents in one answer to a look-up; the asker comes again for the rest. */
+const lookupBytesMax = 256 * 1024;
+const newestGeneration = 2 ** 32 - 1;
+
+type Answer = (reply: MapReply) => void;
+
+/** The role, if this replica may take requests now: it leads, under a valid lease. */
+function leading(replica: Replica): Primary | null {
+  const { role, effects } = replica;
+  if (role.is !== "primary" || role.released || replica.damaged || !effects.leaseValid())
+    return null;
+  return role;
+}
+
+function say(
+  replica: Replica,
+  answer: Answer,
+  status: MapStatus,
+  holders: readonly BrickNumber[] = [],
+) {
+  answer({ status, view: replica.view?.view ?? 0, holders });
+}
+
+/** Answers once the entry has landed; the lease is looked at again, right before. */
+function whenLanded(replica: Replica, role: Primary, answer: Answer): (entry: Entry) => void {
+  return (entry) => {
+    if (replica.role !== role || leading(replica) === null) return;
+    const cancelled = entry.kind === "cancel";
+    say(replica, answer, cancelled ? "cancelled" : "ok", entry.holders);
+  };
+}
+
+function participants(replica: Replica): readonly BrickNumber[] {
+  const view = replica.view!;
+  return [...view.members, ...view.candidates];
+}
+
+interface Draft {
+  kind: EntryKind;
+  branch: number;
+  generation?: number;
+  epoch?: number;
+  sequence?: number;
+  lowWater?: number;
+  grain?: number;
+  grainCount?: number;
+  firstSector?: number;
+  sectorCount?: number;
+  key?: Buffer | null;
+  holders?: readonly BrickNumber[];
+  inline?: Buffer | null;
+}
+
+function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entry {
+  const { effects } = replica;
+  return {
+    kind: draft.kind,
+    shard: replica.shard,
+    op,
+    view,
+    branch: draft.branch,
+    generation: draft.generation ?? 0,
+    epoch: draft.epoch ?? 0,
+    sequence: draft.sequence ?? 0,
+    lowWater: draft.lowWater ?? 0,
+    grain: draft.grain ?? 0,
+    grainCount: draft.grainCount ?? 0,
+    firstSector: draft.firstSector ?? 0,
+    sectorCount: draft.sectorCount ?? 0,
+    key: draft.key ?? null,
+    holders: draft.holders ?? [],
+    clusterTimeMs: effects.clusterTimeMs(),
+    gcEpoch: effects.gcEpoch(),
+    inlineBytes: draft.inline?.length ?? 0,
+    inline: draft.inline ?? null,
+  };
+}
+
+/**
+ * What became of a sequence, or null when it is new: then it may be proposed. Every case that is
+ * not new has been answered, or will be.
+ */
+function known(
+  replica: Replica,
+  role: Primary,
+  request: { branch: number; epoch: number; sequence: number; lowWater: number },
+  answer: Answer,
+): boolean {
+  const { windows } = replica.facts;
+  const window = windows.get(request.branch);
+  const fencing = Math.max(role.fencing.get(request.branch) ?? 0, window?.epoch ?? 0);
+  if (request.epoch < fencing) say(replica, answer, "fenced");
+  else if (window === undefined || window.epoch !== request.epoch) say(replica, answer, "not_now");
+  else if (request.sequence < window.lowWater) say(replica, answer, "refused");
+  else if (request.sequence >= window.lowWater + windowSpanMax) say(replica, answer, "refused");
+  else {
+    const landed = window.settled.get(request.sequence);
+    if (landed !== undefined) {
+      say(replica, answer, landed ? "ok" : "cancelled", participants(replica));
+      return true;
+    }
+    const entry = underWay(role, request);
+    if (entry === undefined) return false;
+    awaitCommit(role, entry, whenLanded(replica, role, answer));
+  }
+  return true;
+}
+
+export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
+  const role = leading(replica);
+  if (role === null) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  if (known(replica, role, request, answer)) return;
+  if (!hasRoom(replica, role)) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  const bricks = participants(replica);
+  if (request.key !== null && !replica.effects.hasSpace(bricks)) {
+    say(replica, answer, "no_space");
+    return;
+  }
+  const draft: Draft = {
+    ...request,
+    kind: request.key === null ? "unmap" : "write",
+    // Copied: the request's slice would keep its whole slab in memory.
+    key: request.key === null ? null : Buffer.from(request.key),
+    holders: request.inline === null ? request.holders : bricks,
+  };
+  const make = (op: number, view: number) => entryOf(replica, draft, op, view);
+  propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+export function onFence(replica: Replica, request: MapFenceRequest, answer: Answer): void {
+  const role = leading(replica);
+  if (role === null || !hasRoom(replica, role)) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  const { branch, epoch } = request;
+  const present = replica.facts.windows.get(branch)?.epoch ?? 0;
+  const fencing = Math.max(role.fencing.get(branch) ?? 0, present);
+  if (epoch < fencing) say(replica, answer, "fenced");
+  else if (epoch === present) say(replica, answer, "ok");
+  else {
+    const make = (op: number, view: number) =>
+      entryOf(replica, { kind: "fence", branch, epoch }, op, view);
+    propose(replica, role, make, whenLanded(replica, role, answer));
+  }
+}
+
+export function onCancel(replica: Replica, request: MapCancelRequest, answer: Answer): void {
+  const role = leading(replica);
+  if (role === null) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  if (known(replica, role, request, answer)) return;
+  if (!hasRoom(replica, role)) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  const make = (op: number, view: number) =>
+    entryOf(replica, { ...request, kind: "cancel" }, op, view);
+  propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+/** Names new holders of a chunk. Nobody's sequence: doing it twice changes nothing. */
+export function onRehint(replica: Replica, request: MapRehintRequest, answer: Answer): void {
+  const role = leading(replica);
+  if (role === null || !hasRoom(replica, role)) {
+    say(replica, answer, "not_now");
+    return;
+  }
+  const draft: Draft = { ...request, kind: "rehint", key: Buffer.from(request.key) };
+  const make = (op: number, view: number) => entryOf(replica, draft, op, view);
+  propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+/** Extents from the table: everything that was ever acknowledged is in it. */
+export function lookUp(replica: Replica, request: MapLookupRequest): MapLookupReply {
+  const role = leading(replica);
+  const view = replica.view?.view ?? 0;
+  const { facts, table, shard } = replica;
+  const refuse = (status: MapStatus): MapLookupReply => {
+    return { status, view, coveredCount: 0, grains: new Map() };
+  };
+  if (role === null || facts.commitOp < role.startOp || !role.startDurable)
+    return refuse("not_now");
+  const epoch = facts.windows.get(request.branch)?.epoch ?? 0;
+  if (request.epoch < epoch) return refuse("fenced");
+  if (request.epoch > epoch) return refuse("not_now");
+  const { branch, firstGrain, grainCount } = request;
+  const found = table.lookup(
+    shard,
+    facts.incarnation,
+    branch,
+    firstGrain,
+    grainCount,
+    newestGeneration,
+  );
+  const grains = new Map<number, readonly Extent[]>();
+  let bytes = 0;
+  let coveredCount = grainCount;
+  for (const { grain, value } of found) {
+    bytes += lookupGrainBytes(value.extents.length);
+    if (bytes > lookupBytesMax && grains.size > 0) {
+      coveredCount = grain - firstGrain;
+      break;
+    }
+    if (value.extents.length > 0) grains.set(grain, value.extents);
+  }
+  return { status: "ok", view, coveredCount, grains };
+}
