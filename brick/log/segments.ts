@@ -18,8 +18,12 @@ export const segmentCountMin = 3;
 const sliceBytes = 1 * MiB;
 /** No record is longer, whatever the segment would hold: a commit must not take forever. */
 export const recordBodyBytesMax = 1 * MiB;
-/** Zeros kept ahead of an idle log; a busy one gets up to one segment. */
+/** Zeros kept ahead of a log that has hardly been written; later it is one segment. */
 const aheadBytesMin = 4 * MiB;
+/** While the log is busy, zeros wait until fewer than this part of a segment is left. */
+const aheadSegmentsUrgent = 1 / 4;
+/** A log that was not written for this long is not busy. */
+const quietMs = 20;
 /** How soon a full disk is asked again. */
 const retryMs = 1000;
 
@@ -99,6 +103,9 @@ export class Segments {
   #usedCount = 0;
   #closedBytes = 0;
   #writtenThisBootBytes = 0;
+  /** What had been written when it was last asked whether the log is quiet. */
+  #writtenAtLookBytes = 0;
+  #quietTimer = false;
   #preparing: Promise<void> | null = null;
   /** The disk is full: asked again after a while. */
   #stuck = false;
@@ -273,15 +280,31 @@ export class Segments {
   /** Starts the background work of zeroing when it is needed and not under way. */
   prepare(): void {
     if (this.#preparing !== null || this.#stuck || this.#stopped) return;
-    if (this.#toPrepare() === null) return;
+    if (this.#toPrepare() === null || this.#isWaitingForQuiet()) return;
     this.#preparing = this.#prepareAll();
+  }
+
+  /** Zeros cost commits their speed: best they are written while nobody waits for the disk. */
+  #isWaitingForQuiet(): boolean {
+    const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
+    if (this.#preparedAheadBytes() < urgentBytes) return false;
+    if (!this.#quietTimer && this.#writtenAtLookBytes === this.#writtenThisBootBytes) return false;
+    if (!this.#quietTimer) {
+      this.#quietTimer = true;
+      this.#writtenAtLookBytes = this.#writtenThisBootBytes;
+      this.#host.clock.after(quietMs, () => {
+        this.#quietTimer = false;
+        this.prepare();
+      });
+    }
+    return true;
   }
 
   async #prepareAll(): Promise<void> {
     try {
       for (;;) {
         const segment = this.#stopped ? null : this.#toPrepare();
-        if (segment === null) return;
+        if (segment === null || this.#isWaitingForQuiet()) return;
         await this.#prepareSlice(segment);
         this.onChange();
       }
@@ -302,8 +325,9 @@ export class Segments {
   /** The segment that needs a slice of zeros now. */
   #toPrepare(): Segment | null {
     const current = this.current;
-    const wanted = Math.max(aheadBytesMin, this.#writtenThisBootBytes);
-    if (this.#preparedAheadBytes() >= Math.min(wanted, this.segmentBytes)) return null;
+    const isFresh = this.#writtenThisBootBytes < aheadBytesMin / 4;
+    const wanted = isFresh ? Math.min(aheadBytesMin, this.segmentBytes) : this.segmentBytes;
+    if (this.#preparedAheadBytes() >= wanted) return null;
     if (current.preparedBytes < this.segmentBytes) return current;
     if (this.leftCount < 1) return null;
     this.#next ??= this.#takeSegment();
