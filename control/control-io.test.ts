@@ -23,6 +23,7 @@ class LogOracle {
   readonly isolated = new Set<BrickNumber>();
   members: RaftMembers = { voters: [1], learners: [] };
   leader: BrickNumber = 0;
+  term = 0;
   #leaderlessRounds = 0;
 
   constructor(world: SimWorld) {
@@ -56,6 +57,7 @@ class LogOracle {
     else if ((this.#leaderlessRounds += 1) >= 6) {
       this.leader = this.members.voters.find((one) => this.hasQuorum(one)) ?? 0;
       const node = this.nodes.get(this.leader);
+      this.term += 1;
       node?.catchUp(this.log);
       node?.setRole(true);
     }
@@ -81,7 +83,7 @@ class OracleNode implements RaftPort {
 
   setRole(leads: boolean): void {
     this.#leads = leads;
-    this.#callbacks.onRoleChange(leads);
+    this.#callbacks.onRoleChange(leads, this.#oracle.term);
   }
 
   catchUp(log: readonly Buffer[]): void {
@@ -114,6 +116,10 @@ class OracleNode implements RaftPort {
 
   isLeader(): boolean {
     return this.#leads;
+  }
+
+  term(): number {
+    return this.#oracle.term;
   }
 
   members(): RaftMembers {
@@ -255,6 +261,7 @@ class Cluster {
   crash(number: BrickNumber): void {
     this.world.machine(number).crash();
     this.oracle.nodes.delete(number);
+    if (this.oracle.leader === number) this.oracle.leader = 0;
     this.bricks.delete(number);
   }
 

@@ -66,6 +66,7 @@ export class Control {
   #machine = emptyMachine;
   #raft!: RaftPort;
   #leadership: Leadership | null = null;
+  #ledTerm = 0;
   #peers = new Map<BrickNumber, string>();
   #peersWrite: Promise<void> = Promise.resolve();
   #discarded = false;
@@ -175,7 +176,7 @@ export class Control {
       apply: (payloads) => this.#apply(payloads),
       snapshot: () => encodeSnapshot(this.#machine),
       restore: (snapshot) => this.#restore(snapshot),
-      onRoleChange: (leads) => this.#changeRole(leads),
+      onRoleChange: (leads, term) => this.#changeRole(leads, term),
     });
     calls.serve(messageType.raft, (from, body) => this.#raft.receive(from, body));
     calls.serve(messageType.keepalive, (from, body, reply) => {
@@ -187,17 +188,19 @@ export class Control {
       } else this.#leadership.keepalive(from, keepalive, answer);
     });
     serveRecovery(calls, map);
-    if (this.#raft.isLeader()) this.#changeRole(true);
+    this.#changeRole(this.#raft.isLeader(), this.#raft.term());
     this.#sender.start();
   }
 
-  #changeRole(leads: boolean): void {
+  #changeRole(leads: boolean, term: number): void {
     // Raft may call before it is open; #start asks again.
     if (this.#raft === undefined || this.#closed) return;
-    if (leads === (this.#leadership !== null)) return;
+    if (leads && this.#leadership !== null && this.#ledTerm === term) return;
     this.#leadership?.end();
     this.#leadership = null;
     if (!leads) return;
+    // What another leader may have granted between two terms of ours is not in the old book.
+    this.#ledTerm = term;
     const { host, superblock } = this.#options;
     this.#leadership = new Leadership({
       host,

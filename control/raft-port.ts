@@ -13,6 +13,7 @@ export interface RaftPort {
   receive(from: BrickNumber, body: Buffer): void;
   leader(): BrickNumber;
   isLeader(): boolean;
+  term(): number;
   members(): RaftMembers;
   change(change: VoterChange): Promise<boolean>;
   transferLeadership(to: BrickNumber): void;
@@ -23,7 +24,8 @@ export interface RaftCallbacks {
   apply(payloads: readonly Buffer[]): void;
   snapshot(): Buffer;
   restore(snapshot: Buffer): void;
-  onRoleChange(leads: boolean): void;
+  /** `term` grows with each leader; a brick that leads again in a later term begins anew. */
+  onRoleChange(leads: boolean, term: number): void;
 }
 
 export type OpenRaft = (bootstrap: boolean, callbacks: RaftCallbacks) => Promise<RaftPort>;
