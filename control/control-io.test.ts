@@ -46,9 +46,16 @@ class LogOracle {
   deliver(): void {
     for (const node of this.nodes.values()) {
       if (this.leader === 0) continue;
-      const reaches = node.brick === this.leader || !this.isolated.has(node.brick);
-      if (reaches && !this.isolated.has(this.leader)) node.catchUp(this.log);
+      if (node.brick === this.leader) node.catchUp(this.log);
+      else this.world.after(this.world.prng.between(1, 120), () => this.#follow(node));
     }
+  }
+
+  /** Followers learn of commits late, each in its own time. */
+  #follow(node: OracleNode): void {
+    const { brick } = node;
+    if (this.leader === 0 || this.nodes.get(brick) !== node) return;
+    if (!this.isolated.has(brick) && !this.isolated.has(this.leader)) node.catchUp(this.log);
   }
 
   #round(): void {
