@@ -278,8 +278,8 @@ export function onAck(replica: Replica, role: Primary, from: BrickNumber, op: nu
 export function onNeed(replica: Replica, role: Primary, from: BrickNumber, op: number): void {
   const peer = role.peers.get(from);
   if (peer === undefined || peer.state !== "streaming" || op > peer.nextOp) return;
-  if (op <= replica.facts.commitOp && op > peer.ackedOp) {
-    // It lost what it never acknowledged, and we have it no more: begin anew with it.
+  if (op <= replica.facts.commitOp) {
+    // It has started anew within the view, or lacks what we have no more: begin anew with it.
     greetAgain(replica, peer);
     return;
   }

@@ -1,14 +1,7 @@
 import { decodeEntry, type Entry, encodeEntryHead, entryHeadBytes } from "./entry.ts";
 import { decodeGrain } from "./grain.ts";
 import type { GrainKey } from "./map-table.ts";
-import {
-  apply,
-  journalEntry,
-  journalFacts,
-  mergeOne,
-  mergeOverlay,
-  type Replica,
-} from "./replica.ts";
+import { apply, mergeOne, mergeOverlay, type Replica } from "./replica.ts";
 import { decodeRecords, encodeRecords } from "./replica-messages.ts";
 import type { ReplicaReport, UnionPlan } from "./union.ts";
 import { imageOf, windowsFrom } from "./windows.ts";

@@ -106,8 +106,8 @@ function readStarts(value: unknown): ViewStart[] | null {
 
 export function decodeStart(body: Buffer): StartPayload | null {
   const value = parse(body);
-  const starts = readStarts(value?.["starts"]);
-  const lastOp = value?.["lastOp"];
+  const starts = readStarts(value?.starts);
+  const lastOp = value?.lastOp;
   return starts !== null && isCount(lastOp) ? { starts, lastOp } : null;
 }
 
@@ -121,14 +121,14 @@ export function decodeHello(body: Buffer): HelloPayload | null {
 
 export function decodeOverlay(body: Buffer): OverlayPayload | null {
   const value = parse(body);
-  const starts = readStarts(value?.["starts"]);
-  const windows = value?.["windows"];
+  const starts = readStarts(value?.starts);
+  const windows = value?.windows;
   if (starts === null || !Array.isArray(windows)) return null;
   const rows = windows.every(
     (row) => Array.isArray(row) && row.length >= 3 && row.every(Number.isSafeInteger),
   );
-  if (!rows || typeof value?.["fresh"] !== "boolean") return null;
-  return { starts, windows: windows as WindowsImage, fresh: value["fresh"] };
+  if (!rows || typeof value?.fresh !== "boolean") return null;
+  return { starts, windows: windows as WindowsImage, fresh: value.fresh };
 }
 
 export function decodePrepare(body: Buffer): DecodedEntry | null {

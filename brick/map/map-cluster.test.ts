@@ -1,0 +1,172 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { chunkKey } from "../chunk/key.ts";
+import { sectorBytes } from "../units.ts";
+import { MapCluster } from "./map-cluster.test-support.ts";
+
+function keyOf(tag: number, sectorCount: number): string {
+  const bytes = Buffer.alloc(sectorCount * sectorBytes, tag % 251);
+  bytes.writeUInt32BE(tag, 0);
+  return chunkKey(bytes).toString("hex");
+}
+
+/** Two members, an epoch, and a few writes; what was written, by grain. */
+async function begin(
+  seed: number,
+  grains = 20,
+): Promise<{ cluster: MapCluster; expected: Map<number, string> }> {
+  const cluster = new MapCluster(seed);
+  for (const brick of [1, 2, 3]) await cluster.start(brick);
+  cluster.view({ primary: 1, members: [1, 2] });
+  assert.equal((await cluster.fence(5)).status, "ok");
+  const expected = new Map<number, string>();
+  await writeAll(cluster, expected, 0, grains, 1000);
+  return { cluster, expected };
+}
+
+async function writeAll(
+  cluster: MapCluster,
+  expected: Map<number, string>,
+  from: number,
+  to: number,
+  tag: number,
+): Promise<void> {
+  for (let grain = from; grain < to; grain += 1) {
+    assert.equal((await cluster.write(grain, 8, 8, tag + grain)).status, "ok");
+    expected.set(grain, keyOf(tag + grain, 8));
+  }
+}
+
+async function verify(cluster: MapCluster, expected: Map<number, string>): Promise<void> {
+  for (const [grain, key] of expected) {
+    const keys = await cluster.sectors(grain);
+    for (let sector = 0; sector < 128; sector += 1) {
+      const inside = sector >= 8 && sector < 16;
+      assert.equal(keys[sector], inside ? key : null, `grain ${grain}, sector ${sector}`);
+    }
+  }
+}
+
+for (const seed of [1, 2, 3]) {
+  test(`seed ${seed}: a write is on both members, and read back`, async () => {
+    const { cluster, expected } = await begin(seed);
+    await verify(cluster, expected);
+    for (const brick of [1, 2]) {
+      const { store } = cluster.nodes.get(brick)!;
+      for (const key of expected.values()) assert.ok(store.has(Buffer.from(key, "hex")));
+    }
+  });
+
+  test(`seed ${seed}: a sequence sent again lands once; a cancelled one never`, async () => {
+    const { cluster } = await begin(seed, 2);
+    const first = Buffer.alloc(512, 1);
+    const second = Buffer.alloc(512, 2);
+    cluster.sequence += 1;
+    const sequence = cluster.sequence;
+    assert.equal((await cluster.send(sequence, 50, 0, 1, first)).status, "ok");
+    assert.equal((await cluster.send(sequence, 50, 0, 1, second)).status, "ok");
+    assert.equal((await cluster.sectors(50))[0], chunkKey(first).toString("hex"));
+    assert.equal((await cluster.cancel(sequence)).status, "ok");
+    assert.equal((await cluster.cancel(sequence + 1)).status, "cancelled");
+    assert.equal((await cluster.send(sequence + 1, 50, 0, 1, second)).status, "cancelled");
+    assert.equal((await cluster.sectors(50))[0], chunkKey(first).toString("hex"));
+  });
+
+  test(`seed ${seed}: a fenced gateway is refused, before and after a restart`, async () => {
+    const { cluster } = await begin(seed, 2);
+    assert.equal((await cluster.fence(7)).status, "ok");
+    cluster.epoch = 5;
+    cluster.sequence = 100;
+    assert.equal((await cluster.write(1, 0, 1, 5)).status, "fenced");
+    cluster.crash(1);
+    cluster.view({ primary: 2, members: [2], chain: [cluster.shard] });
+    assert.equal((await cluster.write(1, 0, 1, 5)).status, "fenced");
+  });
+
+  test(`seed ${seed}: a candidate logs new writes, and becomes complete by a transfer`, async () => {
+    const { cluster, expected } = await begin(seed);
+    cluster.crash(2);
+    cluster.view({ primary: 1, members: [1], candidates: [3], chain: [cluster.shard] });
+    await writeAll(cluster, expected, 10, 30, 2000);
+    await verify(cluster, expected);
+    for (let grain = 10; grain < 30; grain += 1) {
+      const key = Buffer.from(expected.get(grain)!, "hex");
+      assert.ok(cluster.nodes.get(3)!.store.has(key));
+    }
+    cluster.shard = { ...cluster.shard, transfer: true };
+    cluster.tell();
+    await cluster.complete(3);
+    // The transfer was durable: the new member leads alone, after a power cut.
+    cluster.crash(1);
+    cluster.crash(3);
+    await cluster.start(3);
+    cluster.view({ primary: 3, members: [3], chain: [] });
+    await verify(cluster, expected);
+  });
+
+  test(`seed ${seed}: a member that was away catches up by what it missed`, async () => {
+    const { cluster, expected } = await begin(seed, 200);
+    cluster.crash(2);
+    const whole = cluster.shard;
+    cluster.view({ primary: 1, members: [1], candidates: [3], chain: [whole] });
+    await writeAll(cluster, expected, 0, 20, 3000);
+    // A grain that is removed while the member is away must not come back with it.
+    cluster.sequence += 1;
+    assert.equal((await cluster.send(cluster.sequence, 150, 0, 128, null)).status, "ok");
+    expected.delete(150);
+    const before = cluster.nodes.get(1)!.map.counters.transferBytes;
+    await cluster.start(2);
+    const chain = [whole, cluster.shard];
+    cluster.view({ primary: 1, members: [1], candidates: [2, 3], transfer: true, chain });
+    await cluster.complete(2);
+    const moved = cluster.nodes.get(1)!.map.counters.transferBytes - before;
+    assert.ok(moved > 0);
+    cluster.crash(1);
+    cluster.view({ primary: 2, members: [2], chain: [...chain, cluster.shard] });
+    await verify(cluster, expected);
+    assert.deepEqual(new Set(await cluster.sectors(150)), new Set([null]));
+  });
+
+  test(`seed ${seed}: power cut of all members, and again right after the restart`, async () => {
+    const { cluster, expected } = await begin(seed);
+    for (let round = 0; round < 3; round += 1) {
+      for (const brick of [1, 2]) cluster.crash(brick);
+      for (const brick of [1, 2]) await cluster.start(brick);
+      const primary = 1 + (round % 2);
+      cluster.view({ primary, members: [1, 2] });
+      await verify(cluster, expected);
+      await writeAll(cluster, expected, 0, 5, 4000 + 100 * round);
+    }
+    await verify(cluster, expected);
+  });
+
+  test(`seed ${seed}: without a complete member, the union of what was logged leads again`, async () => {
+    const { cluster, expected } = await begin(seed);
+    const whole = cluster.shard;
+    cluster.crash(2);
+    cluster.view({ primary: 1, members: [1], candidates: [3], chain: [whole] });
+    await writeAll(cluster, expected, 5, 30, 5000);
+    // The only complete member is lost; the old one and the candidate have everything together.
+    cluster.crash(1);
+    await cluster.start(2);
+    const leader = await cluster.recover([2, 3], false);
+    assert.equal(leader, 2);
+    await verify(cluster, expected);
+    await writeAll(cluster, expected, 0, 10, 6000);
+    const other = 3;
+    await cluster.complete(other);
+    cluster.crash(leader);
+    cluster.view({ primary: other, members: [other], chain: [] });
+    await verify(cluster, expected);
+  });
+
+  test(`seed ${seed}: a backup that restarts within its view goes on`, async () => {
+    const { cluster, expected } = await begin(seed);
+    cluster.crash(2);
+    await cluster.start(2);
+    await writeAll(cluster, expected, 0, 10, 7000);
+    cluster.crash(1);
+    cluster.view({ primary: 2, members: [2], chain: [cluster.shard] });
+    await verify(cluster, expected);
+  });
+}

@@ -1,0 +1,142 @@
+import type { ClusterState } from "../brick/cluster-state.ts";
+import { serveChunks } from "../brick/chunk/chunk-service.ts";
+import type { Host, Network } from "../brick/host.ts";
+import { MapService } from "../brick/map/map-service-io.ts";
+import { Calls } from "../brick/rpc/calls.ts";
+import { Store, type StoreOptions } from "../brick/store/store.ts";
+import type { BrickNumber } from "../brick/units.ts";
+import type { VolumeOptions } from "../brick/volume/options.ts";
+import { Volumes } from "../brick/volume/volumes.ts";
+import { Control } from "../control/control-io.ts";
+import type { MembershipTiming } from "../control/membership.ts";
+import { openRaft } from "../control/raft/raft-driver-io.ts";
+
+/** A host whose network begins to speak once it knows the boot number. */
+export type NodeHost = Host & { readonly network: Network & { setBoot(boot: number): void } };
+
+export interface NodeOptions {
+  readonly self: BrickNumber;
+  readonly capacityBytes: number;
+  /** Counts only when the store is new. */
+  readonly identity?: NonNullable<StoreOptions["identity"]>;
+  readonly segmentBytes?: number;
+  readonly addresses: { readonly peer: string; readonly portal: string; readonly api: string };
+  readonly domain?: string;
+  /** Begins a cluster: this brick is its first. */
+  readonly bootstrap?: { readonly shardCount: number };
+  readonly seeds?: ReadonlyMap<BrickNumber, string>;
+  readonly timing?: Partial<MembershipTiming>;
+  readonly volumeOptions?: Partial<VolumeOptions>;
+  /** The store is open and durable; nobody has been spoken to yet. */
+  readonly onStoreOpen?: () => void;
+}
+
+/** Scrub reads about this much a second. */
+const scrubEveryMs = 1000;
+const scrubBytes = 1024 * 1024;
+
+/** The parts of one brick joined over any host, real or simulated. */
+export class BrickNode {
+  readonly host: NodeHost;
+  readonly store: Store;
+  readonly calls: Calls;
+  readonly map: MapService;
+  readonly control: Control;
+  readonly volumes: Volumes;
+  #closed = false;
+
+  static async open(host: NodeHost, options: NodeOptions): Promise<BrickNode> {
+    const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
+    const calls = new Calls(host);
+    const map = new MapService(host, calls, self);
+    // 1. What this brick has promised and stored, and a boot number that nobody has seen.
+    const store = await Store.open(host, {
+      capacityBytes: options.capacityBytes,
+      participants: [map],
+      ...(segmentBytes !== undefined && { segmentBytes }),
+      ...(identity !== undefined && { identity }),
+    });
+    await map.attach(store);
+    options.onStoreOpen?.();
+    // 2. From here on the brick speaks.
+    host.network.setBoot(store.superblock.boot);
+    serveChunks(calls, store);
+    const parts: { control: Control | null; volumes: Volumes | null } = {
+      control: null,
+      volumes: null,
+    };
+    const onState = (state: ClusterState) => {
+      map.onState(state);
+      parts.volumes?.onState(state);
+    };
+    const control = await Control.open({
+      host,
+      calls,
+      superblock: store.superblock,
+      addresses: options.addresses,
+      cut: store.cut || store.damaged,
+      map,
+      space: () => store.space(),
+      onState,
+      onLease: (untilMs) => map.setLease(untilMs),
+      openRaft: openRaft({ host, calls, self }),
+      ...(bootstrap !== undefined && { bootstrap }),
+      ...(seeds !== undefined && { seeds }),
+      ...(timing !== undefined && { timing }),
+      ...(domain !== undefined && { domain }),
+    });
+    parts.control = control;
+    const volumes = new Volumes({
+      host,
+      calls,
+      self,
+      boot: () => store.superblock.boot,
+      state: () => control.state(),
+      submit: (command) => control.submit(command),
+      leaseValid: () => control.leaseValid(host.clock.nowMs()),
+      ...(options.volumeOptions !== undefined && { options: options.volumeOptions }),
+    });
+    parts.volumes = volumes;
+    volumes.onState(control.state());
+    const node = new BrickNode({ host, store, calls, map, control, volumes });
+    node.#scrubLater();
+    return node;
+  }
+
+  private constructor(parts: {
+    host: NodeHost;
+    store: Store;
+    calls: Calls;
+    map: MapService;
+    control: Control;
+    volumes: Volumes;
+  }) {
+    this.host = parts.host;
+    this.store = parts.store;
+    this.calls = parts.calls;
+    this.map = parts.map;
+    this.control = parts.control;
+    this.volumes = parts.volumes;
+  }
+
+  get number(): BrickNumber {
+    return this.store.superblock.brick;
+  }
+
+  /** Stops serving, then leaves a sealed log. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.volumes.close();
+    await this.control.close();
+    this.map.close();
+    await this.store.close();
+  }
+
+  /** Walks the store and verifies it, slowly, for ever. */
+  #scrubLater(): void {
+    this.host.clock.after(scrubEveryMs, () => {
+      if (this.#closed) return;
+      this.store.scrubStep(scrubBytes).then(() => this.#scrubLater());
+    });
+  }
+}
