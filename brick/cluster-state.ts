@@ -98,6 +98,11 @@ export interface ShardRecord extends ShardView {
    * log was cut). They neither lead nor count as complete until a newer view has them as candidates.
    */
   readonly damaged?: readonly BrickNumber[];
+  /**
+   * The primary was down for a while in this view, so that others may have promised a newer one:
+   * when it leads again, it does so in a new view.
+   */
+  readonly interrupted?: boolean;
 }
 
 export interface VolumeRecord {

@@ -7,7 +7,7 @@ import {
 import type { BrickNumber } from "../brick/units.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import type { CommandOf } from "./commands.ts";
-import { holdsReplica, withDamaged } from "./shard-commands.ts";
+import { holdsReplica, withDamaged, withInterruption } from "./shard-commands.ts";
 
 export const bricksMax = 1024;
 const brickNumberMax = 65_535;
@@ -150,7 +150,8 @@ export function brickDown(state: ClusterState, command: CommandOf<"brickDown">):
   }
   const status = brick.status === "draining" ? "draining" : "down";
   const downSinceMs = state.clusterTimeMs;
-  return done(withBrick(state, { ...brick, status, reachable: false, downSinceMs }));
+  const after = withBrick(state, { ...brick, status, reachable: false, downSinceMs });
+  return done({ ...after, shards: after.shards.map((shard) => withInterruption(shard, number)) });
 }
 
 export function brickFailed(state: ClusterState, command: CommandOf<"brickFailed">): Applied {

@@ -59,6 +59,11 @@ export function withDamaged(shard: ShardRecord, number: BrickNumber): ShardRecor
   return { ...shard, damaged: [...(shard.damaged ?? []), number] };
 }
 
+export function withInterruption(shard: ShardRecord, downBrick: BrickNumber): ShardRecord {
+  if (shard.primary !== downBrick || shard.interrupted) return shard;
+  return { ...shard, interrupted: true };
+}
+
 /** The state with every shard's clock of shortage started, kept or cleared. */
 export function withShortage(state: ClusterState): ClusterState {
   const wanted = replicasNow(state);

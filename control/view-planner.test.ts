@@ -19,12 +19,15 @@ class Model extends TestCluster {
   readonly held: Map<number, Set<number>>[];
   /** Per shard and brick: the newest view that the replica has begun, and the op it began at. */
   readonly begun: Map<number, { view: number; op: number }>[];
+  /** Per shard and brick: the view that the replica has promised to begin, or a later one. */
+  readonly promised: Map<number, number>[];
   readonly released = new Set<number>();
 
   constructor(brickCount: number, shardCount: number) {
     super(brickCount, shardCount);
     this.committed = this.state.shards.map(() => 0);
     this.held = this.state.shards.map(() => new Map());
+    this.promised = this.state.shards.map(() => new Map());
     this.begun = this.state.shards.map(() => new Map([[1, { view: 1, op: 0 }]]));
   }
 
@@ -38,7 +41,10 @@ class Model extends TestCluster {
     const shard = this.state.shards[number]!;
     const brick = this.state.bricks[shard.primary]!;
     const replicas = [...shard.members, ...shard.candidates];
-    const answers = replicas.every((one) => this.state.bricks[one]!.reachable);
+    const answers = replicas.every(
+      (one) =>
+        this.state.bricks[one]!.reachable && (this.promised[number]!.get(one) ?? 0) <= shard.view,
+    );
     if (!answers || brick.boot !== shard.primaryBoot || shard.damaged?.length) return;
     this.committed[number]! += 1;
     for (const one of replicas) this.holds(number, one).add(this.committed[number]!);
@@ -123,6 +129,7 @@ class Model extends TestCluster {
   recover(number: number): boolean {
     const shard = this.state.shards[number]!;
     const bricks = chainBricks(shard).filter((one) => this.state.bricks[one]!.reachable);
+    for (const one of bricks) this.promised[number]!.set(one, shard.view + 1);
     const sound = bricks.filter((one) => !shard.damaged?.includes(one));
     const views = [...shard.chain, shard];
     const reported = (view: { members: readonly number[]; candidates: readonly number[] }) =>
@@ -174,7 +181,9 @@ class Model extends TestCluster {
       assert.deepEqual([...shard.candidates, ...shard.chain], [], what);
       assert.equal(shard.shortSinceMs, 0, what);
       assert.ok(this.isComplete(number, shard.primary), what);
-      assert.equal(this.state.bricks[shard.primary]!.boot, shard.primaryBoot, what);
+      const before = this.committed[number]!;
+      this.write(number);
+      assert.equal(this.committed[number], before + 1, `it takes writes; ${what}`);
     }
   }
 }
@@ -373,12 +382,13 @@ function happen(cluster: Model, { kind, at }: { kind: string; at: number }): voi
   if (kind === "plan") cluster.plan();
 }
 
-/** The brick restarts without its newest ops, as far as others hold them. */
+/** The brick restarts without its newest ops, as far as others of the chain hold them. */
 function cut(cluster: Model, number: number): void {
-  for (const bricks of cluster.held) {
+  for (const [at, bricks] of cluster.held.entries()) {
+    const chain = chainBricks(cluster.state.shards[at]!);
     const ops = [...(bricks.get(number) ?? [])].sort((a, b) => b - a);
     for (const op of ops.slice(0, 3)) {
-      const elsewhere = [...bricks].some(([one, held]) => one !== number && held.has(op));
+      const elsewhere = chain.some((one) => one !== number && cluster.holds(at, one).has(op));
       if (!elsewhere) break;
       bricks.get(number)!.delete(op);
     }

@@ -212,8 +212,8 @@ function stepTo(
   const transfer = aim.candidates.length > 0 && isTransferDue(planning, number, shard, aim);
   const settled = isWhole(shard, wanted) && shard.chain.length > 0;
   // A damaged candidate must begin again, and a replica begins with a view.
-  const damaged = (shard.damaged ?? []).length > 0;
-  if (!stands || !sameReplicas(shard, aim) || settled || damaged) {
+  const anew = (shard.damaged ?? []).length > 0 || shard.interrupted === true;
+  if (!stands || !sameReplicas(shard, aim) || settled || anew) {
     assert(aim.members.includes(aim.primary));
     return {
       type: "changeView",
