@@ -244,6 +244,8 @@ function takeOver(accepted: net.Socket, onread: OnRead): net.Socket {
   const handle = held._handle;
   assert(handle !== null, "the accepted socket is open");
   held._handle = null;
+  // What is left is an empty shell, whose end the server waits for when it closes.
+  accepted.destroy();
   const options = { handle, onread, pauseOnCreate: false };
   return new net.Socket(options as unknown as net.SocketConstructorOpts);
 }
