@@ -137,6 +137,9 @@ export class Handshake {
     if (record[4] !== handshakeVersion) return "version";
     if (this.#dialed && record[5] === step.refusal) return reasonOf(record[10]!);
     if (record[5] !== this.#awaited || record.readUIntBE(10, 6) !== 0) return "malformed";
+    const isProof = this.#awaited === step.proof || this.#awaited === step.welcome;
+    const zeros = isProof ? record.subarray(32, 64) : record.subarray(64, 96);
+    if (zeros.some((byte) => byte !== 0)) return "malformed";
     if (!record.subarray(16, 16 + clusterBytes).equals(this.#cluster)) return "cluster";
     const from = record.readUInt16BE(6);
     const knownPeer = this.#dialed || this.#awaited === step.proof;
