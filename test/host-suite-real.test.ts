@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Message } from "../brick/host.ts";
-import { openRealDisk } from "../brick/host-io.ts";
+import { DiskError, type Message } from "../brick/host.ts";
+import { crashExitCode, openRealDisk } from "../brick/host-io.ts";
 import { Prng } from "../brick/prng.ts";
 import { encodeRefusal, handshakeRecordBytes } from "../brick/rpc/handshake.ts";
 import { openNetwork, type RealNetwork, strangersMax } from "../brick/rpc/network-io.ts";
@@ -19,6 +21,31 @@ examineDisk("real", async () => {
     complete: (promise) => promise,
     close: () => rm(folder, { recursive: true }),
   };
+});
+
+test("real: host.crash ends the process at once, and what it wrote is still there", async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), "endisk-crash-"));
+  const program = `
+    import { openRealHost } from ${JSON.stringify(new URL("../brick/host-io.ts", import.meta.url))};
+    const network = { send() {}, onMessage() {}, setPeers() {} };
+    const dataFolder = ${JSON.stringify(folder)};
+    const host = await openRealHost({ dataFolder, network, log() {} });
+    const kv = await host.disk.openKv("kv");
+    kv.write([{ key: Buffer.from("a"), value: Buffer.from("1") }], { sync: false });
+    host.clock.soon(() => console.log("still alive"));
+    try { host.crash(new Error("the reason")); } finally { console.log("still alive"); }`;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", program]);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (output += text));
+  const [code] = await once(child, "close");
+  assert.equal(code, crashExitCode, output);
+  assert.match(output, /the reason/);
+  assert.doesNotMatch(output, /still alive/);
+  const kv = await (await openRealDisk(folder)).openKv("kv");
+  assert.equal(kv.get(Buffer.from("a"))?.toString(), "1");
+  await assert.rejects((await openRealDisk(folder)).openKv("kv"), DiskError);
+  await kv.close();
+  await rm(folder, { recursive: true });
 });
 
 const secret = Buffer.alloc(32, "s");
