@@ -1,18 +1,18 @@
-import type { ClusterState } from "../brick/cluster-state.ts";
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
-import type { Host, Network } from "../brick/host.ts";
+import type { ClusterState } from "../brick/cluster-state.ts";
+import type { Host } from "../brick/host.ts";
 import { MapService } from "../brick/map/map-service-io.ts";
+import { Repair } from "../brick/repair/repair-io.ts";
 import { Calls } from "../brick/rpc/calls.ts";
 import { Store, type StoreOptions } from "../brick/store/store.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { VolumeOptions } from "../brick/volume/options.ts";
+import type { VolumeHooks } from "../brick/volume/stats.ts";
 import { Volumes } from "../brick/volume/volumes.ts";
 import { Control } from "../control/control-io.ts";
 import type { MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
-
-/** A host whose network begins to speak once it knows the boot number. */
-export type NodeHost = Host & { readonly network: Network & { setBoot(boot: number): void } };
+import { serveStats } from "./brick-stats.ts";
 
 export interface NodeOptions {
   readonly self: BrickNumber;
@@ -27,8 +27,12 @@ export interface NodeOptions {
   readonly seeds?: ReadonlyMap<BrickNumber, string>;
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;
-  /** The store is open and durable; nobody has been spoken to yet. */
-  readonly onStoreOpen?: () => void;
+  readonly hooks?: VolumeHooks;
+  /**
+   * The store is open and durable, under a boot number that nobody has seen; the network may speak
+   * from here on.
+   */
+  readonly onStoreOpen: (boot: number) => Promise<void> | void;
 }
 
 /** Scrub reads about this much a second. */
@@ -37,15 +41,16 @@ const scrubBytes = 1024 * 1024;
 
 /** The parts of one brick joined over any host, real or simulated. */
 export class BrickNode {
-  readonly host: NodeHost;
+  readonly host: Host;
   readonly store: Store;
   readonly calls: Calls;
   readonly map: MapService;
   readonly control: Control;
   readonly volumes: Volumes;
+  readonly repair: Repair;
   #closed = false;
 
-  static async open(host: NodeHost, options: NodeOptions): Promise<BrickNode> {
+  static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
     const calls = new Calls(host);
     const map = new MapService(host, calls, self);
@@ -57,10 +62,9 @@ export class BrickNode {
       ...(identity !== undefined && { identity }),
     });
     await map.attach(store);
-    options.onStoreOpen?.();
-    // 2. From here on the brick speaks.
-    host.network.setBoot(store.superblock.boot);
     serveChunks(calls, store);
+    await options.onStoreOpen(store.superblock.boot);
+    // 2. From here on the brick speaks.
     const parts: { control: Control | null; volumes: Volumes | null } = {
       control: null,
       volumes: null,
@@ -95,21 +99,26 @@ export class BrickNode {
       submit: (command) => control.submit(command),
       leaseValid: () => control.leaseValid(host.clock.nowMs()),
       ...(options.volumeOptions !== undefined && { options: options.volumeOptions }),
+      ...(options.hooks !== undefined && { hooks: options.hooks }),
     });
     parts.volumes = volumes;
     volumes.onState(control.state());
-    const node = new BrickNode({ host, store, calls, map, control, volumes });
+    const state = () => control.state();
+    const repair = new Repair({ host, calls, self, map, store, state });
+    const node = new BrickNode({ host, store, calls, map, control, volumes, repair });
+    serveStats(node);
     node.#scrubLater();
     return node;
   }
 
   private constructor(parts: {
-    host: NodeHost;
+    host: Host;
     store: Store;
     calls: Calls;
     map: MapService;
     control: Control;
     volumes: Volumes;
+    repair: Repair;
   }) {
     this.host = parts.host;
     this.store = parts.store;
@@ -117,6 +126,7 @@ export class BrickNode {
     this.map = parts.map;
     this.control = parts.control;
     this.volumes = parts.volumes;
+    this.repair = parts.repair;
   }
 
   get number(): BrickNumber {
@@ -126,6 +136,7 @@ export class BrickNode {
   /** Stops serving, then leaves a sealed log. */
   async close(): Promise<void> {
     this.#closed = true;
+    this.repair.close();
     this.volumes.close();
     await this.control.close();
     this.map.close();

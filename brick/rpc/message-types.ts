@@ -28,6 +28,8 @@ export const messageType = {
   chunkPut: 32,
   chunkGet: 33,
   chunkHas: 34,
+  /** chunk: fetch a chunk from another brick and keep it. */
+  chunkCopy: 35,
 
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,

@@ -1,0 +1,275 @@
+import { decodeChunkGetReply, encodeChunkGet, getStatus } from "../chunk/chunk-messages.ts";
+import { chunkKey, keyEquals } from "../chunk/key.ts";
+import type { ClusterState } from "../cluster-state.ts";
+import type { Host } from "../host.ts";
+import { decodeMapReply, encodeMapRehint, type MapStatus } from "../map/map-messages.ts";
+import type { MapService } from "../map/map-service-io.ts";
+import type { GrainKey, TableEntry } from "../map/map-table.ts";
+import type { Replica } from "../map/replica.ts";
+import type { Calls } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
+import type { Store } from "../store/store.ts";
+import { type BrickNumber, MiB } from "../units.ts";
+import { writePlacement } from "../volume/placement.ts";
+import { leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
+
+/** Map records looked at in one step of a walk, and the pause between steps. */
+const pageRecords = 128;
+const pauseMs = 20;
+/** A walk that could not do everything begins anew after this. */
+const retryMs = 2000;
+const copyTimeoutMs = 10_000;
+const getTimeoutMs = 3000;
+const rehintTimeoutMs = 2000;
+/** Bytes this brick has copied in a second, at most. */
+export const repairBytesPerSecond = 64 * MiB;
+
+export interface RepairCounters {
+  /** Copies made because bricks failed or lacked one from the start. */
+  repairBytes: number;
+  /** Copies made because bricks are being emptied. */
+  rebalanceBytes: number;
+}
+
+interface Walk {
+  /** For which bricks that leave, and which view, the shard was found to be in order. */
+  clean: string;
+  after: GrainKey | null;
+  /** What the walk under way is for. */
+  purpose: string;
+  left: number;
+  resumeAtMs: number;
+}
+
+/**
+ * Sees to it that everything mapped by the shards led here has its copies on bricks that stay: walks
+ * their records, has missing copies made by the bricks that shall keep them, and names those in the
+ * map. Reboots give it nothing to do.
+ */
+export class Repair {
+  readonly counters: RepairCounters = { repairBytes: 0, rebalanceBytes: 0 };
+  readonly #host: Host;
+  readonly #calls: Calls;
+  readonly #self: BrickNumber;
+  readonly #map: MapService;
+  readonly #state: () => ClusterState;
+  readonly #walks = new Map<number, Walk>();
+  #closed = false;
+
+  constructor(parts: {
+    host: Host;
+    calls: Calls;
+    self: BrickNumber;
+    map: MapService;
+    store: Store;
+    state: () => ClusterState;
+  }) {
+    this.#host = parts.host;
+    this.#calls = parts.calls;
+    this.#self = parts.self;
+    this.#map = parts.map;
+    this.#state = parts.state;
+    serveCopies(parts.calls, parts.store);
+    this.#later(pauseMs);
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  /** Shards led here in which something on bricks that leave may still be needed. */
+  pendingShards(): number[] {
+    const state = this.#state();
+    return this.#led()
+      .filter((replica) => this.#walks.get(replica.shard)?.clean !== purposeOf(state, replica))
+      .map((replica) => replica.shard);
+  }
+
+  #led(): Replica[] {
+    return [...this.#map.replicas()].filter(({ role }) => role.is === "primary" && !role.released);
+  }
+
+  #later(delayMs: number): void {
+    this.#host.clock.after(delayMs, () => {
+      if (this.#closed) return;
+      this.#step().then((spentMs) => this.#later(Math.max(pauseMs, spentMs)));
+    });
+  }
+
+  /** One page of one shard's walk; how long to wait to stay within the budget. */
+  async #step(): Promise<number> {
+    const nowMs = this.#host.clock.nowMs();
+    const state = this.#state();
+    for (const replica of this.#led()) {
+      const purpose = purposeOf(state, replica);
+      const walk = this.#walk(replica.shard);
+      if (walk.clean === purpose || (walk.purpose === purpose && walk.resumeAtMs > nowMs)) continue;
+      if (walk.purpose !== purpose) Object.assign(walk, { purpose, after: null, left: 0 });
+      const bytes = await this.#page(replica, walk);
+      return (bytes / repairBytesPerSecond) * 1000;
+    }
+    return 500;
+  }
+
+  #walk(shard: number): Walk {
+    let walk = this.#walks.get(shard);
+    if (walk === undefined) {
+      walk = { clean: "", after: null, purpose: "", left: 0, resumeAtMs: 0 };
+      this.#walks.set(shard, walk);
+    }
+    return walk;
+  }
+
+  async #page(replica: Replica, walk: Walk): Promise<number> {
+    const { table, shard, facts } = replica;
+    const page = table.scan("base", shard, facts.incarnation, walk.after, pageRecords);
+    const last = page.entries.at(-1);
+    if (last !== undefined) {
+      walk.after = { branch: last.branch, grain: last.grain, generation: last.generation };
+    }
+    let bytes = 0;
+    for (const entry of page.entries) bytes += await this.#mend(replica, walk, entry);
+    if (!page.done) return bytes;
+    // Whatever was committed meanwhile was placed on bricks that stay, or counts as left over.
+    if (walk.left === 0 && purposeOf(this.#state(), replica) === walk.purpose) {
+      walk.clean = walk.purpose;
+    }
+    walk.after = null;
+    walk.left = 0;
+    walk.resumeAtMs = this.#host.clock.nowMs() + retryMs;
+    return bytes;
+  }
+
+  async #mend(replica: Replica, walk: Walk, entry: TableEntry): Promise<number> {
+    const state = this.#state();
+    const volume = Object.values(state.volumes).find((one) => one.branch === entry.branch);
+    if (volume === undefined) return 0;
+    const placement = writePlacement(state);
+    const seen = new Set<string>();
+    let bytes = 0;
+    for (const extent of entry.value.extents) {
+      const name = extent.key.toString("latin1");
+      if (seen.has(name)) continue;
+      seen.add(name);
+      const short = extent.holders.filter((brick) => leaves(state, brick)).length > 0;
+      const task = planExtent(state, placement, volume.copies, entry.grain, extent);
+      if (task === null) {
+        if (short && extent.holders.length - 1 < volume.copies) walk.left += 1;
+        continue;
+      }
+      const copied = await this.#carryOut(replica, entry, task);
+      if (copied === null) walk.left += 1;
+      else bytes += copied;
+    }
+    return bytes;
+  }
+
+  /** Bytes copied; null when it did not succeed. */
+  async #carryOut(replica: Replica, entry: TableEntry, task: RepairTask): Promise<number | null> {
+    const made: BrickNumber[] = [];
+    let bytes = 0;
+    for (const target of task.targets) {
+      const copied = await this.#copy(target, task);
+      if (copied === null) continue;
+      made.push(target);
+      bytes += copied;
+    }
+    if (task.lost) this.counters.repairBytes += bytes;
+    else this.counters.rebalanceBytes += bytes;
+    if (made.length === 0) return null;
+    const status = await this.#rehint(replica, entry, task.key, [...task.kept, ...made]);
+    return status === "ok" && made.length === task.targets.length ? bytes : null;
+  }
+
+  #copy(target: BrickNumber, task: RepairTask): Promise<number | null> {
+    const body = encodeCopy(task.key, task.sources);
+    return new Promise((resolve) => {
+      this.#calls.call(target, messageType.chunkCopy, body, copyTimeoutMs, (reply) => {
+        const done = reply.ok && reply.body.length === 8 && reply.body[0] === 1;
+        resolve(done ? reply.body.readUInt32BE(4) : null);
+      });
+    });
+  }
+
+  #rehint(
+    replica: Replica,
+    entry: TableEntry,
+    key: Buffer,
+    holders: readonly BrickNumber[],
+  ): Promise<MapStatus | null> {
+    const { branch, grain, generation } = entry;
+    const view = replica.view?.view ?? 0;
+    const { shard } = replica;
+    const body = encodeMapRehint({ shard, view, branch, generation, grain, key, holders });
+    return new Promise((resolve) => {
+      this.#calls.call(this.#self, messageType.mapRehint, body, rehintTimeoutMs, (reply) => {
+        resolve(reply.ok ? (decodeMapReply(reply.body)?.status ?? null) : null);
+      });
+    });
+  }
+}
+
+function purposeOf(state: ClusterState, replica: Replica): string {
+  return `${replica.view?.view}:${leavingBricks(state)}`;
+}
+
+function leaves(state: ClusterState, brick: BrickNumber): boolean {
+  const status = state.bricks[String(brick)]?.status;
+  return (
+    status === "draining" || status === "failed" || status === "removed" || status === undefined
+  );
+}
+
+/** A request to fetch a chunk: sourceCount[1] zero[3] key[32], sources[2 each]. */
+function encodeCopy(key: Buffer, sources: readonly BrickNumber[]): Buffer[] {
+  const body = Buffer.alloc(36 + 2 * sources.length);
+  body[0] = sources.length;
+  key.copy(body, 4);
+  for (const [at, source] of sources.entries()) body.writeUInt16BE(source, 36 + 2 * at);
+  return [body];
+}
+
+/** Answers: done[1] zero[3] bytesCopied[4]. */
+function serveCopies(calls: Calls, store: Store): void {
+  calls.serve(messageType.chunkCopy, (_from, body, reply) => {
+    if (body.length < 36 || body.length !== 36 + 2 * body[0]!) return;
+    const key = Buffer.from(body.subarray(4, 36));
+    const sources = Array.from({ length: body[0]! }, (_, at) => body.readUInt16BE(36 + 2 * at));
+    const answer = Buffer.alloc(8);
+    fetchAndKeep(calls, store, key, sources).then((bytes) => {
+      answer[0] = bytes === null ? 0 : 1;
+      answer.writeUInt32BE(bytes ?? 0, 4);
+      reply([answer]);
+    });
+  });
+}
+
+async function fetchAndKeep(
+  calls: Calls,
+  store: Store,
+  key: Buffer,
+  sources: readonly BrickNumber[],
+): Promise<number | null> {
+  if (store.has(key)) return 0;
+  for (const source of sources) {
+    const bytes = await fetchChunk(calls, key, source);
+    if (bytes === null) continue;
+    const origin = { branch: 0, grain: 0, firstSector: 0, sequence: 0 };
+    const kept = await new Promise<boolean>((resolve) => {
+      store.put(key, bytes, origin, (result) => resolve(result.ok));
+    });
+    return kept ? bytes.length : null;
+  }
+  return null;
+}
+
+/** The bytes, if what the source sends hashes to the key. */
+function fetchChunk(calls: Calls, key: Buffer, source: BrickNumber): Promise<Buffer | null> {
+  return new Promise((resolve) => {
+    calls.call(source, messageType.chunkGet, encodeChunkGet([key]), getTimeoutMs, (reply) => {
+      const result = reply.ok ? decodeChunkGetReply(reply.body)?.[0] : undefined;
+      const found = result?.status === getStatus.found && keyEquals(chunkKey(result.bytes), key);
+      resolve(found ? result.bytes : null);
+    });
+  });
+}

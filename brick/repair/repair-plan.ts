@@ -1,0 +1,60 @@
+import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
+import type { Extent } from "../map/grain.ts";
+import type { BrickNumber } from "../units.ts";
+import type { Placement } from "../volume/placement.ts";
+
+/** One chunk that has too few copies, and how to put that right. */
+export interface RepairTask {
+  readonly key: Buffer;
+  readonly grain: number;
+  /** Holders that stay. */
+  readonly kept: readonly BrickNumber[];
+  /** Bricks that can be asked for it, the best first. */
+  readonly sources: readonly BrickNumber[];
+  /** Bricks that shall get it. */
+  readonly targets: readonly BrickNumber[];
+  /** Some copy was lost, not only asked to move. */
+  readonly lost: boolean;
+}
+
+/** A copy there counts: the brick stays, and is not known to be gone for good. */
+function stays(state: ClusterState, number: BrickNumber): boolean {
+  const status = brickOf(state, number)?.status;
+  return status === "up" || status === "down" || status === "joining";
+}
+
+/** What the bricks that leave or are lost mean for all extents; when it changes, walks begin anew. */
+export function leavingBricks(state: ClusterState): string {
+  return Object.values(state.bricks)
+    .filter((brick) => !stays(state, brick.number))
+    .map((brick) => `${brick.number}${brick.status}`)
+    .join(",");
+}
+
+/**
+ * What to do about one extent; null when it has its copies, or when nothing can be done now. A brick
+ * that is merely down keeps counting: its chunks come back with it.
+ */
+export function planExtent(
+  state: ClusterState,
+  placement: Placement,
+  copies: number,
+  grain: number,
+  extent: Extent,
+): RepairTask | null {
+  const kept = extent.holders.filter((brick) => stays(state, brick));
+  const missing = copies - kept.length;
+  if (missing <= 0) return null;
+  const sources = extent.holders.filter((brick) => isReachable(brickOf(state, brick)));
+  const targets: BrickNumber[] = [];
+  for (const brick of placement.order(extent.key)) {
+    if (targets.length === missing) break;
+    if (!extent.holders.includes(brick)) targets.push(brick);
+  }
+  if (targets.length === 0 || sources.length === 0) return null;
+  const lost = extent.holders.some((brick) => {
+    const status = brickOf(state, brick)?.status;
+    return status === "failed" || status === "removed" || status === undefined;
+  });
+  return { key: extent.key, grain, kept, sources, targets, lost };
+}

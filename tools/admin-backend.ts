@@ -1,0 +1,285 @@
+import { randomBytes } from "node:crypto";
+import {
+  type BrickRecord,
+  brickOf,
+  isReachable,
+  type VolumeRecord,
+} from "../brick/cluster-state.ts";
+import type {
+  AdminBackend,
+  AdminFault,
+  AdminFaultCode,
+  AdminReply,
+  BrickDetail,
+  BrickSummary,
+  ClusterStatus,
+  JoinDetails,
+  JoinGrant,
+  ShardsSummary,
+  VolumeSummary,
+} from "../control/api.ts";
+import type { CommandFault } from "../control/command-result.ts";
+import type { Command } from "../control/commands.ts";
+import { replicasNow } from "../control/shard-commands.ts";
+import { targetNameOf } from "../iscsi/target-name.ts";
+import type { BrickNode } from "./brick-node.ts";
+import { askStats, type BrickStats } from "./brick-stats.ts";
+
+const faultCodes: Record<CommandFault["code"], AdminFaultCode> = {
+  not_initialised: "unavailable",
+  already_initialised: "conflict",
+  unknown: "not_found",
+  taken: "exists",
+  token_refused: "refused",
+  stale: "conflict",
+  store_refused: "conflict",
+  given_up: "conflict",
+  not_now: "conflict",
+  no_change: "conflict",
+  bad_value: "invalid",
+  limit: "conflict",
+  expired: "unavailable",
+  leader_only: "failed",
+  unavailable: "unavailable",
+};
+
+/** The administration of a cluster, as any of its bricks can do it. */
+export class NodeBackend implements AdminBackend {
+  readonly #node: BrickNode;
+
+  constructor(node: BrickNode) {
+    this.#node = node;
+  }
+
+  async status(): Promise<AdminReply<ClusterStatus>> {
+    return this.#fresh(async () => {
+      const state = this.#node.control.state();
+      const stats = await this.#allStats();
+      const total = (pick: (one: BrickStats) => number) =>
+        [...stats.values()].reduce((sum, one) => sum + pick(one), 0);
+      return {
+        clusterId: state.clusterId,
+        version: state.version,
+        leader: this.#node.control.leader(),
+        bricks: Object.values(state.bricks)
+          .filter((brick) => brick.status !== "removed")
+          .map((brick) => this.#brick(brick, stats.get(brick.number))),
+        volumes: Object.values(state.volumes)
+          .sort((a, b) => (a.name < b.name ? -1 : 1))
+          .map((volume) => this.#volume(volume, stats)),
+        shards: this.#shards(),
+        capacityBytes: total((one) => one.capacityBytes),
+        usedBytes: total((one) => one.usedBytes),
+        freeBytes: total((one) => one.freeBytes),
+        chunkCount: total((one) => one.chunkCount),
+        chunkBytes: total((one) => one.chunkBytes),
+        dedupHits: total((one) => one.dedupHits),
+        dedupBytes: total((one) => one.dedupBytes),
+      };
+    });
+  }
+
+  async brickShow(number: number): Promise<AdminReply<BrickDetail>> {
+    return this.#fresh(async () => {
+      const brick = brickOf(this.#node.control.state(), number);
+      if (brick === undefined) return notFound(`there is no brick ${number}`);
+      const stats = await askStats(this.#node.calls, number);
+      return {
+        brick: this.#brick(brick, stats ?? undefined),
+        shardsLed: stats?.shardsLed ?? 0,
+        shardsMember: stats?.shardsMember ?? 0,
+        shardsCandidate: stats?.shardsCandidate ?? 0,
+        chunkCount: stats?.chunkCount ?? 0,
+        chunkBytes: stats?.chunkBytes ?? 0,
+        dedupHits: stats?.dedupHits ?? 0,
+        dedupBytes: stats?.dedupBytes ?? 0,
+      };
+    });
+  }
+
+  brickDrain(number: number): Promise<AdminReply<BrickSummary>> {
+    return this.#onBrick(number, { type: "drainBrick", number, drain: true });
+  }
+
+  async brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>> {
+    // Every shard must be led somewhere, and found in order, since the brick began to leave.
+    const stats = [...(await this.#allStats()).values()];
+    const led = stats.reduce((sum, one) => sum + one.shardsLed, 0);
+    const emptied =
+      led === this.#node.control.state().shards.length &&
+      stats.every((one) => one.repairPending === 0);
+    return this.#onBrick(number, { type: "removeBrick", number, emptied, force: lost });
+  }
+
+  async volumeCreate(name: string, sizeBytes: number, copies: number) {
+    const uuid = randomBytes(16).toString("hex");
+    const command: Command = {
+      type: "createVolume",
+      name,
+      uuid,
+      sizeBytes,
+      copies,
+      degradedWrites: true,
+    };
+    return this.#onVolume(name, command);
+  }
+
+  async volumeShow(name: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#fresh(async () => this.#volumeNamed(name));
+  }
+
+  async volumeResize(name: string, sizeBytes: number): Promise<AdminReply<VolumeSummary>> {
+    return this.#onVolume(name, { type: "resizeVolume", name, sizeBytes, shrink: false });
+  }
+
+  async volumeDelete(name: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#onVolume(name, { type: "deleteVolume", name });
+  }
+
+  async tokenAdd(id: string, hash: string, validMs: number): Promise<AdminReply<null>> {
+    const command: Command = { type: "addJoinToken", id, hash, lifeMs: validMs };
+    const result = await this.#node.control.submit(command);
+    return result.ok ? { ok: true, value: null } : refused(result.fault);
+  }
+
+  async tokenHash(id: string): Promise<AdminReply<string>> {
+    return this.#fresh(async () => {
+      const state = this.#node.control.state();
+      const token = state.joinTokens[id];
+      return token === undefined ? notFound("there is no such token") : token.hash;
+    });
+  }
+
+  async join(
+    tokenId: string,
+    details: JoinDetails,
+  ): Promise<AdminReply<Omit<JoinGrant, "secret">>> {
+    const hash = await this.tokenHash(tokenId);
+    if (!hash.ok) return hash;
+    const { control } = this.#node;
+    const command: Command = { type: "joinBrick", tokenId, tokenHash: hash.value, ...details };
+    const result = await control.submit(command);
+    if (!result.ok) return refused(result.fault);
+    const state = control.state();
+    const peers = Object.values(state.bricks)
+      .filter((brick) => brick.number !== result.value && brick.status !== "removed")
+      .map(({ number, peerAddress, apiAddress }) => ({ number, peerAddress, apiAddress }));
+    return { ok: true, value: { clusterId: state.clusterId, number: result.value, peers } };
+  }
+
+  /** Answers from a state that is as new as the call. */
+  async #fresh<T>(read: () => Promise<T | FaultAnswer>): Promise<AdminReply<T>> {
+    if (!(await this.#node.control.refresh())) {
+      const message = "no quorum of the control plane answers: see that most bricks run";
+      return { ok: false, fault: { code: "unavailable", message } };
+    }
+    const value = await read();
+    return value instanceof FaultAnswer ? { ok: false, fault: value.fault } : { ok: true, value };
+  }
+
+  async #onBrick(number: number, command: Command): Promise<AdminReply<BrickSummary>> {
+    const result = await this.#node.control.submit(command);
+    if (!result.ok) return refused(result.fault);
+    return this.#fresh(async () => {
+      const brick = brickOf(this.#node.control.state(), number);
+      return brick === undefined ? notFound(`there is no brick ${number}`) : this.#brick(brick);
+    });
+  }
+
+  async #onVolume(name: string, command: Command): Promise<AdminReply<VolumeSummary>> {
+    const result = await this.#node.control.submit(command);
+    return result.ok ? this.volumeShow(name) : refused(result.fault);
+  }
+
+  async #volumeNamed(name: string): Promise<VolumeSummary | FaultAnswer> {
+    const volume = this.#node.control.state().volumes[name];
+    if (volume === undefined) return notFound(`there is no volume ${name}`);
+    return this.#volume(volume, await this.#allStats());
+  }
+
+  async #allStats(): Promise<Map<number, BrickStats>> {
+    const { control, calls } = this.#node;
+    const reachable = Object.values(control.state().bricks).filter((brick) => isReachable(brick));
+    const answers = await Promise.all(
+      reachable.map(async ({ number }) => [number, await askStats(calls, number)] as const),
+    );
+    const stats = new Map<number, BrickStats>();
+    for (const [number, answer] of answers) if (answer !== null) stats.set(number, answer);
+    return stats;
+  }
+
+  #brick(brick: BrickRecord, stats?: BrickStats): BrickSummary {
+    const { number, uuid, status, reachable, voter, peerAddress, portalAddress } = brick;
+    return {
+      number,
+      uuid,
+      status,
+      reachable,
+      voter,
+      leader: this.#node.control.leader() === number,
+      peerAddress,
+      portalAddress,
+      apiAddress: brick.apiAddress,
+      domain: brick.domain,
+      capacityBytes: stats?.capacityBytes ?? brick.capacityBytes,
+      usedBytes: stats?.usedBytes ?? brick.usedBytes,
+      full: brick.full,
+      boot: brick.boot,
+    };
+  }
+
+  #volume(volume: VolumeRecord, stats: ReadonlyMap<number, BrickStats>): VolumeSummary {
+    const { name, uuid, sizeBytes, copies, status, branch } = volume;
+    let usedBytes = 0;
+    let freeOnBricks = 0;
+    for (const one of stats.values()) {
+      freeOnBricks += one.freeBytes;
+      for (const [mapped, bytes] of one.mapped) if (mapped === branch) usedBytes += bytes;
+    }
+    return {
+      name,
+      uuid,
+      target: targetNameOf(name),
+      sizeBytes,
+      copies,
+      status,
+      usedBytes,
+      freeBytes: Math.max(0, Math.min(sizeBytes - usedBytes, Math.floor(freeOnBricks / copies))),
+      attachedBrick: this.#node.control.state().attachments[uuid]?.brick ?? 0,
+    };
+  }
+
+  #shards(): ShardsSummary {
+    const state = this.#node.control.state();
+    const wanted = replicasNow(state);
+    const summary: ShardsSummary = {
+      total: state.shards.length,
+      whole: 0,
+      short: 0,
+      unavailable: 0,
+    };
+    for (const shard of state.shards) {
+      const live = shard.members.filter((one) => isReachable(brickOf(state, one)));
+      if (live.length === 0) summary.unavailable += 1;
+      else if (live.length < wanted || shard.candidates.length > 0) summary.short += 1;
+      else summary.whole += 1;
+    }
+    return summary;
+  }
+}
+
+/** A fault as the answer to a read. */
+class FaultAnswer {
+  readonly fault: AdminFault;
+  constructor(fault: AdminFault) {
+    this.fault = fault;
+  }
+}
+
+function notFound(message: string): FaultAnswer {
+  return new FaultAnswer({ code: "not_found", message });
+}
+
+function refused(fault: CommandFault): { ok: false; fault: AdminFault } {
+  return { ok: false, fault: { code: faultCodes[fault.code], message: fault.message } };
+}

@@ -1,0 +1,112 @@
+import { join } from "node:path";
+import { openRealHost } from "../brick/host-io.ts";
+import { LatencyHistogram } from "../brick/latency-histogram.ts";
+import { openNetwork, parseAddress, type RealNetwork } from "../brick/rpc/network-io.ts";
+import { type ApiServer, startApiServer } from "../control/api-server-io.ts";
+import { shardCountDefault } from "../control/control-io.ts";
+import { type Portal, startPortal } from "../iscsi/portal.ts";
+import { NodeBackend } from "./admin-backend.ts";
+import { type BrickIdentity, establishIdentity, markBegun } from "./brick-identity-io.ts";
+import { brickMetrics } from "./brick-metrics.ts";
+import { BrickNode } from "./brick-node.ts";
+import { type BrickOptions, BrickStartError, type RunningBrick } from "./brick-options.ts";
+import { CommandCounters } from "./command-counters.ts";
+import { LateNetwork } from "./late-network-io.ts";
+import { metricsText } from "./metrics.ts";
+
+/** The store lies beside the brick's identity. */
+const storeFolderName = "store";
+
+/** Joins the real parts of one brick: the only place where they meet. */
+export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
+  const { log } = options;
+  const established = await establishIdentity(options);
+  let { identity } = established;
+  const { secret } = established;
+  const { clusterId, number: self, uuid } = identity;
+  const network = new LateNetwork();
+  const storeFolder = join(options.dataFolder, storeFolderName);
+  const host = await openRealHost({ dataFolder: storeFolder, network, log });
+  if (identity.begun && (await host.disk.list("")).length === 0) {
+    const lost = `${storeFolder} is empty, but brick ${self} has stored data there`;
+    throw new BrickStartError("invalid", `${lost}: mount it, or replace the brick by a new one`);
+  }
+  let wire: RealNetwork | null = null;
+  const latencies = new Map<string, LatencyHistogram>();
+  for (const kind of ["read", "write", "unmap"]) latencies.set(kind, new LatencyHistogram());
+  const node = await BrickNode.open(host, {
+    self,
+    capacityBytes: identity.capacityBytes,
+    ...(!identity.begun && { identity: { clusterId, brick: self, uuid } }),
+    addresses: { peer: identity.listen, portal: identity.portal, api: identity.api },
+    domain: identity.domain,
+    seeds: new Map(identity.peers.map((peer) => [peer.number, peer.peerAddress])),
+    ...(identity.origin === "init" && { bootstrap: { shardCount: shardCountDefault } }),
+    hooks: {
+      latency: (kind, elapsedMs) => latencies.get(kind)!.observe(elapsedMs),
+      repairNote: () => {},
+    },
+    onStoreOpen: async (boot) => {
+      if (!identity.begun) identity = markBegun(options.dataFolder, identity);
+      wire = await openNetwork({ self, boot, clusterId, secret, listen: identity.listen, log });
+      network.attach(wire);
+    },
+  });
+  const commands = new CommandCounters();
+  const portal = await openPortal(identity, node, commands, log);
+  const sources = brickMetrics({ node, wire: () => wire, portal, commands, latencies });
+  const api = await openApi(identity, node, secret, metricsText(self, sources), log);
+  log(`brick ${self} (boot ${node.store.superblock.boot}): portal ${portal.address}`);
+  return {
+    number: self,
+    stop: async () => {
+      await portal.close();
+      await api.close();
+      await node.close();
+      await wire?.close();
+    },
+  };
+}
+
+function openPortal(
+  identity: BrickIdentity,
+  node: BrickNode,
+  commands: CommandCounters,
+  log: (line: string) => void,
+): Promise<Portal> {
+  return startPortal({
+    listen: identity.portal,
+    announce: identity.portal,
+    tag: identity.number,
+    directory: node.volumes,
+    log,
+    metrics: commands,
+  });
+}
+
+function openApi(
+  identity: BrickIdentity,
+  node: BrickNode,
+  secret: Buffer,
+  metrics: () => Promise<string>,
+  log: (line: string) => void,
+): Promise<ApiServer> {
+  const { host, port } = parseAddress(identity.api);
+  return startApiServer({
+    host,
+    port,
+    backend: new NodeBackend(node),
+    secret,
+    wallMs: () => node.host.clock.wallMs(),
+    metrics,
+    health: () => {
+      const { control, store } = node;
+      const ready = control.leaseValid(node.host.clock.nowMs());
+      const { usedBytes, capacityBytes, full } = store.space();
+      const leader = control.leader();
+      const { boot } = store.superblock;
+      return { ready, facts: { brick: node.number, boot, leader, usedBytes, capacityBytes, full } };
+    },
+    log,
+  });
+}

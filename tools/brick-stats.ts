@@ -1,0 +1,75 @@
+import { z } from "zod";
+import type { Calls } from "../brick/rpc/calls.ts";
+import { messageType } from "../brick/rpc/message-types.ts";
+import type { BrickNumber } from "../brick/units.ts";
+import type { BrickNode } from "./brick-node.ts";
+
+const count = z.number().min(0);
+
+/** What a brick knows of itself, for `endisk status`; JSON between bricks. */
+const statsSchema = z.object({
+  version: z.literal(1),
+  capacityBytes: count,
+  usedBytes: count,
+  freeBytes: count,
+  chunkCount: count,
+  chunkBytes: count,
+  dedupHits: count,
+  dedupBytes: count,
+  shardsLed: count,
+  shardsMember: count,
+  shardsCandidate: count,
+  /** Shards led here that may still need chunks of bricks that leave. */
+  repairPending: count,
+  /** Of the shards led here: mapped bytes by branch. */
+  mapped: z.array(z.tuple([count, z.number()])),
+});
+export type BrickStats = Omit<z.infer<typeof statsSchema>, "version">;
+
+const statsTimeoutMs = 1500;
+
+export function brickStats(node: BrickNode): BrickStats {
+  const { capacityBytes, usedBytes, freeBytes, chunkCount, chunkBytes, dedupHits, dedupBytes } =
+    node.store.space();
+  const { inlineDedupHits, inlineDedupBytes } = node.map.counters;
+  const self = node.number;
+  const { shards } = node.control.state();
+  return {
+    capacityBytes,
+    usedBytes,
+    freeBytes,
+    chunkCount,
+    chunkBytes,
+    dedupHits: dedupHits + inlineDedupHits,
+    dedupBytes: dedupBytes + inlineDedupBytes,
+    shardsLed: shards.filter((shard) => shard.primary === self).length,
+    shardsMember: shards.filter((shard) => shard.members.includes(self)).length,
+    shardsCandidate: shards.filter((shard) => shard.candidates.includes(self)).length,
+    repairPending: node.repair.pendingShards().length,
+    mapped: [...node.map.mappedBytes()],
+  };
+}
+
+export function serveStats(node: BrickNode): void {
+  node.calls.serve(messageType.brickStats, (_from, _body, reply) => {
+    reply([Buffer.from(JSON.stringify({ version: 1, ...brickStats(node) }))]);
+  });
+}
+
+/** null: the brick does not answer now. */
+export function askStats(calls: Calls, brick: BrickNumber): Promise<BrickStats | null> {
+  return new Promise((resolve) => {
+    calls.call(brick, messageType.brickStats, [], statsTimeoutMs, (reply) => {
+      resolve(reply.ok ? decodeStats(reply.body) : null);
+    });
+  });
+}
+
+function decodeStats(body: Buffer): BrickStats | null {
+  try {
+    const parsed = statsSchema.safeParse(JSON.parse(body.toString("utf8")));
+    return parsed.success ? parsed.data : null;
+  } catch {
+    return null;
+  }
+}
