@@ -1,0 +1,50 @@
+import { KiB, MiB } from "../brick/units.ts";
+
+/** Every bound of the iSCSI target. Times are in milliseconds. */
+
+export const connectionsPerPortalMax = 1024;
+export const loginsInProgressMax = 64;
+export const loginTimeoutMs = 15_000;
+export const loginRequestsMax = 16;
+export const sessionsPerTargetMax = 64;
+
+/** A connection on which nothing arrived for this long is asked for a sign of life, ... */
+export const pingAfterIdleMs = 15_000;
+/** ... and dropped when it gives none for this much longer. */
+export const pingAnswerMs = 15_000;
+/** A discovery session has nothing to wait for. */
+export const discoveryIdleMs = 120_000;
+/** How often idle connections are looked for. */
+export const idleCheckMs = 1_000;
+/** How long initiators are given to log out after they were asked to. */
+export const drainLogoutSeconds = 10;
+
+/** Additional header segments: one extended CDB and one bidirectional length fit twice over. */
+export const ahsBytesMax = 512;
+export const textBytesMax = 8 * KiB;
+/** What the other side may send us in one PDU before it has negotiated: RFC 7143 §13.12. */
+export const loginDataBytesMax = 8 * KiB;
+export const receiveDataBytesMax = 1 * MiB;
+export const firstBurstBytesMax = 256 * KiB;
+export const maxBurstBytesOffered = 1 * MiB;
+export const outstandingR2tMax = 8;
+
+/** Commands of a session that were received and not answered. */
+export const commandWindow = 128;
+export const immediateTasksMax = 16;
+/** Data of a session's commands that are admitted; the first command is always admitted. */
+export const sessionDataBytesMax = 64 * MiB;
+/** Bytes handed to the socket that it has not taken: no more is read or started above this. */
+export const unsentBytesMax = 16 * MiB;
+
+/** One command's data; told to initiators in VPD page B0. */
+export const transferBytesMax = 16 * MiB;
+export const unmapBlocksMax = 0x80_0000;
+export const unmapDescriptorsMax = 256;
+export const writeSameBlocksMax = 0x2_0000;
+/** A command of many blocks without data of its own works in steps of this size. */
+export const stepBytesMax = 1 * MiB;
+/** GET LBA STATUS looks at no more than this. */
+export const allocationBytesMax = 1024 * MiB;
+export const allocationRunsMax = 1024;
+export const unitAttentionsMax = 8;

@@ -1,0 +1,227 @@
+import { VolumeTask } from "../brick/volume/volume.ts";
+import { sessionDataBytesMax, unsentBytesMax } from "./limits.ts";
+import { scsiCommand } from "./pdu.ts";
+import type { Pdu } from "./pdu-stream.ts";
+import { refused, type ScsiResult } from "./scsi/command.ts";
+import { absentInquiry } from "./scsi/inquiry.ts";
+import { type LogicalUnit, type Nexus, watchCapacity } from "./scsi/logical-unit.ts";
+import { findCommand } from "./scsi/opcodes.ts";
+import { invalidFieldInCdb, sense } from "./scsi/sense.ts";
+import { absentRequestSense, reportLuns } from "./scsi/unit-commands.ts";
+import { serialAdd } from "./serial32.ts";
+import { type ScsiTask, type Session, taskAttribute } from "./session-state.ts";
+import { hasAllData, sendR2ts, sendResult, takeDataOut, takeImmediateData } from "./transfer.ts";
+
+/** The life of a SCSI command in the target, from its PDU to its status. */
+
+/** LUN 0, by peripheral or by flat addressing (SAM-5 §4.7). */
+export function isLunZero(lunHigh: number, lunLow: number): boolean {
+  return lunLow === 0 && (lunHigh === 0 || lunHigh === 0x4000_0000);
+}
+
+/** Makes a task of a command PDU; data that came with it is taken in. */
+export function makeTask(
+  session: Session,
+  unit: LogicalUnit,
+  nexus: Nexus,
+  pdu: Pdu,
+  cdb: Buffer,
+): ScsiTask {
+  const fields = scsiCommand.fields;
+  const { bhs } = pdu;
+  const lunHigh = fields.lunHigh.get(bhs);
+  const lunLow = fields.lunLow.get(bhs);
+  const row = isLunZero(lunHigh, lunLow) ? findCommand(cdb) : undefined;
+  const reads = fields.read.get(bhs);
+  const writes = fields.write.get(bhs);
+  const expectedLength = fields.expectedLength.get(bhs);
+  const expectedBytes = reads || writes ? expectedLength : 0;
+  const wantedBytes = row?.dataOutBytes?.(unit, cdb) ?? 0;
+  const { node } = session;
+  const task: ScsiTask = {
+    session,
+    unit,
+    nexus,
+    row,
+    cdb,
+    tag: fields.initiatorTaskTag.get(bhs),
+    lunHigh,
+    lunLow,
+    immediate: fields.immediate.get(bhs),
+    attribute: fields.attribute.get(bhs),
+    reads,
+    writes,
+    cmdSn: fields.cmdSn.get(bhs),
+    expectedBytes,
+    wantedBytes,
+    costBytes: Math.min(expectedBytes, sessionDataBytesMax),
+    receivedMs: node.metrics === null ? 0 : node.clock.nowMs(),
+    dataOut: [],
+    dataOutBytes: 0,
+    receivedBytes: 0,
+    unsolicited: writes && !fields.final.get(bhs),
+    dataSn: 0,
+    r2ts: [],
+    r2tSn: 0,
+    r2tOffset: 0,
+    state: "held",
+    aborted: false,
+    failure: null,
+    task: new VolumeTask(),
+    onSettled: null,
+  };
+  if (task.unsolicited && session.parameters.initialR2t) {
+    task.failure = sense.unexpectedUnsolicitedData;
+  }
+  task.failure ??= takeImmediateData(task, pdu);
+  // Bidirectional commands: none in the set (SBC-4 has obsoleted them).
+  if (reads && writes) task.failure ??= sense.invalidInformationUnit;
+  return task;
+}
+
+/** The task's turn has come by CmdSN: it waits for admission, and starts if nothing is before it. */
+export function queueTask(task: ScsiTask): void {
+  const { session } = task;
+  if (task.state !== "held") return;
+  task.state = "waiting";
+  if (task.attribute === taskAttribute.headOfQueue) session.waiting.unshift(task);
+  else session.waiting.push(task);
+  admitTasks(session);
+}
+
+/** Starts waiting tasks in order, within the session's memory and behind ORDERED ones. */
+export function admitTasks(session: Session): void {
+  const { waiting } = session;
+  while (waiting.length > 0) {
+    const task = waiting[0]!;
+    if (session.admitted > 0) {
+      if (session.orderedAdmitted || task.attribute === taskAttribute.ordered) return;
+      if (session.admittedBytes + task.costBytes > sessionDataBytesMax) return;
+    }
+    if (session.connection.unsentBytes > unsentBytesMax) return;
+    waiting.shift();
+    session.admitted += 1;
+    session.admittedBytes += task.costBytes;
+    session.orderedAdmitted = task.attribute === taskAttribute.ordered;
+    task.state = "receiving";
+    progress(task);
+  }
+}
+
+/** Data for a task. Data for none is dropped: it was under way when its task ended. */
+export function receiveDataOut(session: Session, tag: number, pdu: Pdu): void {
+  const task = session.tasks.get(tag);
+  if (task === undefined || task.state === "running") return;
+  task.failure ??= takeDataOut(task, pdu);
+  if (task.state === "receiving") progress(task);
+}
+
+/** Runs the command when its data is there, else asks for more. */
+function progress(task: ScsiTask): void {
+  if (task.failure === null && !hasAllData(task)) {
+    sendR2ts(task);
+    return;
+  }
+  task.state = "running";
+  const outcome = task.failure === null ? runCommand(task) : refused(task.failure);
+  if (outcome instanceof Promise) outcome.then((result) => finishTask(task, result));
+  else finishTask(task, outcome);
+}
+
+function runCommand(task: ScsiTask): ScsiResult | Promise<ScsiResult> {
+  const { unit, nexus, row, cdb } = task;
+  if (!isLunZero(task.lunHigh, task.lunLow)) return runOnAbsentUnit(cdb);
+  watchCapacity(unit);
+  if (nexus.attentions.length > 0 && row?.passesUnitAttention !== true) {
+    return refused(nexus.attentions.shift()!);
+  }
+  if (row === undefined) return refused(sense.invalidOpcode);
+  if (row === null) return refused(invalidFieldInCdb(1, 4));
+  return row.run(task);
+}
+
+/** SPC-5 §6.6.2, SAM-5 §4.7.4: what a LUN without a unit answers. */
+function runOnAbsentUnit(cdb: Buffer): ScsiResult {
+  switch (cdb[0]) {
+    case 0x12:
+      return absentInquiry(cdb);
+    case 0x03:
+      return absentRequestSense(cdb);
+    case 0xa0:
+      return reportLuns(cdb);
+    default:
+      return refused(sense.unitNotSupported);
+  }
+}
+
+function finishTask(task: ScsiTask, result: ScsiResult): void {
+  const { session } = task;
+  removeTask(task);
+  if (!task.aborted) {
+    sendResult(task, result);
+    session.node.metrics?.command(
+      task.cdb[0]!,
+      result.status,
+      session.node.clock.nowMs() - task.receivedMs,
+      task.dataOutBytes,
+      result.dataBytes,
+    );
+  }
+  settle(task);
+  if (!session.ended) admitTasks(session);
+  session.connection.wake();
+}
+
+/** Frees what the task holds, its place in the command window too. */
+function removeTask(task: ScsiTask): void {
+  const { session } = task;
+  if (task.state === "receiving" || task.state === "running") {
+    session.admitted -= 1;
+    session.admittedBytes -= task.costBytes;
+    if (task.attribute === taskAttribute.ordered) session.orderedAdmitted = false;
+  } else if (task.state === "waiting") {
+    session.waiting.splice(session.waiting.indexOf(task), 1);
+  }
+  task.state = "ended";
+  session.tasks.delete(task.tag);
+  if (task.immediate) session.immediateTasks -= 1;
+  // The window is as wide as there are places: one more with every command that ends.
+  else session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
+}
+
+function settle(task: ScsiTask): void {
+  const settled = task.onSettled;
+  task.onSettled = null;
+  for (const action of settled ?? []) action();
+}
+
+/**
+ * Ends tasks without an answer to them, and calls `settled` once none of them can have an effect
+ * any more: what runs is cancelled and waited for (DESIGN.md, invariant 5).
+ */
+export function abortTasks(tasks: readonly ScsiTask[], settled: () => void): void {
+  let running = 1;
+  const oneSettled = () => {
+    running -= 1;
+    if (running === 0) settled();
+  };
+  const sessions = new Set<Session>();
+  for (const task of tasks) {
+    task.aborted = true;
+    sessions.add(task.session);
+    if (task.state === "running") {
+      running += 1;
+      task.onSettled ??= [];
+      task.onSettled.push(oneSettled);
+      task.task.cancel();
+    } else if (task.state !== "ended") {
+      removeTask(task);
+    }
+  }
+  for (const session of sessions) {
+    if (session.ended) continue;
+    admitTasks(session);
+    session.connection.wake();
+  }
+  oneSettled();
+}

@@ -1,0 +1,92 @@
+import { assertNever } from "../../brick/assert.ts";
+import type { VolumeFault, VolumeTask } from "../../brick/volume/volume.ts";
+import type { LogicalUnit, Nexus } from "./logical-unit.ts";
+import { type Sense, scsiStatus, sense } from "./sense.ts";
+
+/** A SCSI command as the device server sees it: no word of iSCSI. */
+export interface ScsiCommand {
+  readonly unit: LogicalUnit;
+  readonly nexus: Nexus;
+  readonly cdb: Buffer;
+  /** What came of the data that the row's `dataOutBytes` asked for, in order. */
+  readonly dataOut: readonly Buffer[];
+  readonly dataOutBytes: number;
+  readonly task: VolumeTask;
+}
+
+export interface ScsiResult {
+  readonly status: number;
+  readonly sense: Sense | null;
+  /** Data-In; the transport cuts it to what the initiator expects. */
+  readonly data: readonly Buffer[];
+  readonly dataBytes: number;
+}
+
+/** A command of the set: one line of the table in opcodes.ts. */
+export interface CommandRow {
+  readonly name: string;
+  readonly opcode: number;
+  /** For opcodes that are shared: bits 4-0 of byte 1. */
+  readonly serviceAction?: number;
+  /** The CDB usage data of REPORT SUPPORTED OPERATION CODES, hex, as long as the CDB. */
+  readonly usage: string;
+  /**
+   * How much Data-Out to ask for; 0 for a command that will be refused. The command must be able
+   * to run with less, when the initiator announces less.
+   */
+  readonly dataOutBytes?: (unit: LogicalUnit, cdb: Buffer) => number;
+  /** SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE do not report unit attentions. */
+  readonly passesUnitAttention?: true;
+  readonly run: (command: ScsiCommand) => ScsiResult | Promise<ScsiResult>;
+}
+
+const nothing: readonly Buffer[] = [];
+
+export const good: ScsiResult = {
+  status: scsiStatus.good,
+  sense: null,
+  data: nothing,
+  dataBytes: 0,
+};
+
+export function refused(condition: Sense): ScsiResult {
+  return { status: scsiStatus.checkCondition, sense: condition, data: nothing, dataBytes: 0 };
+}
+
+export function withStatus(status: number): ScsiResult {
+  return { status, sense: null, data: nothing, dataBytes: 0 };
+}
+
+/** Parameter data, cut to the CDB's allocation length. */
+export function parameterData(bytes: Buffer, allocationLength: number): ScsiResult {
+  const cut = bytes.subarray(0, allocationLength);
+  return { status: scsiStatus.good, sense: null, data: [cut], dataBytes: cut.length };
+}
+
+export function dataResult(data: readonly Buffer[], dataBytes: number): ScsiResult {
+  return { status: scsiStatus.good, sense: null, data, dataBytes };
+}
+
+/** What an initiator is told of a volume's fault. */
+export function faultResult(fault: VolumeFault): ScsiResult {
+  switch (fault.code) {
+    // Retryable, and nothing is lost: initiators repeat a command that ended with BUSY.
+    case "unavailable":
+      return withStatus(scsiStatus.busy);
+    case "no_space":
+      return refused(sense.spaceAllocationFailed);
+    case "out_of_range":
+      return refused(sense.lbaOutOfRange);
+    case "lost":
+      return refused({
+        ...sense.unrecoveredRead,
+        information: Math.floor(fault.offsetBytes / 512),
+      });
+    case "cancelled":
+      return withStatus(scsiStatus.taskAborted);
+    case "deleted":
+      return refused(sense.unitNotSupported);
+    default:
+      return assertNever(fault);
+  }
+}

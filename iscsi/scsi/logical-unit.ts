@@ -1,0 +1,71 @@
+import type { Volume } from "../../brick/volume/volume.ts";
+import { unitAttentionsMax } from "../limits.ts";
+import { blockBytes } from "./cdb.ts";
+import { type Sense, sense } from "./sense.ts";
+
+/** A volume as a direct-access block device, shared by all sessions that are logged in to it. */
+export interface LogicalUnit {
+  readonly volume: Volume;
+  /** iSCSI name of the target whose LUN 0 this is. */
+  readonly targetName: string;
+  /** Relative target port identifier and portal group: the brick's number. */
+  readonly portalGroupTag: number;
+  readonly nexuses: Set<Nexus>;
+  /** What initiators have been told; a difference from the volume's is a unit attention. */
+  reportedSizeBytes: number;
+  /** Control mode page: D_SENSE and SWP. */
+  descriptorSense: boolean;
+  writeProtected: boolean;
+}
+
+/** One I_T nexus at one logical unit: what this initiator must still be told. */
+export interface Nexus {
+  readonly initiatorName: string;
+  readonly isid: string;
+  /** Oldest first. */
+  readonly attentions: Sense[];
+}
+
+export function makeLogicalUnit(options: {
+  volume: Volume;
+  targetName: string;
+  portalGroupTag: number;
+}): LogicalUnit {
+  return {
+    ...options,
+    nexuses: new Set(),
+    reportedSizeBytes: options.volume.info.sizeBytes,
+    descriptorSense: false,
+    writeProtected: false,
+  };
+}
+
+export function addNexus(unit: LogicalUnit, initiatorName: string, isid: string): Nexus {
+  const nexus = { initiatorName, isid, attentions: [sense.powerOn] };
+  unit.nexuses.add(nexus);
+  return nexus;
+}
+
+/** Queues a condition for every nexus but `except`; one that waits already is not doubled. */
+export function raiseAttention(unit: LogicalUnit, condition: Sense, except: Nexus | null): void {
+  for (const nexus of unit.nexuses) {
+    if (nexus === except) continue;
+    const { attentions } = nexus;
+    const waits = attentions.some(
+      (one) => one.asc === condition.asc && one.ascq === condition.ascq,
+    );
+    if (!waits && attentions.length < unitAttentionsMax) attentions.push(condition);
+  }
+}
+
+export function unitBlocks(unit: LogicalUnit): number {
+  return Math.floor(unit.volume.info.sizeBytes / blockBytes);
+}
+
+/** Notices that the volume has grown or shrunk since the last command. */
+export function watchCapacity(unit: LogicalUnit): void {
+  const { sizeBytes } = unit.volume.info;
+  if (sizeBytes === unit.reportedSizeBytes) return;
+  unit.reportedSizeBytes = sizeBytes;
+  raiseAttention(unit, sense.capacityChanged, null);
+}

@@ -1,0 +1,154 @@
+import {
+  allocationBytesMax,
+  allocationRunsMax,
+  stepBytesMax,
+  unmapBlocksMax,
+  unmapDescriptorsMax,
+  writeSameBlocksMax,
+} from "../limits.ts";
+import { pastEnd, shortDataResult } from "./block-commands.ts";
+import { type BlockRange, blockBytes, blockRange, uint64, writeUint64 } from "./cdb.ts";
+import {
+  faultResult,
+  good,
+  parameterData,
+  refused,
+  type ScsiCommand,
+  type ScsiResult,
+  withStatus,
+} from "./command.ts";
+import { type LogicalUnit, unitBlocks } from "./logical-unit.ts";
+import { invalidFieldInCdb, type Sense, scsiStatus, sense } from "./sense.ts";
+
+/** UNMAP, WRITE SAME, GET LBA STATUS (SBC-4 §5.35, §5.52, §5.6). */
+
+const anchorMask = 0x10;
+const noDataOutMask = 0x01;
+
+export function unmapDataBytes(_unit: LogicalUnit, cdb: Buffer): number {
+  return (cdb[1]! & 1) === 0 ? cdb.readUInt16BE(7) : 0;
+}
+
+export async function unmap(command: ScsiCommand): Promise<ScsiResult> {
+  const { unit, cdb, task } = command;
+  // ANCHOR: no anchored state here.
+  if ((cdb[1]! & 1) !== 0) return refused(invalidFieldInCdb(1, 0));
+  const listBytes = cdb.readUInt16BE(7);
+  if (listBytes === 0) return good;
+  if (listBytes < 8) return refused(sense.parameterListLength);
+  const short = shortDataResult(command, listBytes);
+  if (short !== null) return short;
+  if (unit.writeProtected) return refused(sense.writeProtected);
+  const list = decodeUnmapList(Buffer.concat(command.dataOut), unit);
+  if (!list.ok) return refused(list.sense);
+  for (const { lba, blocks } of list.ranges) {
+    const reply = await unit.volume.unmap(lba * blockBytes, blocks * blockBytes, task);
+    if (!reply.ok) return faultResult(reply.fault);
+    if (task.cancelled) return withStatus(scsiStatus.taskAborted);
+  }
+  return good;
+}
+
+type UnmapList = { ok: true; ranges: BlockRange[] } | { ok: false; sense: Sense };
+
+/** length[2] descriptors-length[2] zero[4], then lba[8] blocks[4] zero[4] each. */
+function decodeUnmapList(list: Buffer, unit: LogicalUnit): UnmapList {
+  const descriptorBytes = 16;
+  // SBC-4 §5.35.2: a length that is not a multiple of 16 counts whole descriptors only.
+  const announced = Math.floor(list.readUInt16BE(2) / descriptorBytes);
+  const present = Math.floor((list.length - 8) / descriptorBytes);
+  const count = Math.min(announced, present);
+  if (count > unmapDescriptorsMax) return { ok: false, sense: sense.invalidFieldInParameterList };
+  const ranges: BlockRange[] = [];
+  let totalBlocks = 0;
+  for (let index = 0; index < count; index += 1) {
+    const at = 8 + index * descriptorBytes;
+    const range = { lba: uint64(list, at), blocks: list.readUInt32BE(at + 8) };
+    if (pastEnd(unit, range)) return { ok: false, sense: sense.lbaOutOfRange };
+    totalBlocks += range.blocks;
+    if (range.blocks > 0) ranges.push(range);
+  }
+  if (totalBlocks > unmapBlocksMax) return { ok: false, sense: sense.invalidFieldInParameterList };
+  return { ok: true, ranges };
+}
+
+function writeSameSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
+  const is16 = cdb[0] === 0x93;
+  const flags = cdb[1]!;
+  if ((flags & 0xe0) !== 0) return invalidFieldInCdb(1, 7);
+  if ((flags & anchorMask) !== 0) return invalidFieldInCdb(1, 4);
+  // LBDATA and PBDATA are gone from SBC-3 on.
+  if ((flags & 0x06) !== 0) return invalidFieldInCdb(1, 2);
+  if (!is16 && (flags & noDataOutMask) !== 0) return invalidFieldInCdb(1, 0);
+  const range = blockRange(cdb);
+  // WSNZ is set in VPD page B0: zero does not mean "up to the end".
+  if (range.blocks === 0) return invalidFieldInCdb(is16 ? 10 : 7);
+  if (pastEnd(unit, range)) return sense.lbaOutOfRange;
+  if (range.blocks > writeSameBlocksMax) return invalidFieldInCdb(is16 ? 10 : 7);
+  return unit.writeProtected ? sense.writeProtected : null;
+}
+
+function hasDataOut(cdb: Buffer): boolean {
+  return cdb[0] === 0x41 || (cdb[1]! & noDataOutMask) === 0;
+}
+
+export function writeSameDataBytes(unit: LogicalUnit, cdb: Buffer): number {
+  return writeSameSense(unit, cdb) === null && hasDataOut(cdb) ? blockBytes : 0;
+}
+
+/**
+ * A block of zeros is unmapped whether or not UNMAP is set: it reads the same and nothing is
+ * stored. Any other block is written out, also with UNMAP (it could not be read back otherwise).
+ */
+export async function writeSame(command: ScsiCommand): Promise<ScsiResult> {
+  const { unit, cdb, task } = command;
+  const wrong = writeSameSense(unit, cdb);
+  if (wrong !== null) return refused(wrong);
+  const short = shortDataResult(command, writeSameDataBytes(unit, cdb));
+  if (short !== null) return short;
+  const { lba, blocks } = blockRange(cdb);
+  const block = hasDataOut(cdb) ? Buffer.concat(command.dataOut) : null;
+  if (block === null || block.every((byte) => byte === 0)) {
+    const reply = await unit.volume.unmap(lba * blockBytes, blocks * blockBytes, task);
+    return reply.ok ? good : faultResult(reply.fault);
+  }
+  const pattern = Buffer.alloc(Math.min(stepBytesMax, blocks * blockBytes), block);
+  for (let done = 0; done < blocks * blockBytes; ) {
+    const piece = pattern.subarray(0, Math.min(pattern.length, blocks * blockBytes - done));
+    const reply = await unit.volume.write(lba * blockBytes + done, [piece], task);
+    if (!reply.ok) return faultResult(reply.fault);
+    if (task.cancelled) return withStatus(scsiStatus.taskAborted);
+    done += piece.length;
+  }
+  return good;
+}
+
+/** length[4] zero[4], then lba[8] blocks[4] status[1] zero[3] each; status 1: deallocated. */
+export async function getLbaStatus(command: ScsiCommand): Promise<ScsiResult> {
+  const { unit, cdb } = command;
+  const startLba = uint64(cdb, 2);
+  const allocationLength = cdb.readUInt32BE(10);
+  const blocksLeft = unitBlocks(unit) - startLba;
+  if (blocksLeft <= 0) return refused(sense.lbaOutOfRange);
+  const runsMax = Math.min(allocationRunsMax, Math.floor((allocationLength - 8) / 16));
+  const lengthBytes = Math.min(blocksLeft * blockBytes, allocationBytesMax);
+  const reply = await unit.volume.allocation(
+    startLba * blockBytes,
+    lengthBytes,
+    Math.max(1, runsMax),
+  );
+  if (!reply.ok) return faultResult(reply.fault);
+  const out = Buffer.alloc(8 + reply.runs.length * 16);
+  out.writeUInt32BE(out.length - 4, 0);
+  let lba = startLba;
+  let at = 8;
+  for (const run of reply.runs) {
+    const blocks = run.lengthBytes / blockBytes;
+    writeUint64(out, lba, at);
+    out.writeUInt32BE(blocks, at + 8);
+    out[at + 12] = run.mapped ? 0 : 1;
+    lba += blocks;
+    at += 16;
+  }
+  return parameterData(out, allocationLength);
+}

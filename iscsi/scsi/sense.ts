@@ -1,0 +1,116 @@
+/** SCSI status codes (SAM-5 §5.3.1) and sense data (SPC-5 §4.4). */
+
+export const scsiStatus = {
+  good: 0x00,
+  checkCondition: 0x02,
+  conditionMet: 0x04,
+  busy: 0x08,
+  reservationConflict: 0x18,
+  taskSetFull: 0x28,
+  taskAborted: 0x40,
+} as const;
+
+export const senseKey = {
+  noSense: 0x0,
+  notReady: 0x2,
+  mediumError: 0x3,
+  illegalRequest: 0x5,
+  unitAttention: 0x6,
+  dataProtect: 0x7,
+  abortedCommand: 0xb,
+  miscompare: 0xe,
+} as const;
+
+export interface Sense {
+  key: number;
+  asc: number;
+  ascq: number;
+  /** A logical block address or an offset, as the condition demands. */
+  information?: number;
+  /** Which byte of the CDB or of the parameter data is wrong. */
+  field?: { inCdb: boolean; byte: number; bit?: number };
+}
+
+const { illegalRequest, unitAttention, abortedCommand } = senseKey;
+
+/** Conditions without further facts, named as in SPC-5 annex F. */
+export const sense = {
+  none: { key: senseKey.noSense, asc: 0x00, ascq: 0x00 },
+  parameterListLength: { key: illegalRequest, asc: 0x1a, ascq: 0x00 },
+  invalidOpcode: { key: illegalRequest, asc: 0x20, ascq: 0x00 },
+  lbaOutOfRange: { key: illegalRequest, asc: 0x21, ascq: 0x00 },
+  invalidFieldInParameterList: { key: illegalRequest, asc: 0x26, ascq: 0x00 },
+  unitNotSupported: { key: illegalRequest, asc: 0x25, ascq: 0x00 },
+  savingNotSupported: { key: illegalRequest, asc: 0x39, ascq: 0x00 },
+  invalidInformationUnit: { key: illegalRequest, asc: 0x0e, ascq: 0x03 },
+  writeProtected: { key: senseKey.dataProtect, asc: 0x27, ascq: 0x00 },
+  spaceAllocationFailed: { key: senseKey.dataProtect, asc: 0x27, ascq: 0x07 },
+  unrecoveredRead: { key: senseKey.mediumError, asc: 0x11, ascq: 0x00 },
+  unexpectedUnsolicitedData: { key: abortedCommand, asc: 0x0c, ascq: 0x0c },
+  incorrectAmountOfData: { key: abortedCommand, asc: 0x0c, ascq: 0x0d },
+  powerOn: { key: unitAttention, asc: 0x29, ascq: 0x00 },
+  resetOccurred: { key: unitAttention, asc: 0x29, ascq: 0x03 },
+  modeParametersChanged: { key: unitAttention, asc: 0x2a, ascq: 0x01 },
+  capacityChanged: { key: unitAttention, asc: 0x2a, ascq: 0x09 },
+  commandsCleared: { key: unitAttention, asc: 0x2f, ascq: 0x00 },
+} as const satisfies Record<string, Sense>;
+
+export function invalidFieldInCdb(byte: number, bit?: number): Sense {
+  const field = bit === undefined ? { inCdb: true, byte } : { inCdb: true, byte, bit };
+  return { key: illegalRequest, asc: 0x24, ascq: 0x00, field };
+}
+
+export function invalidFieldInParameters(byte: number): Sense {
+  return { ...sense.invalidFieldInParameterList, field: { inCdb: false, byte } };
+}
+
+/** `offsetBytes` is where the compared data first differ, from the command's first byte. */
+export function miscompare(offsetBytes: number): Sense {
+  return { key: senseKey.miscompare, asc: 0x1d, ascq: 0x00, information: offsetBytes };
+}
+
+export function encodeSense(condition: Sense, format: "fixed" | "descriptor"): Buffer {
+  return format === "fixed" ? encodeFixed(condition) : encodeDescriptors(condition);
+}
+
+/** SPC-5 §4.4.3: code[1] obsolete[1] key[1] information[4] more[1] specific[4] asc[1] ascq[1]
+ *  unit[1] key-specific[3] */
+function encodeFixed(condition: Sense): Buffer {
+  const out = Buffer.alloc(18);
+  const { information, field } = condition;
+  out[0] = 0x70;
+  out[2] = condition.key;
+  if (information !== undefined && information < 2 ** 32) {
+    out[0] |= 0x80;
+    out.writeUInt32BE(information, 3);
+  }
+  out[7] = out.length - 8;
+  out[12] = condition.asc;
+  out[13] = condition.ascq;
+  if (field !== undefined) encodeFieldPointer(field, out, 15);
+  return out;
+}
+
+/** SPC-5 §4.4.2: code[1] key[1] asc[1] ascq[1] zero[3] more[1] descriptors. */
+function encodeDescriptors(condition: Sense): Buffer {
+  const { information, field } = condition;
+  const descriptors: Buffer[] = [];
+  if (information !== undefined) {
+    const descriptor = Buffer.from([0x00, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    descriptor.writeBigUInt64BE(BigInt(information), 4);
+    descriptors.push(descriptor);
+  }
+  if (field !== undefined) {
+    const descriptor = Buffer.from([0x02, 0x06, 0, 0, 0, 0, 0, 0]);
+    encodeFieldPointer(field, descriptor, 4);
+    descriptors.push(descriptor);
+  }
+  const more = Buffer.concat(descriptors);
+  const head = [0x72, condition.key, condition.asc, condition.ascq, 0, 0, 0, more.length];
+  return Buffer.concat([Buffer.from(head), more]);
+}
+
+function encodeFieldPointer(field: NonNullable<Sense["field"]>, out: Buffer, at: number): void {
+  out[at] = 0x80 | (field.inCdb ? 0x40 : 0) | (field.bit === undefined ? 0 : 0x08 | field.bit);
+  out.writeUInt16BE(field.byte, at + 1);
+}

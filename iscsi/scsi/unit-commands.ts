@@ -1,0 +1,146 @@
+import { blockBytes, writeUint64 } from "./cdb.ts";
+import {
+  type CommandRow,
+  good,
+  parameterData,
+  refused,
+  type ScsiCommand,
+  type ScsiResult,
+} from "./command.ts";
+import { unitBlocks } from "./logical-unit.ts";
+import { encodeSense, invalidFieldInCdb, sense } from "./sense.ts";
+
+/** Commands about the unit itself: readiness, capacity, LUNs, sense, supported commands. */
+
+/** 512e: eight 512-byte blocks to a physical block of 4 KiB. */
+const physicalBlockExponent = 3;
+
+export function testUnitReady(): ScsiResult {
+  return good;
+}
+
+export function requestSense(command: ScsiCommand): ScsiResult {
+  const { cdb, nexus } = command;
+  // SPC-5 §6.39: a unit attention is returned as data, and is thereby cleared.
+  const condition = nexus.attentions.shift() ?? sense.none;
+  return parameterData(encodeSense(condition, senseFormat(cdb)), cdb[4]!);
+}
+
+export function absentRequestSense(cdb: Buffer): ScsiResult {
+  return parameterData(encodeSense(sense.unitNotSupported, senseFormat(cdb)), cdb[4]!);
+}
+
+function senseFormat(cdb: Buffer): "fixed" | "descriptor" {
+  return (cdb[1]! & 1) !== 0 ? "descriptor" : "fixed";
+}
+
+export function readCapacity10(command: ScsiCommand): ScsiResult {
+  const { cdb, unit } = command;
+  // Without PMI the address must be zero (SBC-3 §5.15.2).
+  if ((cdb[8]! & 1) === 0 && cdb.readUInt32BE(2) !== 0) return refused(invalidFieldInCdb(2));
+  const out = Buffer.alloc(8);
+  out.writeUInt32BE(Math.min(unitBlocks(unit) - 1, 0xffff_ffff), 0);
+  out.writeUInt32BE(blockBytes, 4);
+  return parameterData(out, out.length);
+}
+
+export function readCapacity16(command: ScsiCommand): ScsiResult {
+  const { cdb, unit } = command;
+  if ((cdb[14]! & 1) === 0 && (cdb.readUInt32BE(2) !== 0 || cdb.readUInt32BE(6) !== 0)) {
+    return refused(invalidFieldInCdb(2));
+  }
+  const out = Buffer.alloc(32);
+  writeUint64(out, unitBlocks(unit) - 1, 0);
+  out.writeUInt32BE(blockBytes, 8);
+  out[13] = physicalBlockExponent;
+  out[14] = 0xc0; // LBPME, LBPRZ; block 0 is aligned
+  return parameterData(out, cdb.readUInt32BE(10));
+}
+
+/** SPC-5 §6.36. Every LUN lists the same: LUN 0 alone, and no well-known ones. */
+export function reportLuns(cdb: Buffer): ScsiResult {
+  const select = cdb[2]!;
+  if (select > 2) return refused(invalidFieldInCdb(2));
+  const count = select === 1 ? 0 : 1;
+  const out = Buffer.alloc(8 + 8 * count);
+  out.writeUInt32BE(8 * count, 0);
+  return parameterData(out, cdb.readUInt32BE(6));
+}
+
+/** The unit has no motor, and one initiator may not stop it for the others. */
+export function startStopUnit(command: ScsiCommand): ScsiResult {
+  const loadEject = (command.cdb[4]! & 0x02) !== 0;
+  return loadEject ? refused(invalidFieldInCdb(4, 1)) : good;
+}
+
+/** The medium cannot be removed anyway. */
+export function preventAllow(): ScsiResult {
+  return good;
+}
+
+const supported = { no: 1, yes: 3 } as const;
+
+/** SPC-5 §6.37. The rows are the command set itself, so the report cannot differ from it. */
+export function reportSupportedOpcodes(
+  command: ScsiCommand,
+  rows: readonly CommandRow[],
+): ScsiResult {
+  const { cdb } = command;
+  const withTimeouts = (cdb[2]! & 0x80) !== 0;
+  const reporting = cdb[2]! & 0x07;
+  const opcode = cdb[3]!;
+  const serviceAction = cdb.readUInt16BE(4);
+  const allocationLength = cdb.readUInt32BE(6);
+  if (reporting === 0) return parameterData(allOpcodes(rows, withTimeouts), allocationLength);
+  if (reporting > 3) return refused(invalidFieldInCdb(2, 2));
+  const ofOpcode = rows.filter((row) => row.opcode === opcode);
+  const hasActions = ofOpcode.some((row) => row.serviceAction !== undefined);
+  // Options 1 and 2 must fit the opcode; option 3 takes both kinds.
+  if (reporting === 1 && hasActions) return refused(invalidFieldInCdb(2, 2));
+  if (reporting === 2 && ofOpcode.length > 0 && !hasActions) {
+    return refused(invalidFieldInCdb(2, 2));
+  }
+  const row = ofOpcode.find((one) => !hasActions || one.serviceAction === serviceAction);
+  return parameterData(oneOpcode(row, withTimeouts), allocationLength);
+}
+
+/** length[2] zero[1] no timeouts are known[9] */
+function timeoutsDescriptor(): Buffer<ArrayBuffer> {
+  const out = Buffer.alloc(12);
+  out.writeUInt16BE(out.length - 2, 0);
+  return out;
+}
+
+function allOpcodes(rows: readonly CommandRow[], withTimeouts: boolean): Buffer {
+  const descriptors = rows.map((row) => {
+    const out = Buffer.alloc(8);
+    out[0] = row.opcode;
+    out.writeUInt16BE(row.serviceAction ?? 0, 2);
+    out[5] = (withTimeouts ? 0x02 : 0) | (row.serviceAction === undefined ? 0 : 0x01);
+    out.writeUInt16BE(row.usage.length / 2, 6);
+    return withTimeouts ? Buffer.concat([out, timeoutsDescriptor()]) : out;
+  });
+  const content = Buffer.concat(descriptors);
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(content.length, 0);
+  return Buffer.concat([head, content]);
+}
+
+function oneOpcode(row: CommandRow | undefined, withTimeouts: boolean): Buffer {
+  if (row === undefined) return Buffer.from([0, supported.no, 0, 0]);
+  const usage = Buffer.from(row.usage, "hex");
+  const head = Buffer.from([0, supported.yes | (withTimeouts ? 0x80 : 0), 0, usage.length]);
+  const parts: Buffer[] = [head, usage];
+  if (withTimeouts) parts.push(timeoutsDescriptor());
+  return Buffer.concat(parts);
+}
+
+/** SPC-5 §6.38: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET. */
+export function reportSupportedTaskManagement(command: ScsiCommand): ScsiResult {
+  const extended = (command.cdb[2]! & 0x80) !== 0;
+  const functions = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+  const out = Buffer.alloc(extended ? 16 : 4);
+  out[0] = functions;
+  if (extended) out[3] = out.length - 4;
+  return parameterData(out, command.cdb.readUInt32BE(6));
+}

@@ -1,0 +1,151 @@
+import type { Clock } from "../brick/host.ts";
+import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
+import type { Login, LoginIdentity } from "./login.ts";
+import type { SessionParameters } from "./login-keys.ts";
+import type { Outbox } from "./outbox.ts";
+import type { PduStream } from "./pdu-stream.ts";
+import type { CommandRow, ScsiCommand } from "./scsi/command.ts";
+import type { LogicalUnit, Nexus } from "./scsi/logical-unit.ts";
+import type { Sense } from "./scsi/sense.ts";
+
+/** The states that the files of the target share: node, connection, session, task. */
+
+/** What the owner of the portal counts. Calls are cheap and synchronous. */
+export interface TargetMetrics {
+  /** A command was answered. */
+  command(
+    opcode: number,
+    status: number,
+    latencyMs: number,
+    inBytes: number,
+    outBytes: number,
+  ): void;
+  /** Sessions logged in now. */
+  sessions(count: number): void;
+  /** A login was refused; class and detail of RFC 7143 §11.13.5 in one number. */
+  loginRefused(status: number): void;
+  /** A PDU was rejected, or a connection closed for what it sent. */
+  protocolError(reason: string): void;
+}
+
+/** Everything behind one portal. */
+export interface TargetNode {
+  readonly directory: VolumeDirectory;
+  readonly portalGroupTag: number;
+  readonly announce: string;
+  readonly clock: Clock;
+  readonly log: (line: string) => void;
+  readonly metrics: TargetMetrics | null;
+  /** By target name, while a session uses it. */
+  readonly units: Map<string, LogicalUnit>;
+  /** By TSIH; a session stays until its last task has settled. */
+  readonly sessions: Map<number, Session>;
+  /** By I_T nexus. */
+  readonly nexuses: Map<string, Session>;
+  draining: boolean;
+  lastTsih: number;
+}
+
+/**
+ *     login ──accepted──▶ joining ──older session settled──▶ full ──▶ ended
+ *       └──────────────────────┴─────────────────────────────────────────▲
+ */
+export interface Connection {
+  readonly node: TargetNode;
+  readonly remote: string;
+  readonly stream: PduStream;
+  readonly outbox: Outbox;
+  phase: "login" | "joining" | "full" | "ended";
+  login: Login | null;
+  session: Session | null;
+  statSn: number;
+  /** The socket is to be closed: when the outbox has gone out, or at once. */
+  closing: "afterFlush" | "now" | null;
+  /** What the socket has been given and has not taken; kept up to date by its driver. */
+  unsentBytes: number;
+  readonly openedMs: number;
+  lastReceivedMs: number;
+  /** When the ping that is under way was sent. */
+  pingSentMs: number | null;
+  /** Tells the driver that the outbox or `closing` has changed; it acts once a tick. */
+  readonly wake: () => void;
+}
+
+export interface Session {
+  readonly node: TargetNode;
+  readonly connection: Connection;
+  readonly identity: LoginIdentity;
+  readonly tsih: number;
+  readonly parameters: SessionParameters;
+  /** null in a discovery session. */
+  readonly unit: LogicalUnit | null;
+  readonly nexus: Nexus | null;
+  expCmdSn: number;
+  maxCmdSn: number;
+  readonly tasks: Map<number, ScsiTask>;
+  immediateTasks: number;
+  /** Task management that waits for tasks to settle. */
+  managing: number;
+  /** Requests whose turn has not come: a CmdSN before theirs is missing. */
+  readonly held: Map<number, () => void>;
+  /** In order, not started: for memory's sake, or behind an ORDERED command. */
+  readonly waiting: ScsiTask[];
+  admitted: number;
+  admittedBytes: number;
+  orderedAdmitted: boolean;
+  lastTransferTag: number;
+  /** Text of requests with the C bit. */
+  text: Buffer[];
+  textBytes: number;
+  /** What is left of a text answer that did not fit in one PDU. */
+  textReply: { tag: number; rest: Buffer } | null;
+  ended: boolean;
+  /** Called when the session has ended and its last task has settled. */
+  readonly onSettled: (() => void)[];
+}
+
+export interface R2t {
+  tag: number;
+  /** Up to here it asks for data. */
+  endOffset: number;
+}
+
+/**
+ *     held ──CmdSN──▶ waiting ──admitted──▶ receiving ──data──▶ running ──▶ ended
+ */
+export interface ScsiTask extends ScsiCommand {
+  readonly session: Session;
+  readonly row: CommandRow | null | undefined;
+  readonly tag: number;
+  readonly lunHigh: number;
+  readonly lunLow: number;
+  readonly immediate: boolean;
+  readonly attribute: number;
+  readonly reads: boolean;
+  readonly writes: boolean;
+  readonly cmdSn: number;
+  /** The initiator's Expected Data Transfer Length. */
+  readonly expectedBytes: number;
+  /** What the command asks for; the transport collects no more than is expected. */
+  readonly wantedBytes: number;
+  readonly costBytes: number;
+  readonly receivedMs: number;
+  dataOut: Buffer[];
+  dataOutBytes: number;
+  /** Of Data-Out received, wanted or not: where the next must begin. */
+  receivedBytes: number;
+  /** Unsolicited Data-Out is still to come. */
+  unsolicited: boolean;
+  dataSn: number;
+  r2ts: R2t[];
+  r2tSn: number;
+  r2tOffset: number;
+  state: "held" | "waiting" | "receiving" | "running" | "ended";
+  aborted: boolean;
+  /** Ends the command with this once its data has come. */
+  failure: Sense | null;
+  readonly task: VolumeTask;
+  onSettled: (() => void)[] | null;
+}
+
+export const taskAttribute = { untagged: 0, simple: 1, ordered: 2, headOfQueue: 3 } as const;

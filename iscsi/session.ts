@@ -1,0 +1,326 @@
+import { findTargets } from "./discovery.ts";
+import { immediateTasksMax, textBytesMax } from "./limits.ts";
+import { loginKeys } from "./login-keys.ts";
+import {
+  asyncMessage,
+  commandCdb,
+  common,
+  dataOut,
+  type Layout,
+  loginRequest,
+  logoutRequest,
+  logoutResponse,
+  nopIn,
+  nopOut,
+  noTag,
+  reject,
+  scsiCommand,
+  snackRequest,
+  taskManagementRequest,
+  textRequest,
+  textResponse,
+} from "./pdu.ts";
+import type { Pdu } from "./pdu-stream.ts";
+import { abortTasks, makeTask, queueTask, receiveDataOut } from "./scsi-task.ts";
+import { serialAdd, serialWithin } from "./serial32.ts";
+import type { Connection, Session } from "./session-state.ts";
+import { manageTasks } from "./task-management.ts";
+import { decodeText, encodeText, parseNumber, type TextPair } from "./text-keys.ts";
+import { nextTransferTag, takeStatSn } from "./transfer.ts";
+
+/** The full feature phase: what each PDU of the initiator brings about (RFC 7143 §4.2.2, §11). */
+
+export const rejectReason = {
+  dataDigest: 0x02,
+  snack: 0x03,
+  protocolError: 0x04,
+  unsupported: 0x05,
+  tooManyImmediate: 0x06,
+  taskInProgress: 0x07,
+  invalidField: 0x09,
+} as const;
+
+/** What a session can ask of the node that holds it. */
+export interface SessionOwner {
+  /** Ends every session of the target that this one is logged in to. */
+  coldReset(session: Session): void;
+}
+
+type Receiver = (session: Session, pdu: Pdu, owner: SessionOwner) => void;
+
+/** By opcode. Those in `numbered` carry a CmdSN. */
+const receivers: ReadonlyMap<number, Receiver> = new Map<number, Receiver>([
+  [nopOut.opcode, receiveNopOut],
+  [scsiCommand.opcode, receiveScsiCommand],
+  [taskManagementRequest.opcode, receiveTaskManagement],
+  [loginRequest.opcode, receiveLogin],
+  [textRequest.opcode, receiveText],
+  [dataOut.opcode, receiveData],
+  [logoutRequest.opcode, receiveLogout],
+  [snackRequest.opcode, receiveSnack],
+]);
+const unnumbered: ReadonlySet<number> = new Set([
+  loginRequest.opcode,
+  dataOut.opcode,
+  snackRequest.opcode,
+]);
+
+/** One PDU of the full feature phase. */
+export function receivePdu(session: Session, pdu: Pdu, owner: SessionOwner): void {
+  const { bhs } = pdu;
+  const opcode = common.opcode.get(bhs);
+  const receiver = receivers.get(opcode) ?? receiveUnknown;
+  if (unnumbered.has(opcode) || common.immediate.get(bhs)) return receiver(session, pdu, owner);
+  const cmdSn = nopOut.fields.cmdSn.get(bhs);
+  // §4.2.2.1: outside the window is ignored; inside, but too early, waits for its turn.
+  if (!serialWithin(cmdSn, session.expCmdSn, session.maxCmdSn)) return;
+  if (cmdSn === session.expCmdSn) {
+    session.expCmdSn = serialAdd(cmdSn, 1);
+    receiver(session, pdu, owner);
+    if (session.held.size > 0) releaseHeld(session);
+    return;
+  }
+  if (session.held.has(cmdSn)) return;
+  // A command takes its data at once, so that Data-Out behind it finds the task.
+  if (opcode === scsiCommand.opcode) {
+    const queue = acceptCommand(session, pdu);
+    session.held.set(cmdSn, queue ?? (() => {}));
+  } else {
+    session.held.set(cmdSn, () => receiver(session, pdu, owner));
+  }
+}
+
+function releaseHeld(session: Session): void {
+  for (;;) {
+    const action = session.held.get(session.expCmdSn);
+    if (action === undefined) return;
+    session.held.delete(session.expCmdSn);
+    session.expCmdSn = serialAdd(session.expCmdSn, 1);
+    action();
+  }
+}
+
+function receiveScsiCommand(session: Session, pdu: Pdu): void {
+  acceptCommand(session, pdu)?.();
+}
+
+/** Makes the task; what is returned queues it. */
+function acceptCommand(session: Session, pdu: Pdu): (() => void) | null {
+  const { unit, nexus } = session;
+  const fields = scsiCommand.fields;
+  const tag = fields.initiatorTaskTag.get(pdu.bhs);
+  const cdb = commandCdb(pdu.bhs, pdu.ahs);
+  const refusal =
+    unit === null || nexus === null || tag === noTag
+      ? rejectReason.protocolError
+      : cdb === undefined
+        ? rejectReason.invalidField
+        : session.tasks.has(tag)
+          ? rejectReason.taskInProgress
+          : fields.immediate.get(pdu.bhs) && session.immediateTasks >= immediateTasksMax
+            ? rejectReason.tooManyImmediate
+            : null;
+  if (refusal !== null) {
+    // A numbered command that ends here has given its place in the window back.
+    if (!fields.immediate.get(pdu.bhs)) session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
+    sendReject(session.connection, pdu.bhs, refusal);
+    return null;
+  }
+  const task = makeTask(session, unit!, nexus!, pdu, cdb!);
+  session.tasks.set(tag, task);
+  if (task.immediate) session.immediateTasks += 1;
+  return () => queueTask(task);
+}
+
+function receiveData(session: Session, pdu: Pdu): void {
+  receiveDataOut(session, dataOut.fields.initiatorTaskTag.get(pdu.bhs), pdu);
+}
+
+function receiveTaskManagement(session: Session, pdu: Pdu, owner: SessionOwner): void {
+  freePlace(session, pdu.bhs);
+  if (session.managing >= immediateTasksMax) {
+    return sendReject(session.connection, pdu.bhs, rejectReason.tooManyImmediate);
+  }
+  manageTasks(session, pdu.bhs, () => owner.coldReset(session));
+}
+
+/** All that is not a SCSI command is done when it is received: its place is free again. */
+function freePlace(session: Session, bhs: Buffer): void {
+  if (!common.immediate.get(bhs)) session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
+}
+
+function receiveNopOut(session: Session, pdu: Pdu): void {
+  freePlace(session, pdu.bhs);
+  const fields = nopOut.fields;
+  const tag = fields.initiatorTaskTag.get(pdu.bhs);
+  // §11.18: without a task tag it is the answer to our ping, or nothing; both were heard.
+  if (tag === noTag) return;
+  const dataLength = Math.min(pdu.dataLength, session.parameters.initiatorDataBytesMax);
+  const values = {
+    initiatorTaskTag: tag,
+    lunHigh: fields.lunHigh.get(pdu.bhs),
+    lunLow: fields.lunLow.get(pdu.bhs),
+    targetTransferTag: noTag,
+    ...numbers(session),
+  };
+  const echo = dataLength === pdu.dataLength ? pdu.data : [cut(pdu.data, dataLength)];
+  session.connection.outbox.pdu(nopIn, values, echo, dataLength);
+}
+
+function cut(data: readonly Buffer[], length: number): Buffer {
+  return Buffer.concat(data, length);
+}
+
+function numbers(session: Session): { statSn: number; expCmdSn: number; maxCmdSn: number } {
+  const { expCmdSn, maxCmdSn } = session;
+  return { statSn: takeStatSn(session), expCmdSn, maxCmdSn };
+}
+
+/** Asks a silent initiator for a sign of life; the StatSN is not used up (§11.19.2). */
+export function sendPing(session: Session): void {
+  const { connection, expCmdSn, maxCmdSn } = session;
+  connection.outbox.pdu(nopIn, {
+    initiatorTaskTag: noTag,
+    targetTransferTag: nextTransferTag(session),
+    statSn: connection.statSn,
+    expCmdSn,
+    maxCmdSn,
+  });
+}
+
+/** RFC 7143 §11.9.1. */
+export const asyncEvent = { logoutRequest: 1, dropConnection: 2, dropAll: 3 } as const;
+
+export function sendAsyncMessage(session: Session, event: number, seconds: number): void {
+  session.connection.outbox.pdu(asyncMessage, {
+    initiatorTaskTag: noTag,
+    event,
+    parameter3: seconds,
+    ...numbers(session),
+  });
+  session.connection.wake();
+}
+
+function receiveText(session: Session, pdu: Pdu): void {
+  freePlace(session, pdu.bhs);
+  const fields = textRequest.fields;
+  const tag = fields.initiatorTaskTag.get(pdu.bhs);
+  const transferTag = fields.targetTransferTag.get(pdu.bhs);
+  const reply = session.textReply;
+  if (transferTag !== noTag && reply !== null && reply.tag === transferTag) {
+    return sendText(session, tag, reply.rest);
+  }
+  // §11.10.4: a request without a transfer tag resets the exchange before it.
+  session.textReply = null;
+  if (transferTag === noTag) {
+    session.text = [];
+    session.textBytes = 0;
+  }
+  session.textBytes += pdu.dataLength;
+  if (session.textBytes > textBytesMax) {
+    return sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+  }
+  session.text.push(...pdu.data);
+  if (fields.continue.get(pdu.bhs)) return sendTextPdu(session, tag, Buffer.alloc(0), false, true);
+  const offers = decodeText(Buffer.concat(session.text));
+  session.text = [];
+  session.textBytes = 0;
+  if (offers === undefined) {
+    return sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+  }
+  sendText(session, tag, encodeText(offers.flatMap((offer) => answerText(session, offer))));
+}
+
+function answerText(session: Session, [key, value]: TextPair): TextPair[] {
+  if (key === "SendTargets") {
+    // Appendix C: in a normal session only the session's own target may be asked for.
+    const { discovery, targetName } = session.identity;
+    if (discovery && value !== "") return findTargets(session.node, value);
+    if (!discovery && (value === "" || value.toLowerCase() === targetName)) {
+      return findTargets(session.node, targetName);
+    }
+    return [[key, "Reject"]];
+  }
+  if (key === "MaxRecvDataSegmentLength") {
+    const { range } = loginKeys.MaxRecvDataSegmentLength;
+    const bytes = parseNumber(value);
+    if (bytes === undefined || bytes < range[0] || bytes > range[1]) return [[key, "Reject"]];
+    session.parameters.initiatorDataBytesMax = bytes;
+    return [];
+  }
+  return [[key, key in loginKeys ? "Reject" : "NotUnderstood"]];
+}
+
+/** As much as one PDU takes; the initiator asks for the rest with the transfer tag (C bit). */
+function sendText(session: Session, tag: number, text: Buffer): void {
+  const { initiatorDataBytesMax } = session.parameters;
+  const more = text.length > initiatorDataBytesMax;
+  sendTextPdu(session, tag, text.subarray(0, initiatorDataBytesMax), more, more);
+  session.textReply = more
+    ? { tag: session.lastTransferTag, rest: text.subarray(initiatorDataBytesMax) }
+    : null;
+}
+
+function sendTextPdu(
+  session: Session,
+  tag: number,
+  text: Buffer,
+  continues: boolean,
+  expectsMore: boolean,
+): void {
+  const values = {
+    initiatorTaskTag: tag,
+    targetTransferTag: expectsMore ? nextTransferTag(session) : noTag,
+    final: !expectsMore,
+    continue: continues,
+    ...numbers(session),
+  };
+  session.connection.outbox.pdu(textResponse, values, [text], text.length);
+}
+
+function receiveLogout(session: Session, pdu: Pdu): void {
+  freePlace(session, pdu.bhs);
+  const fields = logoutRequest.fields;
+  const reason = fields.reason.get(pdu.bhs);
+  const tag = fields.initiatorTaskTag.get(pdu.bhs);
+  const ours = fields.connectionId.get(pdu.bhs) === session.identity.connectionId;
+  // §11.15.1: 1 = no such connection, 2 = recovery is not supported.
+  const response = reason === 2 ? 2 : reason === 1 && !ours ? 1 : 0;
+  const answer = () => {
+    if (session.ended) return;
+    session.connection.outbox.pdu(logoutResponse, {
+      initiatorTaskTag: tag,
+      response,
+      ...numbers(session),
+    });
+    if (response === 0) session.connection.closing = "afterFlush";
+    session.connection.wake();
+  };
+  if (response === 0) abortTasks([...session.tasks.values()], answer);
+  else answer();
+}
+
+/** A Login Request after login breaks the connection's state machine (§8.1). */
+function receiveLogin(session: Session, pdu: Pdu): void {
+  sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+  session.connection.closing = "afterFlush";
+}
+
+function receiveSnack(session: Session, pdu: Pdu): void {
+  sendReject(session.connection, pdu.bhs, rejectReason.snack);
+}
+
+function receiveUnknown(session: Session, pdu: Pdu): void {
+  freePlace(session, pdu.bhs);
+  sendReject(session.connection, pdu.bhs, rejectReason.unsupported);
+}
+
+/** §11.17: the bad PDU's header goes back with the reason. */
+export function sendReject(connection: Connection, bhs: Buffer, reason: number): void {
+  const { session } = connection;
+  connection.node.metrics?.protocolError(`reject ${reason}`);
+  if (session === null) return;
+  const copy = Buffer.from(bhs);
+  const values = { initiatorTaskTag: noTag, reason, ...numbers(session) };
+  connection.outbox.pdu(reject as Layout<typeof reject.fields>, values, [copy], copy.length);
+}

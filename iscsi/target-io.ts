@@ -1,0 +1,105 @@
+import net from "node:net";
+import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
+import { connectionsPerPortalMax, loginsInProgressMax, unsentBytesMax } from "./limits.ts";
+import { admitTasks } from "./scsi-task.ts";
+import type { Connection, TargetNode } from "./session-state.ts";
+
+/** The sockets of a portal: what is owed in one tick leaves in one gathered write. */
+
+export interface TargetListener {
+  readonly address: string;
+  readonly connections: ReadonlySet<Connection>;
+  /** Stops listening and closes every socket. */
+  close(): Promise<void>;
+}
+
+/** How long a closing socket may take to send what is still owed. */
+const lingerMs = 2_000;
+
+export function listenTarget(node: TargetNode, listen: string): Promise<TargetListener> {
+  const connections = new Set<Connection>();
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    let logins = 0;
+    for (const connection of connections) if (connection.phase !== "full") logins += 1;
+    if (connections.size >= connectionsPerPortalMax || logins >= loginsInProgressMax) {
+      node.log("iscsi: a connection is refused: too many are open");
+      socket.destroy();
+      return;
+    }
+    driveSocket(node, socket, connections);
+  });
+  const at = listen.lastIndexOf(":");
+  const host = listen.slice(0, at).replace(/^\[(.*)\]$/, "$1");
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host, port: Number(listen.slice(at + 1)) }, () => {
+      server.off("error", reject);
+      server.on("error", (error) => node.log(`iscsi: portal ${listen}: ${error.message}`));
+      const { port } = server.address() as net.AddressInfo;
+      resolve({
+        address: `${listen.slice(0, at)}:${port}`,
+        connections,
+        close: () => closeServer(server, sockets),
+      });
+    });
+  });
+}
+
+function closeServer(server: net.Server, sockets: ReadonlySet<net.Socket>): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    for (const socket of sockets) socket.destroy();
+  });
+}
+
+function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Connection>): void {
+  let flushIsDue = false;
+  const wake = (): void => {
+    if (flushIsDue) return;
+    flushIsDue = true;
+    node.clock.soon(() => {
+      flushIsDue = false;
+      flush(connection, socket);
+    });
+  };
+  const remote = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? 0}`;
+  const connection = openConnection(node, remote, wake);
+  connections.add(connection);
+  socket.on("data", (chunk) => {
+    receiveChunk(connection, chunk);
+    if (connection.outbox.bytes > 0 || connection.closing !== null) wake();
+  });
+  socket.on("drain", () => {
+    connection.unsentBytes = socket.writableLength;
+    socket.resume();
+    if (connection.session !== null && !connection.session.ended) admitTasks(connection.session);
+  });
+  socket.on("end", () => socket.destroy());
+  // A reset is as good as an end: "close" follows.
+  socket.on("error", () => {});
+  socket.on("close", () => {
+    connections.delete(connection);
+    connectionLost(connection);
+  });
+}
+
+function flush(connection: Connection, socket: net.Socket): void {
+  if (socket.destroyed) return;
+  if (connection.closing === "now") return void socket.destroy();
+  const buffers = connection.outbox.take();
+  if (buffers.length > 0) {
+    socket.cork();
+    for (const buffer of buffers) socket.write(buffer);
+    socket.uncork();
+  }
+  connection.unsentBytes = socket.writableLength;
+  if (connection.closing === "afterFlush") {
+    socket.setTimeout(lingerMs, () => socket.destroy());
+    socket.end();
+  } else if (connection.unsentBytes > unsentBytesMax) {
+    socket.pause();
+  }
+}

@@ -1,0 +1,219 @@
+import { assert } from "../brick/assert.ts";
+import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
+import type { Pdu } from "./pdu-stream.ts";
+import type { ScsiResult } from "./scsi/command.ts";
+import { encodeSense, type Sense, scsiStatus, sense } from "./scsi/sense.ts";
+import { serialAdd } from "./serial32.ts";
+import type { ScsiTask, Session } from "./session-state.ts";
+
+/** Data of commands: collecting Data-Out, sending R2T, Data-In and the response (RFC 7143 §4.2.5). */
+
+/** The bytes of Data-Out that the command will get. */
+export function collectedBytes(task: ScsiTask): number {
+  return Math.min(task.wantedBytes, task.expectedBytes);
+}
+
+/** Takes the data that came in the command PDU itself. */
+export function takeImmediateData(task: ScsiTask, pdu: Pdu): Sense | null {
+  if (pdu.dataLength === 0) return null;
+  const { parameters } = task.session;
+  if (!parameters.immediateData || !task.writes) return sense.unexpectedUnsolicitedData;
+  return takeData(task, pdu, Math.min(parameters.firstBurstBytes, task.expectedBytes));
+}
+
+/** Takes a Data-Out PDU; a Sense when the task must end for it. */
+export function takeDataOut(task: ScsiTask, pdu: Pdu): Sense | null {
+  const fields = dataOut.fields;
+  const { parameters } = task.session;
+  const tag = fields.targetTransferTag.get(pdu.bhs);
+  const final = fields.final.get(pdu.bhs);
+  // DataSN counts from 0 in each sequence; both orders are negotiated to Yes (§13.18, §13.19).
+  if (fields.bufferOffset.get(pdu.bhs) !== task.receivedBytes) return sense.incorrectAmountOfData;
+  if (fields.dataSn.get(pdu.bhs) !== task.dataSn) return sense.incorrectAmountOfData;
+  task.dataSn = final ? 0 : task.dataSn + 1;
+  if (tag === noTag) {
+    if (!task.unsolicited) return sense.unexpectedUnsolicitedData;
+    if (final) task.unsolicited = false;
+    return takeData(task, pdu, Math.min(parameters.firstBurstBytes, task.expectedBytes));
+  }
+  const r2t = task.r2ts[0];
+  if (r2t === undefined || r2t.tag !== tag || task.unsolicited) return sense.incorrectAmountOfData;
+  const wrong = takeData(task, pdu, r2t.endOffset);
+  if (wrong !== null) return wrong;
+  // §11.7.1: F ends the sequence, which must then hold all that was asked for.
+  if (final !== (task.receivedBytes === r2t.endOffset)) return sense.incorrectAmountOfData;
+  if (final) task.r2ts.shift();
+  return null;
+}
+
+function takeData(task: ScsiTask, pdu: Pdu, endOffsetMax: number): Sense | null {
+  if (task.receivedBytes + pdu.dataLength > endOffsetMax) return sense.incorrectAmountOfData;
+  task.receivedBytes += pdu.dataLength;
+  let room = collectedBytes(task) - task.dataOutBytes;
+  for (const slice of pdu.data) {
+    if (room <= 0) break;
+    const kept = slice.length <= room ? slice : slice.subarray(0, room);
+    task.dataOut.push(kept);
+    task.dataOutBytes += kept.length;
+    room -= kept.length;
+  }
+  return null;
+}
+
+export function hasAllData(task: ScsiTask): boolean {
+  return !task.unsolicited && task.dataOutBytes === collectedBytes(task);
+}
+
+/** Asks for what is still missing, as far as MaxOutstandingR2T and MaxBurstLength let it. */
+export function sendR2ts(task: ScsiTask): void {
+  if (task.unsolicited) return;
+  const { session } = task;
+  const { outstandingR2tMax, maxBurstBytes } = session.parameters;
+  const endOffset = collectedBytes(task);
+  if (task.r2tOffset < task.receivedBytes) task.r2tOffset = task.receivedBytes;
+  while (task.r2ts.length < outstandingR2tMax && task.r2tOffset < endOffset) {
+    const desiredLength = Math.min(maxBurstBytes, endOffset - task.r2tOffset);
+    const tag = nextTransferTag(session);
+    session.connection.outbox.pdu(readyToTransfer, {
+      initiatorTaskTag: task.tag,
+      lunHigh: task.lunHigh,
+      lunLow: task.lunLow,
+      targetTransferTag: tag,
+      // §11.8.1: the StatSN to come, which is not used up.
+      statSn: session.connection.statSn,
+      expCmdSn: session.expCmdSn,
+      maxCmdSn: session.maxCmdSn,
+      r2tSn: task.r2tSn,
+      bufferOffset: task.r2tOffset,
+      desiredLength,
+    });
+    task.r2tSn += 1;
+    task.r2tOffset += desiredLength;
+    task.r2ts.push({ tag, endOffset: task.r2tOffset });
+  }
+}
+
+export function nextTransferTag(session: Session): number {
+  session.lastTransferTag = serialAdd(session.lastTransferTag, 1);
+  if (session.lastTransferTag === noTag) session.lastTransferTag = 0;
+  return session.lastTransferTag;
+}
+
+interface Residual {
+  overflow?: true;
+  underflow?: true;
+  residualCount?: number;
+}
+
+/** RFC 7143 §11.4.5: what the initiator expected against what the command moves. */
+function residualOf(task: ScsiTask, result: ScsiResult): Residual {
+  const moved = task.writes ? task.wantedBytes : result.dataBytes;
+  const expected = task.reads || task.writes ? task.expectedBytes : 0;
+  if (moved === expected) return {};
+  if (moved > expected) return { overflow: true, residualCount: moved - expected };
+  return { underflow: true, residualCount: expected - moved };
+}
+
+/** Sends all that a finished command owes: Data-In, and the status in or after it. */
+export function sendResult(task: ScsiTask, result: ScsiResult): void {
+  const residual = residualOf(task, result);
+  const dataBytes = task.reads ? Math.min(result.dataBytes, task.expectedBytes) : 0;
+  if (dataBytes > 0) {
+    // §11.7.3: the last Data-In may carry a status without sense.
+    const collapsed = result.status === scsiStatus.good && result.sense === null;
+    sendDataIn(task, result, dataBytes, collapsed ? residual : null);
+    if (collapsed) return;
+  }
+  const { connection } = task.session;
+  const data: Buffer[] = [];
+  let dataLength = 0;
+  if (result.sense !== null) {
+    const format = task.unit.descriptorSense ? "descriptor" : "fixed";
+    const encoded = encodeSense(result.sense, format);
+    const head = Buffer.alloc(2);
+    head.writeUInt16BE(encoded.length, 0);
+    data.push(head, encoded);
+    dataLength = head.length + encoded.length;
+  }
+  const values = {
+    initiatorTaskTag: task.tag,
+    statSn: takeStatSn(task.session),
+    expCmdSn: task.session.expCmdSn,
+    maxCmdSn: task.session.maxCmdSn,
+    status: result.status,
+    ...residual,
+  };
+  connection.outbox.pdu(scsiResponse, values, data, dataLength);
+}
+
+export function takeStatSn(session: Session): number {
+  const { connection } = session;
+  const { statSn } = connection;
+  connection.statSn = serialAdd(statSn, 1);
+  return statSn;
+}
+
+/** Cuts data by the initiator's MaxRecvDataSegmentLength; F ends each MaxBurstLength. */
+function sendDataIn(
+  task: ScsiTask,
+  result: ScsiResult,
+  dataBytes: number,
+  collapsed: Residual | null,
+): void {
+  const { session } = task;
+  const { initiatorDataBytesMax, maxBurstBytes } = session.parameters;
+  const { outbox } = session.connection;
+  const cursor = new SliceCursor(result.data);
+  let burstEnd = Math.min(maxBurstBytes, dataBytes);
+  for (let offset = 0, dataSn = 0; offset < dataBytes; dataSn += 1) {
+    const length = Math.min(initiatorDataBytesMax, burstEnd - offset);
+    const last = offset + length === dataBytes;
+    const values = {
+      final: offset + length === burstEnd,
+      initiatorTaskTag: task.tag,
+      targetTransferTag: noTag,
+      expCmdSn: session.expCmdSn,
+      maxCmdSn: session.maxCmdSn,
+      dataSn,
+      bufferOffset: offset,
+    };
+    const data = cursor.take(length);
+    if (last && collapsed !== null) {
+      const withStatus = { ...values, hasStatus: true, statSn: takeStatSn(session), ...collapsed };
+      outbox.pdu(dataIn, withStatus, data, length);
+    } else {
+      outbox.pdu(dataIn, values, data, length);
+    }
+    offset += length;
+    if (offset === burstEnd) burstEnd = Math.min(burstEnd + maxBurstBytes, dataBytes);
+  }
+}
+
+/** Takes a list of buffers apart in pieces of any length, without copying. */
+class SliceCursor {
+  readonly #buffers: readonly Buffer[];
+  #index = 0;
+  #at = 0;
+
+  constructor(buffers: readonly Buffer[]) {
+    this.#buffers = buffers;
+  }
+
+  take(length: number): Buffer[] {
+    const taken: Buffer[] = [];
+    for (let missing = length; missing > 0; ) {
+      const buffer = this.#buffers[this.#index];
+      assert(buffer !== undefined, "a result holds fewer bytes than it says");
+      const end = Math.min(this.#at + missing, buffer.length);
+      const whole = this.#at === 0 && end === buffer.length;
+      if (end > this.#at) taken.push(whole ? buffer : buffer.subarray(this.#at, end));
+      missing -= end - this.#at;
+      this.#at = end;
+      if (end === buffer.length) {
+        this.#index += 1;
+        this.#at = 0;
+      }
+    }
+    return taken;
+  }
+}
