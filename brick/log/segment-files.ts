@@ -12,7 +12,9 @@ export function segmentPath(segment: number): string {
 /** The number in a segment's file name; null for other names. */
 export function segmentOfName(name: string): number | null {
   const match = /^segment-(\d{8,10})$/.exec(name);
-  return match === null ? null : Number(match[1]);
+  if (match === null) return null;
+  const segment = Number(match[1]);
+  return segmentPath(segment) === `${logFolder}/${name}` ? segment : null;
 }
 
 interface OpenFile {

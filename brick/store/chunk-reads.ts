@@ -18,15 +18,16 @@ export const readsWaitingMax = 4096;
 
 /** Reads chunks from segments, a bounded number at a time, and believes nothing it reads. */
 export class ChunkReads {
-  corrupt = 0;
   readonly #index: ChunkIndex;
   readonly #files: SegmentFiles;
+  readonly #counters: { corruptChunks: number };
   #inFlight = 0;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(index: ChunkIndex, files: SegmentFiles) {
+  constructor(index: ChunkIndex, files: SegmentFiles, counters: { corruptChunks: number }) {
     this.#index = index;
     this.#files = files;
+    this.#counters = counters;
   }
 
   async read(key: Buffer, entry: ChunkEntry): Promise<ChunkRead> {
@@ -70,7 +71,7 @@ export class ChunkReads {
     const now = this.#index.find(key);
     if (now === null || now.damaged) return;
     if (now.segment !== entry.segment || now.offsetBytes !== entry.offsetBytes) return;
-    this.corrupt += 1;
+    this.#counters.corruptChunks += 1;
     this.#index.markDamaged(key, now);
   }
 }

@@ -5,23 +5,18 @@ import {
   batchAlignBytes,
   type ChunkOrigin,
   type RecordChunk,
-  type RecordHeader,
   recordType,
 } from "../log/batch-format.ts";
-import { Log, type LogPlace, type RecordLocation } from "../log/log.ts";
+import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
 import { Segments, segmentBytesDefault } from "../log/segments.ts";
 import { MiB } from "../units.ts";
+import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
-import {
-  type ChunkEntry,
-  checkpointKvKey,
-  encodeCheckpoint,
-  encodeSegmentRow,
-  segmentKvKey,
-} from "./store-keys.ts";
+import { segmentRowsAt } from "./segment-rows.ts";
+import { checkpointKvKey, encodeCheckpoint, encodeSegmentRow, segmentKvKey } from "./store-keys.ts";
 import {
   beginBoot,
   eraseTorn,
@@ -201,7 +196,7 @@ export class Store {
     this.#index = parts.index;
     this.#log = parts.log;
     this.#checkpointPosition = checkpointPosition;
-    this.#reads = new ChunkReads(this.#index, this.#files);
+    this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
     this.#scrub = new Scrub(host, logIdentity(this.superblock), parts, this.#reads);
     this.#log.onCommitted = () => this.#afterCommit();
   }
@@ -358,7 +353,7 @@ export class Store {
     for (const participant of this.#options.participants) {
       for (const change of participant.collect()) changes.push(change);
     }
-    const rows = this.#segmentRows(place);
+    const rows = segmentRowsAt(this.#segments, place);
     changes.push(...rows.changes);
     const chunkCount = this.#index.count;
     const chunkBytes = this.#index.bytes;
@@ -481,30 +476,6 @@ export class Store {
     }
   }
 
-  /** Rows as of `place`: what a commit under way has taken is not in them. */
-  #segmentRows(place: LogPlace) {
-    const changes: KvChange[] = [];
-    const clean = [];
-    for (const segment of this.#segments.byNumber.values()) {
-      if (!segment.dirty || segment.state === "free" || segment.state === "ready") continue;
-      const isLast = segment.number === place.segment;
-      const beyond = segment.lastPosition >= place.position;
-      // A segment begun after `place` is found by the replay.
-      if (beyond && !isLast) continue;
-      const row = isLast
-        ? {
-            ...segment,
-            state: "current" as const,
-            writtenBytes: place.offsetBytes,
-            lastPosition: place.position - 1,
-          }
-        : segment;
-      changes.push({ key: segmentKvKey(segment.number), value: encodeSegmentRow(row) });
-      if (!isLast) clean.push(segment);
-    }
-    return { changes, clean };
-  }
-
   /** A store that failed to write must not answer any more. */
   #writeKv(changes: readonly KvChange[]): void {
     try {
@@ -513,38 +484,6 @@ export class Store {
       this.#host.crash(error);
     }
   }
-}
-
-/** Replayed chunks enter the index like new ones; the first of equal ones stays. */
-function replaySinks(index: ChunkIndex, participants: readonly StoreParticipant[]) {
-  const indexChunk = (chunk: RecordChunk, location: RecordLocation, damaged: boolean) => {
-    const name = keyName(chunk.key);
-    const known = index.find(chunk.key, name);
-    if (known !== null && (damaged || !known.damaged)) return;
-    index.set(name, { ...chunkEntry(chunk, location), damaged }, known);
-  };
-  return {
-    record: (header: RecordHeader, body: Buffer, location: RecordLocation) => {
-      if (header.chunk !== null) indexChunk(header.chunk, location, false);
-      if (header.type !== recordType.map) return;
-      // Each participant may keep the record: not a view of a large read.
-      const record = Buffer.from(body);
-      for (const participant of participants) participant.replay(record, location);
-    },
-    damagedRecord: (header: RecordHeader, _body: Buffer, location: RecordLocation) => {
-      if (header.chunk !== null) indexChunk(header.chunk, location, true);
-    },
-  };
-}
-
-function chunkEntry(chunk: RecordChunk, location: RecordLocation): ChunkEntry {
-  return {
-    segment: location.segment,
-    epoch: location.epoch,
-    offsetBytes: location.offsetBytes + chunk.offsetBytes,
-    lengthBytes: chunk.lengthBytes,
-    damaged: false,
-  };
 }
 
 /** Small bricks get small segments, so that the reserve of one stays a small part. */

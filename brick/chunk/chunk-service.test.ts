@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { SimWorld } from "../../tools/sim/sim-host.ts";
+import { Calls } from "../rpc/calls.ts";
+import { type MessageType, messageType } from "../rpc/message-types.ts";
+import { Store } from "../store/store.ts";
+import { MiB } from "../units.ts";
+import {
+  decodeChunkGetReply,
+  decodeChunkHasReply,
+  decodeChunkPutReply,
+  encodeChunkGet,
+  encodeChunkHas,
+  encodeChunkPut,
+  getStatus,
+  putStatus,
+} from "./chunk-messages.ts";
+import { serveChunks } from "./chunk-service.ts";
+import { chunkKey } from "./key.ts";
+
+const origin = { branch: 1, grain: 2, firstSector: 0, sequence: 3 };
+
+async function serviceOf(world: SimWorld) {
+  const host = world.host(1);
+  const opened = Store.open(host, {
+    capacityBytes: 16 * MiB,
+    segmentBytes: 1 * MiB,
+    participants: [],
+    identity: { clusterId: "00".repeat(16), brick: 1, uuid: "cd".repeat(16) },
+  });
+  const store = await world.complete(opened);
+  serveChunks(new Calls(host), store);
+  const client = world.host(2);
+  const addresses = new Map([
+    [1, "1:1"],
+    [2, "2:2"],
+  ]);
+  host.network.setPeers(addresses);
+  client.network.setPeers(addresses);
+  const calls = new Calls(client);
+  const ask = (type: MessageType, body: readonly Buffer[]): Promise<Buffer> => {
+    const answered = new Promise<Buffer>((resolve, reject) => {
+      calls.call(1, type, body, 1000, (reply) => {
+        if (reply.ok) resolve(reply.body);
+        else reject(new Error(reply.fault.code));
+      });
+    });
+    return world.complete(answered);
+  };
+  return { store, ask };
+}
+
+test("another brick puts, asks and gets", async () => {
+  const { ask } = await serviceOf(new SimWorld(7));
+  const bytes = Buffer.alloc(4096, 5);
+  const key = chunkKey(bytes);
+  const other = chunkKey(Buffer.alloc(4096, 6));
+  const put = encodeChunkPut(key, origin, bytes);
+  assert.equal(decodeChunkPutReply(await ask(messageType.chunkPut, put)), putStatus.stored);
+  assert.equal(decodeChunkPutReply(await ask(messageType.chunkPut, put)), putStatus.deduplicated);
+  const has = await ask(messageType.chunkHas, encodeChunkHas([other, key]));
+  assert.deepEqual(decodeChunkHasReply(has), [false, true]);
+  const got = await ask(messageType.chunkGet, encodeChunkGet([key, other]));
+  assert.deepEqual(decodeChunkGetReply(got), [
+    { status: getStatus.found, bytes },
+    { status: getStatus.absent },
+  ]);
+});
+
+test("bytes that do not hash to their key are not kept", async () => {
+  const { store, ask } = await serviceOf(new SimWorld(8));
+  const bytes = Buffer.alloc(4096, 5);
+  const key = chunkKey(bytes);
+  bytes[9] = 0;
+  const reply = await ask(messageType.chunkPut, encodeChunkPut(key, origin, bytes));
+  assert.equal(decodeChunkPutReply(reply), putStatus.bad);
+  assert.equal(store.has(key), false);
+});
