@@ -1,0 +1,141 @@
+import { collectDefaultMetrics, type Metric, Registry } from "prom-client";
+import { type LatencyHistogram, latencyBoundsMs } from "../brick/latency-histogram.ts";
+
+/**
+ * A brick's metrics. The parts keep plain numbers; they are read when someone scrapes, so that the
+ * hot path pays an addition and nothing else.
+ */
+
+/** Every counter and gauge, by name; docs/operations.md explains the important ones. */
+export const metricTable = {
+  endisk_repair_bytes_total: [
+    "counter",
+    "Chunk bytes copied to restore copies on failed or drained bricks",
+  ],
+  endisk_rebalance_bytes_total: ["counter", "Chunk bytes moved to even out the bricks"],
+  endisk_settle_bytes_total: [
+    "counter",
+    "Chunk bytes copied for writes in flight when a brick died",
+  ],
+  endisk_map_transfer_bytes_total: ["counter", "Map bytes sent to replicas that catch up"],
+  endisk_chunk_written_bytes_total: ["counter", "Chunk bytes written to the log"],
+  endisk_chunk_writes_total: ["counter", "Chunks written to the log"],
+  endisk_chunk_read_bytes_total: ["counter", "Chunk bytes read from the log and verified"],
+  endisk_chunk_corrupt_total: ["counter", "Chunks whose bytes did not hash to their key"],
+  endisk_dedup_hits_total: ["counter", "Chunks that were there already when they were put"],
+  endisk_dedup_bytes_total: ["counter", "Bytes of those chunks"],
+  endisk_log_written_bytes_total: ["counter", "Bytes written to the log, all kinds"],
+  endisk_flushes_total: ["counter", "Flushes of the log"],
+  endisk_checkpoints_total: ["counter", "Checkpoints of the index"],
+  endisk_read_bytes_total: ["counter", "Bytes read by initiators of the volumes attached here"],
+  endisk_written_bytes_total: [
+    "counter",
+    "Bytes written by initiators of the volumes attached here",
+  ],
+  endisk_unmapped_bytes_total: [
+    "counter",
+    "Bytes unmapped by initiators of the volumes attached here",
+  ],
+  endisk_volume_faults_total: ["counter", "Volume operations that ended with a fault"],
+  endisk_degraded_writes_total: ["counter", "Writes acknowledged with fewer copies than wanted"],
+  endisk_forwarded_total: ["counter", "Operations forwarded to another brick's gateway"],
+  endisk_map_lookups_total: ["counter", "Look-ups in the address map"],
+  endisk_sent_bytes_total: ["counter", "Bytes sent to other bricks"],
+  endisk_received_bytes_total: ["counter", "Bytes received from other bricks"],
+  endisk_raft_elections_total: ["counter", "Elections this brick began"],
+  endisk_view_changes_total: ["counter", "Views of map shards entered"],
+  endisk_capacity_bytes: ["gauge", "Space offered to the cluster"],
+  endisk_used_bytes: ["gauge", "Space taken of it"],
+  endisk_chunks: ["gauge", "Chunks stored"],
+  endisk_sessions: ["gauge", "iSCSI sessions"],
+  endisk_shards_led: ["gauge", "Map shards led by this brick"],
+  endisk_raft_leader: ["gauge", "1 when this brick leads the control plane"],
+  endisk_boot: ["gauge", "Boot number of the store"],
+} as const satisfies Record<string, readonly ["counter" | "gauge", string]>;
+
+export type MetricName = keyof typeof metricTable;
+
+export interface CommandCount {
+  /** The command's name, as "READ(10)". */
+  opcode: string;
+  /** The SCSI status, as "GOOD". */
+  status: string;
+  count: number;
+}
+
+/** What the parts of a brick can tell; read at each scrape. */
+export interface MetricSources {
+  /** Counters and gauges; what is left out is 0. */
+  values(): Partial<Record<MetricName, number>>;
+  commands(): Iterable<CommandCount>;
+  /** By kind, as "read", "write", "unmap", "flush". */
+  latencies: ReadonlyMap<string, LatencyHistogram>;
+}
+
+interface Sample {
+  metricName?: string;
+  labels: Record<string, string | number>;
+  value: number;
+}
+
+/** Text in Prometheus' format at each call. */
+export function metricsText(brick: number, sources: MetricSources): () => Promise<string> {
+  const registry = new Registry();
+  registry.setDefaultLabels({ brick: String(brick) });
+  collectDefaultMetrics({ register: registry });
+  let values: Partial<Record<MetricName, number>> = {};
+  for (const [name, [type, help]] of Object.entries(metricTable)) {
+    register(registry, name, type, help, () => [
+      { labels: {}, value: values[name as MetricName] ?? 0 },
+    ]);
+  }
+  register(registry, "endisk_commands_total", "counter", "SCSI commands answered", () =>
+    [...sources.commands()].map(({ opcode, status, count }) => ({
+      labels: { opcode, status },
+      value: count,
+    })),
+  );
+  const latencyName = "endisk_latency_seconds";
+  register(registry, latencyName, "histogram", "Time until the answer, by kind", () =>
+    [...sources.latencies].flatMap(([kind, histogram]) =>
+      histogramSamples(latencyName, kind, histogram),
+    ),
+  );
+  return () => {
+    values = sources.values();
+    return registry.metrics();
+  };
+}
+
+/** A metric whose samples are made when asked for, as prom-client's own classes cannot. */
+function register(
+  registry: Registry,
+  name: string,
+  type: "counter" | "gauge" | "histogram",
+  help: string,
+  samples: () => Sample[],
+): void {
+  const metric = {
+    name,
+    help,
+    type,
+    aggregator: "sum",
+    async get() {
+      return { name, help, type, aggregator: "sum", values: samples() };
+    },
+  };
+  registry.registerMetric(metric as unknown as Metric<string>);
+}
+
+function histogramSamples(name: string, kind: string, histogram: LatencyHistogram): Sample[] {
+  let total = 0;
+  const samples: Sample[] = latencyBoundsMs.map((boundMs, bucket) => {
+    total += histogram.counts[bucket]!;
+    return { metricName: `${name}_bucket`, labels: { kind, le: boundMs / 1000 }, value: total };
+  });
+  total += histogram.counts[latencyBoundsMs.length]!;
+  samples.push({ metricName: `${name}_bucket`, labels: { kind, le: "+Inf" }, value: total });
+  samples.push({ metricName: `${name}_sum`, labels: { kind }, value: histogram.sumMs / 1000 });
+  samples.push({ metricName: `${name}_count`, labels: { kind }, value: total });
+  return samples;
+}
