@@ -71,5 +71,6 @@ function exitOfStart(error: BrickStartError): number {
 try {
   await program().parseAsync(process.argv);
 } catch (error) {
-  process.exitCode = report(error);
+  // A command that failed is over, whatever it still has open.
+  process.exit(report(error));
 }
