@@ -100,13 +100,18 @@ export class MapCache {
   }
 
   /**
-   * Keeps the fetched extents of each grain of the fill's range, except where a commit has passed
-   * it; null when nothing was fetched. `extentsOf` gives the extents in order of sectors.
+   * Keeps the fetched extents of the first `coveredCount` grains of the fill's range, except where
+   * a commit has passed it; null when nothing was fetched. `extentsOf` gives the extents in order
+   * of sectors.
    */
-  endFill(fill: MapFill, extentsOf: ((grain: number) => readonly Extent[]) | null): void {
+  endFill(
+    fill: MapFill,
+    extentsOf: ((grain: number) => readonly Extent[]) | null,
+    coveredCount: number = fill.grainCount,
+  ): void {
     this.#fills.delete(fill);
     if (extentsOf === null || fill.ended) return;
-    for (let index = 0; index < fill.grainCount; index += 1) {
+    for (let index = 0; index < coveredCount; index += 1) {
       const grain = fill.firstGrain + index;
       if (fill.voided?.has(grain)) continue;
       this.#replace(grain, extentsOf(grain));

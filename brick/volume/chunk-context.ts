@@ -1,0 +1,63 @@
+import { type ClusterState, isReachable } from "../cluster-state.ts";
+import type { Host } from "../host.ts";
+import type { Calls } from "../rpc/calls.ts";
+import type { BrickNumber } from "../units.ts";
+import type { BrickHealth } from "./brick-health.ts";
+import type { VolumeOptions } from "./options.ts";
+import { type Placement, readPlacement, writePlacement } from "./placement.ts";
+import type { VolumeHooks, VolumeStats } from "./stats.ts";
+
+/** What writing and reading chunks share, one per brick. */
+export interface ChunkContext {
+  readonly host: Host;
+  readonly calls: Calls;
+  readonly self: BrickNumber;
+  readonly options: VolumeOptions;
+  readonly stats: VolumeStats;
+  readonly hooks: VolumeHooks;
+  readonly health: BrickHealth;
+  state(): ClusterState;
+}
+
+/** The placements of the present cluster state, made anew when its bricks change. */
+export class Placements {
+  #bricks: ClusterState["bricks"] | null = null;
+  #write: Placement | null = null;
+  #read: Placement | null = null;
+
+  forWrite(state: ClusterState): Placement {
+    this.#look(state);
+    this.#write ??= writePlacement(state);
+    return this.#write;
+  }
+
+  forRead(state: ClusterState): Placement {
+    this.#look(state);
+    this.#read ??= readPlacement(state);
+    return this.#read;
+  }
+
+  #look(state: ClusterState): void {
+    if (this.#bricks === state.bricks) return;
+    this.#bricks = state.bricks;
+    this.#write = this.#read = null;
+  }
+}
+
+export function reachableCount(state: ClusterState): number {
+  let count = 0;
+  for (const brick of Object.values(state.bricks)) if (isReachable(brick)) count += 1;
+  return count;
+}
+
+/**
+ * Copies that a write must make now: what the volume asks for, or, when its policy allows it, as
+ * many as the committed cluster state has bricks reachable.
+ */
+export function copiesNeeded(
+  state: ClusterState,
+  volume: { copies: number; degradedWrites: boolean },
+): number {
+  if (!volume.degradedWrites) return volume.copies;
+  return Math.max(1, Math.min(volume.copies, reachableCount(state)));
+}

@@ -1,0 +1,485 @@
+import { chunkKey } from "../chunk/key.ts";
+import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
+import { shardOf } from "../cluster-state.ts";
+import type { Host, Message } from "../host.ts";
+import { Prng } from "../prng.ts";
+import { Calls } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
+import { type BrickNumber, GiB, sectorsPerGrain } from "../units.ts";
+import { decodeGet, decodePut, encodeGetReply, encodePutReply } from "./chunk-client.ts";
+import type { Extent } from "./map-cache.ts";
+import {
+  decodeMapRequest,
+  encodeMapReply,
+  type MapCancelRequest,
+  type MapLookupRequest,
+  type MapReply,
+  type MapStatus,
+  type MapWriteRequest,
+} from "./map-client.ts";
+
+/**
+ * For the tests of this folder: bricks that keep chunks, and shards that keep the map, on a
+ * network that loses, doubles, delays and reorders by a seed, in simulated time.
+ */
+
+interface Timed {
+  atMs: number;
+  order: number;
+  run: (() => void) | null;
+}
+
+export class FakeTime {
+  nowMs = 1000;
+  #events: Timed[] = [];
+  #order = 0;
+
+  after(delayMs: number, run: () => void): Timed {
+    const event: Timed = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, run };
+    this.#order += 1;
+    let at = this.#events.length;
+    while (at > 0 && this.#events[at - 1]!.atMs > event.atMs) at -= 1;
+    this.#events.splice(at, 0, event);
+    return event;
+  }
+
+  /** Runs until the promise has settled; throws when that takes longer than `limitMs`. */
+  async until<T>(promise: Promise<T>, limitMs = 600_000): Promise<T> {
+    let settled = false;
+    const mark = () => {
+      settled = true;
+    };
+    promise.then(mark, mark);
+    const endMs = this.nowMs + limitMs;
+    for (;;) {
+      await new Promise(setImmediate);
+      if (settled) return promise;
+      const event = this.#events.shift();
+      if (event === undefined) throw new Error("nothing is left to happen");
+      if (event.atMs > endMs) throw new Error("it takes too long");
+      this.nowMs = event.atMs;
+      event.run?.();
+    }
+  }
+
+  async run(forMs: number): Promise<void> {
+    await this.until(new Promise<void>((resolve) => this.after(forMs, resolve)));
+  }
+}
+
+export interface FakeFaults {
+  lossShare: number;
+  doubleShare: number;
+  delayMsMax: number;
+}
+
+export class FakeBrick {
+  readonly number: BrickNumber;
+  alive = true;
+  frozen = false;
+  full = false;
+  readonly chunks = new Map<string, Buffer>();
+  readonly host: Host;
+  readonly calls: Calls;
+  puts = 0;
+  gets = 0;
+  receive: (from: BrickNumber, message: Message) => void = () => {};
+
+  constructor(cluster: FakeCluster, number: BrickNumber) {
+    this.number = number;
+    this.host = cluster.hostOf(this);
+    this.calls = new Calls(this.host);
+  }
+}
+
+/** One shard: a single truth, which only its present primary may touch. */
+class FakeShard {
+  fenceEpoch = 0;
+  lowWater = 1;
+  readonly executed = new Map<number, readonly BrickNumber[]>();
+  readonly cancelled = new Set<number>();
+  readonly grains = new Map<string, (Sector | undefined)[]>();
+}
+
+interface Sector {
+  key: Buffer;
+  chunkSector: number;
+  holders: readonly BrickNumber[];
+}
+
+export class FakeCluster {
+  readonly time = new FakeTime();
+  readonly prng: Prng;
+  readonly bricks = new Map<BrickNumber, FakeBrick>();
+  readonly shards: FakeShard[];
+  faults: FakeFaults = { lossShare: 0, doubleShare: 0, delayMsMax: 1 };
+  state: ClusterState;
+  readonly violations: string[] = [];
+  readonly onState = new Set<(state: ClusterState) => void>();
+  mapWrites = 0;
+  mapLookups = 0;
+  noSpaceOnWrite = false;
+
+  constructor(options: {
+    seed: number;
+    bricks: number;
+    shards: number;
+    volume: Partial<VolumeRecord>;
+  }) {
+    this.prng = new Prng(options.seed);
+    this.state = makeState(options.bricks, options.shards, options.volume);
+    this.shards = this.state.shards.map(() => new FakeShard());
+    for (let number = 1; number <= options.bricks; number += 1) {
+      const brick = new FakeBrick(this, number);
+      this.bricks.set(number, brick);
+      this.#serve(brick);
+    }
+  }
+
+  brick(number: BrickNumber): FakeBrick {
+    return this.bricks.get(number)!;
+  }
+
+  get volume(): VolumeRecord {
+    return this.state.volumes["disk"]!;
+  }
+
+  setState(change: Partial<ClusterState>): void {
+    this.state = { ...this.state, ...change, version: this.state.version + 1 };
+    for (const listener of this.onState) listener(this.state);
+  }
+
+  setBrick(number: BrickNumber, change: object): void {
+    const brick = { ...this.state.bricks[String(number)]!, ...change };
+    this.setState({ bricks: { ...this.state.bricks, [String(number)]: brick } });
+  }
+
+  setShard(shard: number, change: Partial<ShardRecord>): void {
+    const shards = [...this.state.shards];
+    shards[shard] = { ...shards[shard]!, ...change, view: shards[shard]!.view + 1 };
+    this.setState({ shards });
+  }
+
+  /** The brick's silence is noticed a while after; its shards get other primaries then. */
+  kill(number: BrickNumber): void {
+    this.brick(number).alive = false;
+    this.time.after(this.prng.between(50, 400), () => this.#setStatus(number, "down"));
+  }
+
+  revive(number: BrickNumber): void {
+    this.brick(number).alive = true;
+    this.#setStatus(number, "up");
+  }
+
+  movePrimary(shard: number): void {
+    const up = this.#upBricks();
+    const primary = this.prng.pick(up);
+    const members = up.slice(0, 3);
+    if (!members.includes(primary)) members[0] = primary;
+    this.setShard(shard, { primary, members });
+  }
+
+  #setStatus(number: BrickNumber, status: BrickStatus): void {
+    if (this.brick(number).alive !== (status === "up")) return;
+    this.setBrick(number, { status, reachable: status === "up" });
+    for (const [shard, record] of this.state.shards.entries()) {
+      if (status === "up" || record.members.includes(number)) this.movePrimary(shard);
+    }
+  }
+
+  #upBricks(): BrickNumber[] {
+    return Object.values(this.state.bricks)
+      .filter((brick) => brick.status === "up")
+      .map((brick) => brick.number);
+  }
+
+  hostOf(brick: { number: BrickNumber; alive: boolean }): Host {
+    const { time } = this;
+    const timer = (delayMs: number, action: () => void) => {
+      const event = time.after(delayMs, action);
+      return {
+        cancel: () => {
+          event.run = null;
+        },
+      };
+    };
+    return {
+      clock: {
+        nowMs: () => time.nowMs,
+        wallMs: () => time.nowMs,
+        after: timer,
+        soon: (action) => void timer(0, action),
+      },
+      network: {
+        send: (to, message) => this.#send(brick as FakeBrick, to, message),
+        onMessage: (receiver) => {
+          (brick as FakeBrick).receive = receiver;
+        },
+        setPeers: () => {},
+      },
+      disk: undefined as never,
+      prng: this.prng.fork(),
+      log: () => {},
+      crash: (reason): never => {
+        throw reason;
+      },
+    };
+  }
+
+  #send(from: FakeBrick, to: BrickNumber, message: Message): void {
+    const target = this.bricks.get(to);
+    if (target === undefined) return;
+    const { lossShare, doubleShare, delayMsMax } = this.faults;
+    const local = from === target;
+    if (!local && this.prng.chance(lossShare)) return;
+    const times = !local && this.prng.chance(doubleShare) ? 2 : 1;
+    const body = [Buffer.concat(message.body)];
+    for (let index = 0; index < times; index += 1) {
+      this.time.after(this.prng.unit() * delayMsMax, () => {
+        if (!from.alive || !target.alive || target.frozen) return;
+        target.receive(from.number, { ...message, body });
+      });
+    }
+  }
+
+  // The services of a brick.
+
+  #serve(brick: FakeBrick): void {
+    const { calls } = brick;
+    calls.serve(messageType.chunkPut, (_from, body, reply) => {
+      const { key, bytes } = decodePut(body);
+      brick.puts += 1;
+      if (!chunkKey(bytes).equals(key)) return reply(encodePutReply("bad"));
+      const name = key.toString("hex");
+      if (brick.chunks.has(name)) return reply(encodePutReply("deduplicated"));
+      if (brick.full) return reply(encodePutReply("no_space"));
+      brick.chunks.set(name, Buffer.from(bytes));
+      reply(encodePutReply("stored"));
+    });
+    calls.serve(messageType.chunkGet, (_from, body, reply) => {
+      brick.gets += 1;
+      const results = decodeGet(body).map((key) => {
+        const bytes = brick.chunks.get(key.toString("hex"));
+        if (bytes === undefined) return { status: "absent" as const, bytes: Buffer.alloc(0) };
+        return { status: "found" as const, bytes };
+      });
+      reply(encodeGetReply(results));
+    });
+    calls.serve(messageType.mapFence, (_from, body, reply) => {
+      this.#asPrimary(brick, body, reply, (shard, request) => {
+        if (request.epoch < shard.fenceEpoch) return "fenced";
+        if (request.epoch > shard.fenceEpoch) {
+          shard.fenceEpoch = request.epoch;
+          shard.lowWater = 1;
+          shard.executed.clear();
+          shard.cancelled.clear();
+        }
+        return "ok";
+      });
+    });
+    calls.serve(messageType.mapCancel, (_from, body, reply) => {
+      this.#asPrimary(brick, body, reply, (shard, request) => {
+        if (request.epoch !== shard.fenceEpoch) return "fenced";
+        if (shard.executed.has(request.sequence)) return "ok";
+        shard.cancelled.add(request.sequence);
+        return "cancelled";
+      });
+    });
+    calls.serve(messageType.mapWrite, (_from, body, reply) => this.#mapWrite(brick, body, reply));
+    calls.serve(messageType.mapLookup, (_from, body, reply) => this.#lookup(brick, body, reply));
+  }
+
+  #asPrimary(
+    brick: FakeBrick,
+    body: Buffer,
+    reply: (parts: readonly Buffer[]) => void,
+    act: (shard: FakeShard, request: MapCancelRequest) => MapStatus,
+  ): void {
+    const request = decodeMapRequest(body).head as MapCancelRequest;
+    const { view, primary } = this.state.shards[request.shard]!;
+    if (primary !== brick.number) return reply(encodeReply("not_now", view));
+    const shard = this.shards[request.shard]!;
+    const status = act(shard, request);
+    const holders = shard.executed.get(request.sequence) ?? [];
+    reply(encodeMapReply({ status, view, holders }));
+  }
+
+  #mapWrite(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
+    const { head, inline } = decodeMapRequest(body);
+    const request = head as MapWriteRequest;
+    const record = this.state.shards[request.shard]!;
+    const { view, primary } = record;
+    if (primary !== brick.number) return reply(encodeReply("not_now", view));
+    // Accepted now, committed a little later, unless the view has changed by then.
+    this.time.after(this.prng.unit() * 2 * this.faults.delayMsMax, () => {
+      const now = this.state.shards[request.shard]!;
+      if (now.view !== view || !brick.alive) return;
+      const shard = this.shards[request.shard]!;
+      if (request.epoch !== shard.fenceEpoch) return reply(encodeReply("fenced", view));
+      const { sequence } = request;
+      shard.lowWater = Math.max(shard.lowWater, request.lowWater);
+      if (sequence < shard.lowWater) return;
+      if (shard.cancelled.has(sequence)) return reply(encodeReply("cancelled", view));
+      if (this.noSpaceOnWrite) return reply(encodeReply("no_space", view));
+      let holders = shard.executed.get(sequence);
+      if (holders === undefined) {
+        holders = request.inline ? record.members : request.holders;
+        if (request.inline) this.#keepInline(holders, inline);
+        this.#execute(shard, request, holders);
+        shard.executed.set(sequence, holders);
+      }
+      reply(encodeMapReply({ status: "ok", view, holders }));
+    });
+  }
+
+  #keepInline(holders: readonly BrickNumber[], bytes: Buffer): void {
+    const name = chunkKey(bytes).toString("hex");
+    for (const holder of holders) this.brick(holder).chunks.set(name, Buffer.from(bytes));
+  }
+
+  #execute(shard: FakeShard, request: MapWriteRequest, holders: readonly BrickNumber[]): void {
+    this.mapWrites += 1;
+    const { branch, grain, grainCount, firstSector, sectorCount } = request;
+    if (grainCount > 0) {
+      for (let index = 0; index < grainCount; index += 1) {
+        shard.grains.delete(`${branch}/${grain + index}`);
+        const at = shardOf(this.state, this.volume.family, grain + index);
+        if (at !== request.shard) this.violations.push("a run of grains leaves its shard");
+      }
+      return;
+    }
+    const key = request.key === null ? null : reviveBuffer(request.key);
+    if (key !== null) {
+      for (const holder of holders) {
+        if (!this.brick(holder).chunks.has(key.toString("hex"))) {
+          this.violations.push(`a record names brick ${holder}, which lacks the chunk`);
+        }
+      }
+      if (holders.length === 0) this.violations.push("a record without holders");
+    }
+    const name = `${branch}/${grain}`;
+    const sectors = shard.grains.get(name) ?? [];
+    shard.grains.set(name, sectors);
+    for (let index = 0; index < sectorCount; index += 1) {
+      const at = firstSector + index;
+      sectors[at] = key === null ? undefined : { key, chunkSector: index, holders };
+    }
+  }
+
+  #lookup(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
+    const request = decodeMapRequest(body).head as MapLookupRequest;
+    const { view, primary } = this.state.shards[request.shard]!;
+    const shard = this.shards[request.shard]!;
+    const empty = { view, coveredCount: 0, grains: new Map() };
+    if (primary !== brick.number) return reply(encodeMapReply({ status: "not_now", ...empty }));
+    if (request.epoch !== shard.fenceEpoch) {
+      return reply(encodeMapReply({ status: "fenced", ...empty }));
+    }
+    this.mapLookups += 1;
+    const coveredCount = Math.min(request.grainCount, this.prng.between(1, 80));
+    const grains = new Map<number, Extent[]>();
+    for (let index = 0; index < coveredCount; index += 1) {
+      const grain = request.firstGrain + index;
+      const extents = extentsOf(shard.grains.get(`${request.branch}/${grain}`) ?? []);
+      if (extents.length > 0) grains.set(grain, extents);
+    }
+    reply(encodeMapReply({ status: "ok", view, coveredCount, grains }));
+  }
+}
+
+function encodeReply(status: MapStatus, view: number): Buffer[] {
+  const reply: MapReply = { status, view, holders: [] };
+  return encodeMapReply(reply);
+}
+
+function reviveBuffer(plain: unknown): Buffer {
+  return Buffer.from((plain as { data: number[] }).data);
+}
+
+function extentsOf(sectors: (Sector | undefined)[]): Extent[] {
+  const extents: Extent[] = [];
+  for (let at = 0; at < sectorsPerGrain; at += 1) {
+    const here = sectors[at];
+    if (here === undefined) continue;
+    const last = extents.at(-1);
+    const continues =
+      last !== undefined &&
+      last.firstSector + last.sectorCount === at &&
+      last.key.equals(here.key) &&
+      last.chunkSector + last.sectorCount === here.chunkSector;
+    if (continues) last.sectorCount += 1;
+    else {
+      const { key, chunkSector, holders } = here;
+      extents.push({ firstSector: at, sectorCount: 1, key, chunkSector, holders });
+    }
+  }
+  return extents;
+}
+
+function makeState(
+  brickCount: number,
+  shardCount: number,
+  volume: Partial<VolumeRecord>,
+): ClusterState {
+  const numbers = Array.from({ length: brickCount }, (_, index) => index + 1);
+  const bricks = Object.fromEntries(
+    numbers.map((number) => [
+      String(number),
+      {
+        number,
+        uuid: String(number).padStart(32, "0"),
+        status: "up" as const,
+        reachable: true,
+        boot: 1,
+        peerAddress: `peer${number}:1`,
+        portalAddress: `portal${number}:3260`,
+        apiAddress: `api${number}:1`,
+        domain: "",
+        capacityBytes: 100 * GiB,
+        usedBytes: 0,
+        full: false,
+        voter: true,
+        downSinceMs: 0,
+      },
+    ]),
+  );
+  const shards = Array.from({ length: shardCount }, (_, shard) => {
+    const members = numbers.slice(0, 3);
+    return {
+      view: 1,
+      primary: members[shard % members.length]!,
+      primaryBoot: 1,
+      members,
+      candidates: [],
+      transfer: false,
+      chain: [],
+      shortSinceMs: 0,
+    };
+  });
+  const record: VolumeRecord = {
+    name: "disk",
+    uuid: "d".repeat(32),
+    sizeBytes: GiB,
+    copies: 2,
+    degradedWrites: true,
+    branch: 7,
+    family: 7,
+    generation: 1,
+    status: "ready",
+    ...volume,
+  };
+  return {
+    clusterId: "c".repeat(32),
+    version: 1,
+    clusterTimeMs: 0,
+    bricks,
+    brickNumberNext: brickCount + 1,
+    shards,
+    volumes: { disk: record },
+    branchNext: 8,
+    attachments: {},
+    attachmentEpochNext: 1,
+    gcEpoch: 1,
+    joinTokens: {},
+  };
+}

@@ -1,0 +1,371 @@
+import { grainsPerShardRun } from "../cluster-state.ts";
+import { grainBytes, sectorBytes } from "../units.ts";
+import type { FetchOutcome } from "./chunk-reader.ts";
+import type { Gateway } from "./gateway.ts";
+import type { Extent, MapFill } from "./map-cache.ts";
+import type { MapLookupReply } from "./map-client.ts";
+import { Operation, unavailable } from "./operation.ts";
+import { Lookup } from "./shard-link.ts";
+import type { VolumeAllocation, VolumeFault, VolumeRead, VolumeTask } from "./volume.ts";
+
+/** How long a read waits before it looks for a chunk again that it did not find. */
+const retryEveryMs = 100;
+/** Ends of the last reads, by which sequential ones are recognised. */
+const streamsMax = 8;
+/** Grains that one question for the allocation looks at. */
+const allocationGrainsMax = 64 * grainsPerShardRun;
+
+const zeroGrain = Buffer.alloc(grainBytes);
+const noExtents: readonly Extent[] = [];
+
+/** What a read wants of one grain. */
+interface Part {
+  readonly read: ReadOperation;
+  readonly grain: number;
+  readonly firstSector: number;
+  readonly endSector: number;
+  extents: readonly Extent[];
+  /** By extent; null until it is there. */
+  chunks: (Buffer | null)[];
+  missing: number;
+  /** Counts look-ups of the map record; answers for an older round are ignored. */
+  round: number;
+  /** Keys that nobody had in the round before. */
+  lostKeys: Set<string> | null;
+}
+
+interface Fill {
+  readonly mapFill: MapFill;
+  readonly parts: Part[];
+}
+
+class ReadOperation extends Operation {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly resolve: (result: VolumeRead) => void;
+  parts: Part[] = [];
+  missing = 0;
+  readonly #gateway: Gateway;
+
+  constructor(
+    gateway: Gateway,
+    offsetBytes: number,
+    lengthBytes: number,
+    task: VolumeTask | undefined,
+    resolve: (result: VolumeRead) => void,
+  ) {
+    const nowMs = gateway.nowMs();
+    super(nowMs, nowMs + gateway.context.options.operationDeadlineMs, task);
+    this.#gateway = gateway;
+    this.offsetBytes = offsetBytes;
+    this.lengthBytes = lengthBytes;
+    this.resolve = resolve;
+  }
+
+  expire(): void {
+    this.fail(unavailable("a holder or a shard did not answer in time"));
+  }
+
+  fail(fault: VolumeFault): void {
+    this.answer({ ok: false, fault });
+  }
+
+  answer(result: VolumeRead): void {
+    if (this.answered) return;
+    this.answered = true;
+    if (this.task !== null) this.task.onCancel = null;
+    this.#gateway.answered(this, "read", result.ok ? null : result.fault, this.lengthBytes);
+    this.resolve(result);
+  }
+}
+
+/** The reading half of a gateway. */
+export class Reads {
+  readonly #gateway: Gateway;
+  readonly #fills = new Set<Fill>();
+  readonly #streamEnds: number[] = [];
+
+  constructor(gateway: Gateway) {
+    this.#gateway = gateway;
+  }
+
+  run(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
+    return new Promise((resolve) => {
+      const read = new ReadOperation(this.#gateway, offsetBytes, lengthBytes, task, resolve);
+      if (!this.#gateway.admit(read)) {
+        read.fail(unavailable("too many commands are under way"));
+        return;
+      }
+      if (task !== undefined) {
+        if (task.cancelled) read.fail({ code: "cancelled" });
+        else task.onCancel = () => read.fail({ code: "cancelled" });
+      }
+      const begin = () => this.#gateway.whenLeased(() => this.#begin(read));
+      const free = this.#gateway.ranges.read(offsetBytes, offsetBytes + lengthBytes, begin);
+      if (free === null) read.fail(unavailable("too many commands are under way"));
+      else if (free) begin();
+    });
+  }
+
+  /**
+   * Which of the range is written, from its start. It may end before the range does: after
+   * `runsMax` runs, or when enough grains were looked at for one answer.
+   */
+  async allocation(
+    offsetBytes: number,
+    lengthBytes: number,
+    runsMax: number,
+  ): Promise<VolumeAllocation> {
+    const runs: { lengthBytes: number; mapped: boolean }[] = [];
+    const add = (bytes: number, mapped: boolean): boolean => {
+      const last = runs.at(-1);
+      if (bytes === 0) return true;
+      if (last !== undefined && last.mapped === mapped) last.lengthBytes += bytes;
+      else if (runs.length >= runsMax) return false;
+      else runs.push({ lengthBytes: bytes, mapped });
+      return true;
+    };
+    const endBytes = offsetBytes + lengthBytes;
+    const deadlineMs = this.#gateway.nowMs() + this.#gateway.context.options.operationDeadlineMs;
+    let at = offsetBytes;
+    let looked = 0;
+    while (at < endBytes && looked < allocationGrainsMax) {
+      const grain = Math.floor(at / grainBytes);
+      const toRunEnd = grainsPerShardRun - (grain % grainsPerShardRun);
+      const count = Math.min(toRunEnd, Math.ceil(endBytes / grainBytes) - grain);
+      const reply = await this.#lookup(grain, count, deadlineMs);
+      if (reply === null || !this.#gateway.leaseValid()) {
+        return { ok: false, fault: this.#gateway.endFault() };
+      }
+      looked += reply.coveredCount;
+      for (let index = 0; index < reply.coveredCount; index += 1) {
+        const here = grain + index;
+        const grainStart = here * grainBytes;
+        const end = Math.min(endBytes, grainStart + grainBytes);
+        for (const extent of reply.grains.get(here) ?? noExtents) {
+          const from = Math.max(at, grainStart + extent.firstSector * sectorBytes);
+          const extentEnd = extent.firstSector + extent.sectorCount;
+          const to = Math.min(end, grainStart + extentEnd * sectorBytes);
+          if (to <= from) continue;
+          if (!add(from - at, false) || !add(to - from, true)) return { ok: true, runs };
+          at = to;
+        }
+        if (!add(end - at, false)) return { ok: true, runs };
+        at = end;
+      }
+    }
+    return { ok: true, runs };
+  }
+
+  #lookup(grain: number, count: number, deadlineMs: number): Promise<MapLookupReply | null> {
+    return new Promise((resolve) => {
+      const wanted = () => this.#gateway.nowMs() < deadlineMs;
+      this.#gateway.linkOf(grain).lookup(new Lookup(grain, count, wanted, resolve));
+    });
+  }
+
+  #begin(read: ReadOperation): void {
+    if (read.answered) return;
+    const { offsetBytes, lengthBytes } = read;
+    const ahead = this.#isSequential(offsetBytes, lengthBytes);
+    const endBytes = offsetBytes + lengthBytes;
+    for (let at = offsetBytes; at < endBytes; ) {
+      const grain = Math.floor(at / grainBytes);
+      const grainStart = grain * grainBytes;
+      const end = Math.min(endBytes, grainStart + grainBytes);
+      const firstSector = (at - grainStart) / sectorBytes;
+      const endSector = (end - grainStart) / sectorBytes;
+      read.parts.push(newPart(read, grain, firstSector, endSector));
+      at = end;
+    }
+    // Parts may become ready at once; the read must not be answered before all are begun.
+    read.missing = read.parts.length + 1;
+    this.#resolveMap(read, ahead);
+    this.#partReady(read);
+    this.#gateway.reader.flush();
+  }
+
+  #isSequential(offsetBytes: number, lengthBytes: number): boolean {
+    const ends = this.#streamEnds;
+    const stream = ends.indexOf(offsetBytes);
+    if (stream >= 0) ends.splice(stream, 1);
+    else if (ends.length >= streamsMax) ends.shift();
+    ends.push(offsetBytes + lengthBytes);
+    return stream >= 0;
+  }
+
+  // The map: extents of every part, from the cache or the shards' primaries.
+
+  #resolveMap(read: ReadOperation, ahead: boolean): void {
+    let missing: Part[] = [];
+    for (const part of read.parts) {
+      const { grain, firstSector, endSector } = part;
+      const extents = this.#gateway.map.lookup(grain, firstSector, endSector);
+      if (extents !== undefined) {
+        this.#fetchChunks(part, extents);
+      } else if (!this.#join(part)) {
+        const last = missing.at(-1);
+        const follows =
+          last !== undefined && last.grain + 1 === grain && grain % grainsPerShardRun !== 0;
+        if (!follows && missing.length > 0) {
+          this.#fill(missing, false);
+          missing = [];
+        }
+        missing.push(part);
+      }
+    }
+    if (missing.length > 0) this.#fill(missing, ahead);
+  }
+
+  /** Waits for a fetch under way, unless a commit has made its answer old for this grain. */
+  #join(part: Part): boolean {
+    for (const fill of this.#fills) {
+      const { firstGrain, grainCount, voided } = fill.mapFill;
+      if (part.grain < firstGrain || part.grain >= firstGrain + grainCount) continue;
+      if (voided?.has(part.grain)) continue;
+      fill.parts.push(part);
+      return true;
+    }
+    return false;
+  }
+
+  /** Fetches the records of consecutive grains of one shard run. */
+  #fill(parts: Part[], ahead: boolean): void {
+    const first = parts[0]!.grain;
+    let count = parts.at(-1)!.grain + 1 - first;
+    if (ahead) {
+      const toRunEnd = grainsPerShardRun - (first % grainsPerShardRun);
+      const toVolumeEnd = Math.ceil(this.#gateway.volume().sizeBytes / grainBytes) - first;
+      const { lookupAheadGrains } = this.#gateway.context.options;
+      count = Math.max(count, Math.min(toRunEnd, toVolumeEnd, lookupAheadGrains));
+    }
+    const fill: Fill = { mapFill: this.#gateway.map.beginFill(first, count), parts };
+    this.#fills.add(fill);
+    const wanted = () => fill.parts.some((part) => !part.read.answered);
+    const done = (reply: MapLookupReply | null) => this.#filled(fill, reply);
+    this.#gateway.linkOf(first).lookup(new Lookup(first, count, wanted, done));
+  }
+
+  #filled(fill: Fill, reply: MapLookupReply | null): void {
+    this.#fills.delete(fill);
+    const extentsOf = (grain: number) => reply!.grains.get(grain) ?? noExtents;
+    this.#gateway.map.endFill(
+      fill.mapFill,
+      reply === null ? null : extentsOf,
+      reply?.coveredCount ?? 0,
+    );
+    const coveredEnd = fill.mapFill.firstGrain + (reply?.coveredCount ?? 0);
+    const uncovered: Part[] = [];
+    for (const part of fill.parts) {
+      if (part.read.answered) continue;
+      if (reply === null) part.read.fail(this.#gateway.endFault());
+      else if (part.grain >= coveredEnd) uncovered.push(part);
+      else this.#fetchChunks(part, extentsOf(part.grain));
+    }
+    for (const part of uncovered) if (!this.#join(part)) this.#fill([part], true);
+    this.#gateway.reader.flush();
+  }
+
+  // The chunks.
+
+  #fetchChunks(part: Part, extents: readonly Extent[]): void {
+    part.round += 1;
+    const { round, firstSector, endSector } = part;
+    part.extents = extents.filter(
+      (extent) =>
+        extent.firstSector < endSector && extent.firstSector + extent.sectorCount > firstSector,
+    );
+    part.chunks = new Array<Buffer | null>(part.extents.length).fill(null);
+    part.missing = part.extents.length + 1;
+    for (const [index, extent] of part.extents.entries()) {
+      const cached = this.#gateway.chunks.get(extent.key);
+      if (cached !== undefined) {
+        part.chunks[index] = cached;
+        part.missing -= 1;
+        continue;
+      }
+      this.#gateway.reader.fetch(extent.key, extent.holders, (outcome) => {
+        if (part.round === round) this.#fetched(part, index, outcome);
+      });
+    }
+    this.#chunkReady(part);
+  }
+
+  #fetched(part: Part, index: number, outcome: FetchOutcome): void {
+    const extent = part.extents[index]!;
+    if (outcome.ok) {
+      this.#gateway.chunks.put(extent.key, outcome.bytes);
+      part.chunks[index] = outcome.bytes;
+      this.#chunkReady(part);
+      return;
+    }
+    if (part.read.answered) return;
+    const name = extent.key.toString("latin1");
+    if (outcome.fault === "lost" && part.lostKeys?.has(name)) {
+      const offsetBytes = part.grain * grainBytes + extent.firstSector * sectorBytes;
+      const lostAt = Math.max(part.read.offsetBytes, offsetBytes);
+      part.read.fail({ code: "lost", offsetBytes: lostAt });
+      return;
+    }
+    // The map may name another chunk by now: only its present record decides.
+    if (outcome.fault === "lost") (part.lostKeys ??= new Set()).add(name);
+    part.round += 1;
+    const delayMs = part.round <= 2 ? 0 : retryEveryMs;
+    this.#gateway.context.host.clock.after(delayMs, () => {
+      if (part.read.answered) return;
+      this.#gateway.map.forget(part.grain);
+      this.#fill([part], false);
+    });
+  }
+
+  #chunkReady(part: Part): void {
+    part.missing -= 1;
+    if (part.missing === 0) this.#partReady(part.read);
+  }
+
+  #partReady(read: ReadOperation): void {
+    read.missing -= 1;
+    if (read.missing > 0 || read.answered) return;
+    const buffers: Buffer[] = [];
+    for (const part of read.parts) {
+      if (!assemble(part, buffers)) {
+        read.fail(unavailable(`the map record of grain ${part.grain} passes the end of its chunk`));
+        return;
+      }
+    }
+    // Right before the answer: whoever took the volume over may have written since the look-ups.
+    this.#gateway.whenLeased(() => read.answer({ ok: true, buffers }));
+  }
+}
+
+function newPart(read: ReadOperation, grain: number, firstSector: number, endSector: number): Part {
+  return {
+    read,
+    grain,
+    firstSector,
+    endSector,
+    extents: noExtents,
+    chunks: [],
+    missing: 0,
+    round: 0,
+    lostKeys: null,
+  };
+}
+
+/** Adds the part's bytes to `into`; false when an extent does not fit its chunk. */
+function assemble(part: Part, into: Buffer[]): boolean {
+  let at = part.firstSector;
+  for (const [index, extent] of part.extents.entries()) {
+    const from = Math.max(at, extent.firstSector);
+    const to = Math.min(part.endSector, extent.firstSector + extent.sectorCount);
+    if (from > at) into.push(zeroGrain.subarray(0, (from - at) * sectorBytes));
+    const chunk = part.chunks[index]!;
+    const start = (extent.chunkSector + from - extent.firstSector) * sectorBytes;
+    const end = start + (to - from) * sectorBytes;
+    if (end > chunk.length) return false;
+    into.push(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
+    at = to;
+  }
+  if (at < part.endSector) into.push(zeroGrain.subarray(0, (part.endSector - at) * sectorBytes));
+  return true;
+}

@@ -1,0 +1,283 @@
+import { assert } from "../assert.ts";
+import { chunkKey } from "../chunk/key.ts";
+import { shardOf } from "../cluster-state.ts";
+import { copiesNeeded } from "./chunk-context.ts";
+import type { StoreHandle } from "./chunk-writer.ts";
+import type { Gateway } from "./gateway.ts";
+import { Operation, unavailable } from "./operation.ts";
+import type { HeldRange } from "./range-lock.ts";
+import { MapOperation, type MapOutcome, type ShardLink } from "./shard-link.ts";
+import { type Piece, splitUnmap, splitWrite } from "./split.ts";
+import type { VolumeDone, VolumeFault, VolumeTask } from "./volume.ts";
+
+/** A piece between its start and its end: first its chunk is stored, then the map is told. */
+interface PieceUnderWay {
+  readonly piece: Piece;
+  storing: StoreHandle | null;
+  link: ShardLink | null;
+  operation: MapOperation | null;
+  ended: boolean;
+}
+
+const done: VolumeDone = { ok: true };
+
+/** A write or unmap. Its range stays locked until every piece has landed or never can. */
+class WriteOperation extends Operation {
+  readonly kind: "write" | "unmap";
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly data: readonly Buffer[];
+  readonly resolve: (result: VolumeDone) => void;
+  range: HeldRange | null = null;
+  pieces: Piece[] = [];
+  pieceNext = 0;
+  landedCount = 0;
+  readonly underWay = new Set<PieceUnderWay>();
+  /** Waits for its range, or for the lease. */
+  started = false;
+  cancelling = false;
+  fault: VolumeFault | null = null;
+  readonly #writes: Writes;
+
+  constructor(
+    writes: Writes,
+    kind: "write" | "unmap",
+    offsetBytes: number,
+    lengthBytes: number,
+    data: readonly Buffer[],
+    task: VolumeTask | undefined,
+    resolve: (result: VolumeDone) => void,
+  ) {
+    const nowMs = writes.gateway.nowMs();
+    super(nowMs, nowMs + writes.gateway.context.options.operationDeadlineMs, task);
+    this.#writes = writes;
+    this.kind = kind;
+    this.offsetBytes = offsetBytes;
+    this.lengthBytes = lengthBytes;
+    this.data = data;
+    this.resolve = resolve;
+  }
+
+  expire(): void {
+    // The range stays locked meanwhile, so that no later command can tell when it settles.
+    this.#writes.cancel(this, unavailable("the time of the operation is over"));
+    this.answer(this.fault);
+  }
+
+  fail(fault: VolumeFault): void {
+    this.#writes.cancel(this, fault);
+  }
+
+  answer(fault: VolumeFault | null): void {
+    if (this.answered) return;
+    this.answered = true;
+    if (this.task !== null) this.task.onCancel = null;
+    this.#writes.gateway.answered(this, this.kind, fault, this.lengthBytes);
+    this.resolve(fault === null ? done : { ok: false, fault });
+  }
+}
+
+/** The writing half of a gateway. */
+export class Writes {
+  readonly gateway: Gateway;
+
+  constructor(gateway: Gateway) {
+    this.gateway = gateway;
+  }
+
+  run(
+    kind: "write" | "unmap",
+    offsetBytes: number,
+    lengthBytes: number,
+    data: readonly Buffer[],
+    task: VolumeTask | undefined,
+  ): Promise<VolumeDone> {
+    return new Promise((resolve) => {
+      const operation = new WriteOperation(
+        this,
+        kind,
+        offsetBytes,
+        lengthBytes,
+        data,
+        task,
+        resolve,
+      );
+      if (!this.gateway.admit(operation)) {
+        operation.answer(unavailable("too many commands are under way"));
+        return;
+      }
+      if (task !== undefined) {
+        if (task.cancelled) {
+          operation.answer({ code: "cancelled" });
+          return;
+        }
+        task.onCancel = () => this.cancel(operation, { code: "cancelled" });
+      }
+      this.#lock(operation);
+    });
+  }
+
+  /** Keeps what has not started from starting, and has the shards settle the rest. */
+  cancel(operation: WriteOperation, fault: VolumeFault): void {
+    operation.fault ??= fault;
+    if (operation.cancelling) return;
+    operation.cancelling = true;
+    operation.pieceNext = operation.pieces.length;
+    for (const one of operation.underWay) {
+      if (one.operation !== null) one.link!.cancel(one.operation);
+      else this.#pieceEnded(operation, one);
+    }
+    this.#finishIfSettled(operation);
+  }
+
+  #lock(operation: WriteOperation): void {
+    const { offsetBytes, lengthBytes } = operation;
+    const begin = () => this.gateway.whenLeased(() => this.#begin(operation));
+    const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, begin);
+    operation.range = range;
+    if (range === null) operation.answer(unavailable("too many commands are under way"));
+    else if (range.blockers === 0) begin();
+  }
+
+  #begin(operation: WriteOperation): void {
+    if (operation.cancelling || operation.range === null) return;
+    operation.started = true;
+    const { kind, offsetBytes, lengthBytes, data } = operation;
+    operation.pieces =
+      kind === "write" ? splitWrite(offsetBytes, data) : splitUnmap(offsetBytes, lengthBytes);
+    this.#startPieces(operation);
+  }
+
+  #startPieces(operation: WriteOperation): void {
+    const { piecesUnderWayMax } = this.gateway.context.options;
+    while (
+      operation.pieceNext < operation.pieces.length &&
+      operation.underWay.size < piecesUnderWayMax
+    ) {
+      const piece = operation.pieces[operation.pieceNext]!;
+      operation.pieceNext += 1;
+      this.#startPiece(operation, piece);
+    }
+  }
+
+  #startPiece(operation: WriteOperation, piece: Piece): void {
+    const one: PieceUnderWay = {
+      piece,
+      storing: null,
+      link: null,
+      operation: null,
+      ended: false,
+    };
+    operation.underWay.add(one);
+    const { stats } = this.gateway.context;
+    if (piece.data === null) {
+      stats.piecesZero += 1;
+      this.#commit(operation, one, new MapOperation(piece, null, this.#settler(operation, one)));
+      return;
+    }
+    const key = chunkKey(piece.data);
+    if (
+      piece.lengthBytes < this.gateway.context.options.inlineMaxBytes &&
+      this.#shardIsWide(piece)
+    ) {
+      stats.piecesInline += 1;
+      const chunk = { key, holders: [], inline: piece.data };
+      this.#commit(operation, one, new MapOperation(piece, chunk, this.#settler(operation, one)));
+      return;
+    }
+    stats.piecesStored += 1;
+    this.#store(operation, one, key, piece.data);
+  }
+
+  /** Whether the shard's replicas are as many as the copies that an inline chunk needs now. */
+  #shardIsWide(piece: Piece): boolean {
+    const state = this.gateway.state();
+    const volume = this.gateway.volume();
+    const view = state.shards[shardOf(state, volume.family, piece.grain)]!;
+    return view.members.length + view.candidates.length >= copiesNeeded(state, volume);
+  }
+
+  #store(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
+    const { grain, firstSector, lengthBytes } = one.piece;
+    const { branch } = this.gateway.context;
+    const origin = { branch, grain, firstSector, sequence: this.gateway.originNext() };
+    const volume = () => this.gateway.volume();
+    one.storing = this.gateway.writer.store(key, origin, data, lengthBytes, volume, (outcome) => {
+      if (one.ended) return;
+      if (!outcome.ok) {
+        one.storing = null;
+        this.cancel(operation, { code: outcome.fault });
+        return;
+      }
+      const chunk = { key, holders: outcome.holders, inline: null };
+      this.#commit(
+        operation,
+        one,
+        new MapOperation(one.piece, chunk, this.#settler(operation, one)),
+      );
+    });
+    // Ended within the call: `cancel` has run before the handle was known.
+    if (one.ended) one.storing.abandon();
+  }
+
+  #commit(operation: WriteOperation, one: PieceUnderWay, mapOperation: MapOperation): void {
+    one.storing = null;
+    one.link = this.gateway.linkOf(one.piece.grain);
+    one.operation = mapOperation;
+    assert(operation.started && operation.range !== null, "a piece outlives its command");
+    one.link.submit(mapOperation);
+  }
+
+  #settler(operation: WriteOperation, one: PieceUnderWay): (outcome: MapOutcome) => void {
+    return (outcome) => this.#settled(operation, one, outcome);
+  }
+
+  #settled(operation: WriteOperation, one: PieceUnderWay, outcome: MapOutcome): void {
+    if (outcome.code === "done") {
+      operation.landedCount += 1;
+      const { grain, grainCount, firstSector, sectorCount } = one.piece;
+      const { key } = one.operation!;
+      const { map } = this.gateway;
+      if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
+      else if (key === null) map.commit(grain, firstSector, sectorCount, null);
+      else {
+        const { holders } = outcome;
+        if (holders.length < this.gateway.volume().copies) {
+          this.gateway.context.stats.degradedWrites += 1;
+        }
+        map.commit(grain, firstSector, sectorCount, {
+          firstSector,
+          sectorCount,
+          key,
+          chunkSector: 0,
+          holders,
+        });
+      }
+      this.#pieceEnded(operation, one);
+    } else {
+      this.#pieceEnded(operation, one);
+      if (outcome.code === "ended") this.cancel(operation, this.gateway.endFault());
+      else this.cancel(operation, { code: outcome.code });
+    }
+    if (operation.pieceNext < operation.pieces.length) this.#startPieces(operation);
+    this.#finishIfSettled(operation);
+  }
+
+  #pieceEnded(operation: WriteOperation, one: PieceUnderWay): void {
+    one.ended = true;
+    one.storing?.abandon();
+    operation.underWay.delete(one);
+  }
+
+  #finishIfSettled(operation: WriteOperation): void {
+    if (operation.underWay.size > 0 || operation.range === null) return;
+    if (operation.pieceNext < operation.pieces.length) return;
+    if (!operation.started && !operation.cancelling) return;
+    const { range } = operation;
+    operation.range = null;
+    // The answer first: who waits for the range comes after it.
+    const landed = operation.started && operation.landedCount === operation.pieces.length;
+    operation.answer(landed ? null : operation.fault);
+    this.gateway.ranges.release(range);
+  }
+}

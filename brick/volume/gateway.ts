@@ -1,0 +1,240 @@
+import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
+import type { TimerHandle } from "../host.ts";
+import type { AttachmentContext } from "./attachment-context.ts";
+import type { ChunkCache } from "./chunk-cache.ts";
+import type { ChunkContext } from "./chunk-context.ts";
+import type { ChunkReader } from "./chunk-reader.ts";
+import type { ChunkWriter } from "./chunk-writer.ts";
+import { Reads } from "./gateway-reads.ts";
+import { Writes } from "./gateway-writes.ts";
+import { MapCache } from "./map-cache.ts";
+import { type EndReason, type Operation, unavailable } from "./operation.ts";
+import { RangeLock } from "./range-lock.ts";
+import { ShardLink } from "./shard-link.ts";
+import type {
+  VolumeAllocation,
+  VolumeDone,
+  VolumeFault,
+  VolumeRead,
+  VolumeTask,
+} from "./volume.ts";
+
+/** Commands of one volume under way; more are refused. */
+export const operationsMax = 4096;
+/** Deadlines and the lease are looked at this often. */
+const sweepEveryMs = 20;
+
+/** What one brick's gateways share. */
+export interface GatewayParts {
+  readonly context: ChunkContext;
+  readonly chunks: ChunkCache;
+  readonly reader: ChunkReader;
+  readonly writer: ChunkWriter;
+  /** Whether this brick may still answer for what it is attached to. */
+  leaseValid(nowMs: number): boolean;
+  /** A shard has refused this epoch: a newer attachment exists. */
+  fenced(epoch: number): void;
+}
+
+/** Serves one volume under one attachment: the only gateway that may, until the epoch ends. */
+export class Gateway {
+  readonly context: AttachmentContext;
+  readonly epoch: number;
+  readonly ranges = new RangeLock();
+  readonly map: MapCache;
+  readonly chunks: ChunkCache;
+  readonly reader: ChunkReader;
+  readonly writer: ChunkWriter;
+  readonly #parts: GatewayParts;
+  readonly #reads: Reads;
+  readonly #writes: Writes;
+  readonly #links = new Map<number, ShardLink>();
+  readonly #operations = new Set<Operation>();
+  #leaseWaiters: (() => void)[] = [];
+  #sweep: TimerHandle | null = null;
+  #volume: VolumeRecord;
+  #ended: EndReason | null = null;
+  #originSequence = 0;
+
+  constructor(parts: GatewayParts, volume: VolumeRecord, epoch: number) {
+    const { host, calls, options, stats } = parts.context;
+    this.#parts = parts;
+    this.#volume = volume;
+    this.epoch = epoch;
+    this.chunks = parts.chunks;
+    this.reader = parts.reader;
+    this.writer = parts.writer;
+    this.context = {
+      host,
+      calls,
+      options,
+      stats,
+      branch: volume.branch,
+      epoch,
+      state: () => parts.context.state(),
+      generation: () => this.#volume.generation,
+      fenced: () => parts.fenced(epoch),
+    };
+    this.map = new MapCache({
+      grainsMax: options.mapCacheGrainsMax,
+      cellsMax: options.mapCacheCellsMax,
+    });
+    this.#reads = new Reads(this);
+    this.#writes = new Writes(this);
+  }
+
+  get operationCount(): number {
+    return this.#operations.size;
+  }
+
+  read(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
+    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    return this.#reads.run(offsetBytes, lengthBytes, task);
+  }
+
+  write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+    let lengthBytes = 0;
+    for (const buffer of data) lengthBytes += buffer.length;
+    return this.#change("write", offsetBytes, lengthBytes, data, task);
+  }
+
+  unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
+    return this.#change("unmap", offsetBytes, lengthBytes, [], task);
+  }
+
+  allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation> {
+    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    return this.#reads.allocation(offsetBytes, lengthBytes, runsMax);
+  }
+
+  /** The volume's record as it is now; the last known one once it is gone. */
+  volume(): VolumeRecord {
+    return this.#volume;
+  }
+
+  state(): ClusterState {
+    return this.#parts.context.state();
+  }
+
+  onState(volume: VolumeRecord): void {
+    this.#volume = volume;
+    for (const link of this.#links.values()) link.onState();
+  }
+
+  /** The attachment is over: everything under way is answered, nothing is kept. */
+  end(reason: EndReason): void {
+    if (this.#ended !== null) return;
+    this.#ended = reason;
+    for (const link of this.#links.values()) link.end();
+    this.#links.clear();
+    for (const operation of [...this.#operations]) operation.fail(this.endFault());
+    this.#leaseWaiters = [];
+    this.#sweep?.cancel();
+    this.#sweep = null;
+    this.map.clear();
+  }
+
+  // For the reading and the writing half.
+
+  endFault(): VolumeFault {
+    if (this.#ended === "deleted") return { code: "deleted" };
+    return unavailable("the volume is moving to another gateway, or a shard is away");
+  }
+
+  nowMs(): number {
+    return this.context.host.clock.nowMs();
+  }
+
+  leaseValid(): boolean {
+    return this.#ended === null && this.#parts.leaseValid(this.nowMs());
+  }
+
+  /** Runs the action now when the lease holds, else as soon as it does again under this epoch. */
+  whenLeased(action: () => void): void {
+    if (this.leaseValid()) action();
+    else if (this.#ended === null) {
+      this.#leaseWaiters.push(action);
+      this.#startSweep();
+    }
+  }
+
+  linkOf(grain: number): ShardLink {
+    const shard = shardOf(this.state(), this.#volume.family, grain);
+    let link = this.#links.get(shard);
+    if (link === undefined) {
+      link = new ShardLink(this.context, shard);
+      if (this.#ended === null) this.#links.set(shard, link);
+      else link.end();
+    }
+    return link;
+  }
+
+  originNext(): number {
+    this.#originSequence += 1;
+    return this.#originSequence;
+  }
+
+  /** Counts the operation in and watches its deadline; false when there are too many. */
+  admit(operation: Operation): boolean {
+    if (this.#operations.size >= operationsMax) return false;
+    this.#operations.add(operation);
+    this.#startSweep();
+    return true;
+  }
+
+  answered(
+    operation: Operation,
+    kind: "read" | "write" | "unmap",
+    fault: VolumeFault | null,
+    lengthBytes: number,
+  ): void {
+    this.#operations.delete(operation);
+    const { stats, hooks } = this.#parts.context;
+    if (fault !== null) stats.faults += 1;
+    else if (kind === "read") {
+      stats.reads += 1;
+      stats.readBytes += lengthBytes;
+    } else if (kind === "write") {
+      stats.writes += 1;
+      stats.writeBytes += lengthBytes;
+    } else {
+      stats.unmaps += 1;
+      stats.unmapBytes += lengthBytes;
+    }
+    hooks.latency(kind, this.nowMs() - operation.startMs);
+  }
+
+  #change(
+    kind: "write" | "unmap",
+    offsetBytes: number,
+    lengthBytes: number,
+    data: readonly Buffer[],
+    task: VolumeTask | undefined,
+  ): Promise<VolumeDone> {
+    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    return this.#writes.run(kind, offsetBytes, lengthBytes, data, task);
+  }
+
+  #startSweep(): void {
+    this.#sweep ??= this.context.host.clock.after(sweepEveryMs, () => {
+      this.#sweep = null;
+      this.#look();
+      if (this.#ended !== null) return;
+      if (this.#operations.size > 0 || this.#leaseWaiters.length > 0) this.#startSweep();
+    });
+  }
+
+  #look(): void {
+    const nowMs = this.nowMs();
+    if (this.#leaseWaiters.length > 0 && this.leaseValid()) {
+      const waiters = this.#leaseWaiters;
+      this.#leaseWaiters = [];
+      for (const action of waiters) action();
+    }
+    // In order of arrival, and all have the same time to live: the first that may stay ends it.
+    for (const operation of this.#operations) {
+      if (operation.deadlineMs > nowMs) break;
+      operation.expire();
+    }
+  }
+}

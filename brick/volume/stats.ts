@@ -1,0 +1,36 @@
+/** Plain counters of one brick's volume I/O; they only grow. */
+export class VolumeStats {
+  reads = 0;
+  readBytes = 0;
+  writes = 0;
+  writeBytes = 0;
+  unmaps = 0;
+  unmapBytes = 0;
+  /** Commands that ended with a fault. */
+  faults = 0;
+  /** Pieces committed with fewer copies than the volume asks for. */
+  degradedWrites = 0;
+  /** Pieces whose bytes travelled inside the map update, and those stored first. */
+  piecesInline = 0;
+  piecesStored = 0;
+  piecesZero = 0;
+  /** Chunk copies that were there already. */
+  deduplicatedCopies = 0;
+  deduplicatedBytes = 0;
+  readHedges = 0;
+  writeHedges = 0;
+  /** A brick named in an extent did not have the chunk, or had it damaged. */
+  missingNotes = 0;
+  damagedNotes = 0;
+  mapResends = 0;
+  lookups = 0;
+  forwarded = 0;
+}
+
+/** Called with what was observed; must be cheap and must not throw. */
+export interface VolumeHooks {
+  /** A command has ended after this long. */
+  latency(kind: "read" | "write" | "unmap", elapsedMs: number): void;
+  /** A chunk lacks a good copy on this brick: something for repair. */
+  repairNote(key: Buffer, brick: number, what: "missing" | "damaged"): void;
+}
