@@ -1,10 +1,16 @@
+import {
+  decodeChunkGetReply,
+  encodeChunkGet,
+  type GetResult,
+  getKeysMax,
+  getStatus,
+} from "../chunk/chunk-messages.ts";
 import { chunkKey, keyEquals } from "../chunk/key.ts";
 import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
-import { decodeGetReply, encodeGet, type GetResult, getKeysMax } from "./chunk-client.ts";
 import { type ChunkContext, Placements } from "./chunk-context.ts";
 import { mayHoldChunks } from "./placement.ts";
 
@@ -118,14 +124,18 @@ export class ChunkReader {
     const brick = this.#nextBrick(search);
     if (brick !== null) {
       search.asked.add(brick);
-      search.underWay += 1;
-      const queue = this.#outgoing.get(brick);
-      if (queue === undefined) this.#outgoing.set(brick, [search]);
-      else queue.push(search);
+      this.#queue(search, brick);
     } else if (search.underWay === 0) {
       const lost = everyoneAnswered(this.#context.state(), search.without);
       this.#end(search, { ok: false, fault: lost ? "lost" : "away" });
     }
+  }
+
+  #queue(search: Search, brick: BrickNumber): void {
+    search.underWay += 1;
+    const queue = this.#outgoing.get(brick);
+    if (queue === undefined) this.#outgoing.set(brick, [search]);
+    else queue.push(search);
   }
 
   #nextBrick(search: Search): BrickNumber | null {
@@ -146,7 +156,7 @@ export class ChunkReader {
     const frame: Frame = { brick, searches, sinceMs, hedged: false, answered: false };
     this.#frames.add(frame);
     this.#startSweep();
-    const body = encodeGet(searches.map((search) => search.key));
+    const body = encodeChunkGet(searches.map((search) => search.key));
     calls.call(brick, messageType.chunkGet, body, options.chunkTimeoutMs, (reply) => {
       this.#answered(frame, reply);
     });
@@ -159,7 +169,8 @@ export class ChunkReader {
     frame.answered = true;
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
     else health.timedOut(frame.brick, nowMs);
-    const results = reply.ok ? decodeGetReply(reply.body, frame.searches.length) : null;
+    const decoded = reply.ok ? decodeChunkGetReply(reply.body) : null;
+    const results = decoded?.length === frame.searches.length ? decoded : null;
     for (const [index, search] of frame.searches.entries()) {
       if (search.ended) continue;
       search.underWay -= 1;
@@ -169,7 +180,11 @@ export class ChunkReader {
   }
 
   #take(search: Search, brick: BrickNumber, result: GetResult | null): void {
-    if (result !== null && result.status === "found") {
+    if (result !== null && result.status === getStatus.omitted) {
+      this.#queue(search, brick);
+      return;
+    }
+    if (result !== null && result.status === getStatus.found) {
       if (keyEquals(chunkKey(result.bytes), search.key)) {
         this.#end(search, { ok: true, bytes: result.bytes });
         return;
@@ -177,7 +192,7 @@ export class ChunkReader {
     }
     if (result !== null) {
       search.without.add(brick);
-      this.#note(search, brick, result.status === "absent" ? "missing" : "damaged");
+      this.#note(search, brick, result.status === getStatus.absent ? "missing" : "damaged");
     }
     this.#askNext(search);
   }

@@ -1,9 +1,10 @@
+import { decodeChunkPutReply, encodeChunkPut, putStatus } from "../chunk/chunk-messages.ts";
 import { isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import type { ChunkOrigin } from "../log/batch-format.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
-import { type ChunkOrigin, decodePutReply, encodePut } from "./chunk-client.ts";
 import { type ChunkContext, copiesNeeded, Placements, reachableCount } from "./chunk-context.ts";
 
 /** Slow requests are looked for this often while any is under way. */
@@ -81,7 +82,7 @@ export class ChunkWriter {
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
   ): StoreHandle {
-    const body = encodePut(key, origin, data);
+    const body = encodeChunkPut(key, origin, data);
     const storing = new Storing(key, body, lengthBytes, volume, done);
     this.#active.add(storing);
     this.#advance(storing);
@@ -173,14 +174,14 @@ export class ChunkWriter {
     else health.answered(brick, nowMs - sinceMs);
     if (storing.ended) return;
     storing.underWay.delete(brick);
-    const status = reply.ok ? decodePutReply(reply.body) : null;
-    if (status === "stored" || status === "deduplicated") {
+    const status = reply.ok ? decodeChunkPutReply(reply.body) : null;
+    if (status === putStatus.stored || status === putStatus.deduplicated) {
       storing.stored.push(brick);
-      if (status === "deduplicated") {
+      if (status === putStatus.deduplicated) {
         stats.deduplicatedCopies += 1;
         stats.deduplicatedBytes += storing.lengthBytes;
       }
-    } else if (!reply.ok) storing.late.add(brick);
+    } else if (!reply.ok || status === putStatus.busy) storing.late.add(brick);
     else storing.refused.add(brick);
     this.#advance(storing);
   }

@@ -1,22 +1,31 @@
+import {
+  decodeChunkGet,
+  decodeChunkPut,
+  encodeChunkGetReply,
+  encodeChunkPutReply,
+  getStatus,
+  putStatus,
+} from "../chunk/chunk-messages.ts";
 import { chunkKey } from "../chunk/key.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
 import type { Host, Message } from "../host.ts";
+import type { Extent } from "../map/grain.ts";
+import {
+  decodeMapCancel,
+  decodeMapFence,
+  decodeMapLookup,
+  decodeMapWrite,
+  encodeLookupReply,
+  encodeMapReply,
+  type MapReply,
+  type MapStatus,
+  type ReceivedMapWrite,
+} from "../map/map-messages.ts";
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { type BrickNumber, GiB, sectorsPerGrain } from "../units.ts";
-import { decodeGet, decodePut, encodeGetReply, encodePutReply } from "./chunk-client.ts";
-import type { Extent } from "./map-cache.ts";
-import {
-  decodeMapRequest,
-  encodeMapReply,
-  type MapCancelRequest,
-  type MapLookupRequest,
-  type MapReply,
-  type MapStatus,
-  type MapWriteRequest,
-} from "./map-client.ts";
 
 /**
  * For the tests of this folder: bricks that keep chunks, and shards that keep the map, on a
@@ -247,26 +256,36 @@ export class FakeCluster {
   #serve(brick: FakeBrick): void {
     const { calls } = brick;
     calls.serve(messageType.chunkPut, (_from, body, reply) => {
-      const { key, bytes } = decodePut(body);
+      const { key, bytes } = decodeChunkPut(body)!;
       brick.puts += 1;
-      if (!chunkKey(bytes).equals(key)) return reply(encodePutReply("bad"));
+      if (!chunkKey(bytes).equals(key)) {
+        reply(encodeChunkPutReply(putStatus.bad));
+        return;
+      }
       const name = key.toString("hex");
-      if (brick.chunks.has(name)) return reply(encodePutReply("deduplicated"));
-      if (brick.full) return reply(encodePutReply("no_space"));
+      if (brick.chunks.has(name)) {
+        reply(encodeChunkPutReply(putStatus.deduplicated));
+        return;
+      }
+      if (brick.full) {
+        reply(encodeChunkPutReply(putStatus.noSpace));
+        return;
+      }
       brick.chunks.set(name, Buffer.from(bytes));
-      reply(encodePutReply("stored"));
+      reply(encodeChunkPutReply(putStatus.stored));
     });
     calls.serve(messageType.chunkGet, (_from, body, reply) => {
       brick.gets += 1;
-      const results = decodeGet(body).map((key) => {
+      const results = decodeChunkGet(body)!.map((key) => {
         const bytes = brick.chunks.get(key.toString("hex"));
-        if (bytes === undefined) return { status: "absent" as const, bytes: Buffer.alloc(0) };
-        return { status: "found" as const, bytes };
+        if (bytes === undefined) return { status: getStatus.absent };
+        return { status: getStatus.found, bytes };
       });
-      reply(encodeGetReply(results));
+      reply(encodeChunkGetReply(results));
     });
     calls.serve(messageType.mapFence, (_from, body, reply) => {
-      this.#asPrimary(brick, body, reply, (shard, request) => {
+      const request = decodeMapFence(body)!;
+      this.#asPrimary(brick, { ...request, sequence: 0 }, reply, (shard) => {
         if (request.epoch < shard.fenceEpoch) return "fenced";
         if (request.epoch > shard.fenceEpoch) {
           shard.fenceEpoch = request.epoch;
@@ -278,7 +297,8 @@ export class FakeCluster {
       });
     });
     calls.serve(messageType.mapCancel, (_from, body, reply) => {
-      this.#asPrimary(brick, body, reply, (shard, request) => {
+      const request = decodeMapCancel(body)!;
+      this.#asPrimary(brick, request, reply, (shard) => {
         if (request.epoch !== shard.fenceEpoch) return "fenced";
         if (shard.executed.has(request.sequence)) return "ok";
         shard.cancelled.add(request.sequence);
@@ -291,40 +311,54 @@ export class FakeCluster {
 
   #asPrimary(
     brick: FakeBrick,
-    body: Buffer,
+    request: { shard: number; sequence: number },
     reply: (parts: readonly Buffer[]) => void,
-    act: (shard: FakeShard, request: MapCancelRequest) => MapStatus,
+    act: (shard: FakeShard) => MapStatus,
   ): void {
-    const request = decodeMapRequest(body).head as MapCancelRequest;
     const { view, primary } = this.state.shards[request.shard]!;
-    if (primary !== brick.number) return reply(encodeReply("not_now", view));
+    if (primary !== brick.number) {
+      reply(encodeReply("not_now", view));
+      return;
+    }
     const shard = this.shards[request.shard]!;
-    const status = act(shard, request);
+    const status = act(shard);
     const holders = shard.executed.get(request.sequence) ?? [];
     reply(encodeMapReply({ status, view, holders }));
   }
 
   #mapWrite(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
-    const { head, inline } = decodeMapRequest(body);
-    const request = head as MapWriteRequest;
+    const request = decodeMapWrite(body)!;
+    const { inline } = request;
     const record = this.state.shards[request.shard]!;
     const { view, primary } = record;
-    if (primary !== brick.number) return reply(encodeReply("not_now", view));
+    if (primary !== brick.number) {
+      reply(encodeReply("not_now", view));
+      return;
+    }
     // Accepted now, committed a little later, unless the view has changed by then.
     this.time.after(this.prng.unit() * 2 * this.faults.delayMsMax, () => {
       const now = this.state.shards[request.shard]!;
       if (now.view !== view || !brick.alive) return;
       const shard = this.shards[request.shard]!;
-      if (request.epoch !== shard.fenceEpoch) return reply(encodeReply("fenced", view));
+      if (request.epoch !== shard.fenceEpoch) {
+        reply(encodeReply("fenced", view));
+        return;
+      }
       const { sequence } = request;
       shard.lowWater = Math.max(shard.lowWater, request.lowWater);
       if (sequence < shard.lowWater) return;
-      if (shard.cancelled.has(sequence)) return reply(encodeReply("cancelled", view));
-      if (this.noSpaceOnWrite) return reply(encodeReply("no_space", view));
+      if (shard.cancelled.has(sequence)) {
+        reply(encodeReply("cancelled", view));
+        return;
+      }
+      if (this.noSpaceOnWrite) {
+        reply(encodeReply("no_space", view));
+        return;
+      }
       let holders = shard.executed.get(sequence);
       if (holders === undefined) {
-        holders = request.inline ? record.members : request.holders;
-        if (request.inline) this.#keepInline(holders, inline);
+        holders = inline === null ? request.holders : record.members;
+        if (inline !== null) this.#keepInline(holders, inline);
         this.#execute(shard, request, holders);
         shard.executed.set(sequence, holders);
       }
@@ -337,7 +371,7 @@ export class FakeCluster {
     for (const holder of holders) this.brick(holder).chunks.set(name, Buffer.from(bytes));
   }
 
-  #execute(shard: FakeShard, request: MapWriteRequest, holders: readonly BrickNumber[]): void {
+  #execute(shard: FakeShard, request: ReceivedMapWrite, holders: readonly BrickNumber[]): void {
     this.mapWrites += 1;
     const { branch, grain, grainCount, firstSector, sectorCount } = request;
     if (grainCount > 0) {
@@ -348,7 +382,7 @@ export class FakeCluster {
       }
       return;
     }
-    const key = request.key === null ? null : reviveBuffer(request.key);
+    const { key } = request;
     if (key !== null) {
       for (const holder of holders) {
         if (!this.brick(holder).chunks.has(key.toString("hex"))) {
@@ -367,13 +401,17 @@ export class FakeCluster {
   }
 
   #lookup(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
-    const request = decodeMapRequest(body).head as MapLookupRequest;
+    const request = decodeMapLookup(body)!;
     const { view, primary } = this.state.shards[request.shard]!;
     const shard = this.shards[request.shard]!;
     const empty = { view, coveredCount: 0, grains: new Map() };
-    if (primary !== brick.number) return reply(encodeMapReply({ status: "not_now", ...empty }));
+    if (primary !== brick.number) {
+      reply(encodeLookupReply({ status: "not_now", ...empty }));
+      return;
+    }
     if (request.epoch !== shard.fenceEpoch) {
-      return reply(encodeMapReply({ status: "fenced", ...empty }));
+      reply(encodeLookupReply({ status: "fenced", ...empty }));
+      return;
     }
     this.mapLookups += 1;
     const coveredCount = Math.min(request.grainCount, this.prng.between(1, 80));
@@ -383,17 +421,13 @@ export class FakeCluster {
       const extents = extentsOf(shard.grains.get(`${request.branch}/${grain}`) ?? []);
       if (extents.length > 0) grains.set(grain, extents);
     }
-    reply(encodeMapReply({ status: "ok", view, coveredCount, grains }));
+    reply(encodeLookupReply({ status: "ok", view, coveredCount, grains }));
   }
 }
 
 function encodeReply(status: MapStatus, view: number): Buffer[] {
   const reply: MapReply = { status, view, holders: [] };
   return encodeMapReply(reply);
-}
-
-function reviveBuffer(plain: unknown): Buffer {
-  return Buffer.from((plain as { data: number[] }).data);
 }
 
 function extentsOf(sectors: (Sector | undefined)[]): Extent[] {
@@ -407,10 +441,18 @@ function extentsOf(sectors: (Sector | undefined)[]): Extent[] {
       last.firstSector + last.sectorCount === at &&
       last.key.equals(here.key) &&
       last.chunkSector + last.sectorCount === here.chunkSector;
-    if (continues) last.sectorCount += 1;
-    else {
+    if (continues) {
+      extents[extents.length - 1] = { ...last, sectorCount: last.sectorCount + 1 };
+    } else {
       const { key, chunkSector, holders } = here;
-      extents.push({ firstSector: at, sectorCount: 1, key, chunkSector, holders });
+      extents.push({
+        firstSector: at,
+        sectorCount: 1,
+        key,
+        chunkSector,
+        chunkSectors: 128,
+        holders,
+      });
     }
   }
   return extents;

@@ -1,9 +1,10 @@
 import { grainsPerShardRun } from "../cluster-state.ts";
+import type { Extent } from "../map/grain.ts";
+import type { MapLookupReply } from "../map/map-messages.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
 import type { FetchOutcome } from "./chunk-reader.ts";
 import type { Gateway } from "./gateway.ts";
-import type { Extent, MapFill } from "./map-cache.ts";
-import type { MapLookupReply } from "./map-client.ts";
+import type { MapFill } from "./map-cache.ts";
 import { Operation, unavailable } from "./operation.ts";
 import { Lookup } from "./shard-link.ts";
 import type { VolumeAllocation, VolumeFault, VolumeRead, VolumeTask } from "./volume.ts";

@@ -250,6 +250,7 @@ export class Writes {
           sectorCount,
           key,
           chunkSector: 0,
+          chunkSectors: sectorCount,
           holders,
         });
       }

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import type { Extent } from "../map/grain.ts";
 import { sectorsPerGrain } from "../units.ts";
-import { type Extent, MapCache, type MapFill } from "./map-cache.ts";
+import { MapCache, type MapFill } from "./map-cache.ts";
 
 /** What the map says, sector by sector: the write's number and the sector inside its chunk. */
 class Model {
@@ -37,7 +38,7 @@ class Model {
         last.firstSector + last.sectorCount === at &&
         last.key.readUInt32BE(0) === here.write &&
         last.chunkSector + last.sectorCount === here.chunkSector;
-      if (continues) last.sectorCount += 1;
+      if (continues) extents[extents.length - 1] = longer(last);
       else extents.push(extentOf(at, 1, here.write, here.chunkSector));
     }
     return extents;
@@ -48,7 +49,11 @@ function extentOf(first: number, count: number, write: number, chunkSector = 0):
   const key = Buffer.alloc(32);
   key.writeUInt32BE(write, 0);
   const holders = [1 + (write % 3), 4];
-  return { firstSector: first, sectorCount: count, key, chunkSector, holders };
+  return { firstSector: first, sectorCount: count, chunkSector, chunkSectors: 128, key, holders };
+}
+
+function longer(extent: Extent): Extent {
+  return { ...extent, sectorCount: extent.sectorCount + 1 };
 }
 
 const grain = fc.nat(12).map((number) => number * 2 ** 33 + number);

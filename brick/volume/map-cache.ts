@@ -1,16 +1,6 @@
 import { assert } from "../assert.ts";
-import { type BrickNumber, sectorsPerGrain } from "../units.ts";
-
-/** Part of a grain's content, as the address map names it. */
-export interface Extent {
-  firstSector: number;
-  sectorCount: number;
-  key: Buffer;
-  /** First sector inside the chunk. */
-  chunkSector: number;
-  /** Hints: the bricks that stored the chunk when the extent was committed. */
-  holders: readonly BrickNumber[];
-}
+import { type Extent, holdersMax } from "../map/grain.ts";
+import { sectorsPerGrain } from "../units.ts";
 
 /** A fetch of map records under way: a commit in its range makes its answer for that grain stale. */
 export interface MapFill {
@@ -21,8 +11,6 @@ export interface MapFill {
   ended: boolean;
 }
 
-/** Hints kept per extent; more are not needed to find a chunk. */
-const holdersMax = 8;
 const cellBytes = 64;
 const cellsPerPage = 4096;
 const slotsMin = 1024;
@@ -33,7 +21,7 @@ const noGrain = -1;
  * garbage collector does not walk. Grains live in an open-addressed table; each has a chain of
  * cells, in order of sectors:
  *
- *     next[4] firstSector[1] sectorCount[1] chunkSector[1] holderCount[1] holders[8 x 2] zero[8] key[32]
+ *     next[4] firstSector[1] sectorCount[1] chunkSector[1] holderCount[1] holders[8 x 2] chunkSectors[1] zero[7] key[32]
  *
  * `next` is the index of the next cell plus one. A known grain without cells reads as zeros. When
  * it is full, grains not used lately go (the clock algorithm).
@@ -279,6 +267,7 @@ export class MapCache {
     for (let index = 0; index < holderCount; index += 1) {
       page.writeUInt16BE(holders[index]!, at + 8 + 2 * index);
     }
+    page[at + 24] = extent.chunkSectors;
     extent.key.copy(page, at + 32);
     return cell;
   }
@@ -423,6 +412,7 @@ function readCell(page: Buffer, at: number): Extent {
     sectorCount: page[at + 5]!,
     key,
     chunkSector: page[at + 6]!,
+    chunkSectors: page[at + 24]!,
     holders,
   };
 }

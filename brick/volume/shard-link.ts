@@ -1,17 +1,21 @@
 import { assert } from "../assert.ts";
 import { isReachable, type ShardRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import {
+  decodeLookupReply,
+  decodeMapReply,
+  encodeMapCancel,
+  encodeMapFence,
+  encodeMapLookup,
+  encodeMapWrite,
+  type MapLookupReply,
+  type MapReply,
+} from "../map/map-messages.ts";
+import { windowSpanMax } from "../map/windows.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
-import {
-  decodeLookupReply,
-  decodeMapReply,
-  encodeMapRequest,
-  type MapLookupReply,
-  type MapReply,
-} from "./map-client.ts";
 import type { Piece } from "./split.ts";
 
 const retryMsFirst = 5;
@@ -110,6 +114,8 @@ export class ShardLink {
   constructor(context: AttachmentContext, shard: number) {
     this.#context = context;
     this.#shard = shard;
+    // A shard's own mark may lag by one window behind what the gateway has settled.
+    assert(2 * context.options.shardWindowMax <= windowSpanMax);
     this.#window = new Array<MapOperation | null>(context.options.shardWindowMax).fill(null);
   }
 
@@ -228,7 +234,7 @@ export class ShardLink {
 
   #sendFence(): void {
     const { branch, epoch } = this.#context;
-    const body = encodeMapRequest({ shard: this.#shard, view: this.#viewNewest, branch, epoch });
+    const body = encodeMapFence({ shard: this.#shard, view: this.#viewNewest, branch, epoch });
     const again = () => this.#sendFence();
     this.#send(messageType.mapFence, body, again, (reply) => {
       if (this.#fence === "fenced") return;
@@ -250,7 +256,7 @@ export class ShardLink {
   #sendWrite(operation: MapOperation): void {
     const { branch, epoch } = this.#context;
     const { piece, key, holders, inline } = operation;
-    const body = encodeMapRequest({
+    const body = encodeMapWrite({
       shard: this.#shard,
       view: this.#viewNewest,
       branch,
@@ -292,7 +298,7 @@ export class ShardLink {
     const shard = this.#shard;
     const view = this.#viewNewest;
     const lowWater = this.#lowWater;
-    const body = encodeMapRequest({ shard, view, branch, epoch, sequence, lowWater });
+    const body = encodeMapCancel({ shard, view, branch, epoch, sequence, lowWater });
     const attempt = (operation.attempt += 1);
     const again = () => {
       if (operation.attempt === attempt) this.#again(operation);
@@ -320,7 +326,7 @@ export class ShardLink {
     this.#context.stats.lookups += 1;
     const shard = this.#shard;
     const view = this.#viewNewest;
-    const body = encodeMapRequest({ shard, view, branch, epoch, firstGrain, grainCount });
+    const body = encodeMapLookup({ shard, view, branch, epoch, firstGrain, grainCount });
     const attempt = (lookup.attempt += 1);
     const again = () => {
       if (lookup.attempt === attempt && !lookup.finished) this.#sendLookup(lookup);
