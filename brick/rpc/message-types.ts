@@ -36,6 +36,7 @@ export const messageType = {
   volumeWrite: 49,
   volumeUnmap: 50,
   volumeAllocation: 51,
+  volumeCancel: 52,
 } as const;
 
 export type MessageType = (typeof messageType)[keyof typeof messageType];
