@@ -56,7 +56,10 @@ export function receiveChunk(connection: Connection, chunk: Buffer): void {
   while (connection.closing === null) {
     const event = stream.next();
     if (event === null) return;
-    if (!event.ok) return receiveFault(connection, event.fault);
+    if (!event.ok) {
+      receiveFault(connection, event.fault);
+      return;
+    }
     receiveOne(connection, event.pdu);
   }
 }
@@ -64,16 +67,20 @@ export function receiveChunk(connection: Connection, chunk: Buffer): void {
 function receiveOne(connection: Connection, pdu: Pdu): void {
   switch (connection.phase) {
     case "login":
-      return receiveLogin(connection, pdu);
+      receiveLogin(connection, pdu);
+      return;
     case "full":
-      return receivePdu(connection.session!, pdu, owner);
+      receivePdu(connection.session!, pdu, owner);
+      return;
     case "joining":
       // Nothing may be sent before the final Login Response.
-      return closeConnection(connection, "PDU during login");
+      closeConnection(connection, "PDU during login");
+      return;
     case "ended":
       return;
     default:
-      return assertNever(connection.phase);
+      assertNever(connection.phase);
+      return;
   }
 }
 
@@ -81,18 +88,23 @@ function receiveOne(connection: Connection, pdu: Pdu): void {
 function receiveFault(connection: Connection, fault: PduFault): void {
   switch (fault.code) {
     case "header_digest":
-      return closeConnection(connection, "header digest");
+      closeConnection(connection, "header digest");
+      return;
     case "data_digest":
       sendReject(connection, fault.bhs, rejectReason.dataDigest);
-      return closeConnection(connection, "data digest");
+      closeConnection(connection, "data digest");
+      return;
     case "data_too_long":
       sendReject(connection, fault.bhs, rejectReason.protocolError);
-      return closeConnection(connection, `data of ${fault.lengthBytes} B (${fault.limitBytes} B)`);
+      closeConnection(connection, `data of ${fault.lengthBytes} B (${fault.limitBytes} B)`);
+      return;
     case "ahs_too_long":
       sendReject(connection, fault.bhs, rejectReason.protocolError);
-      return closeConnection(connection, `header segments of ${fault.lengthBytes} B`);
+      closeConnection(connection, `header segments of ${fault.lengthBytes} B`);
+      return;
     default:
-      return assertNever(fault);
+      assertNever(fault);
+      return;
   }
 }
 
@@ -114,20 +126,23 @@ export function connectionLost(connection: Connection): void {
 function receiveLogin(connection: Connection, pdu: Pdu): void {
   const { login, node } = connection;
   if (login === null || common.opcode.get(pdu.bhs) !== loginRequest.opcode) {
-    return closeConnection(connection, "first PDU is no Login Request");
+    closeConnection(connection, "first PDU is no Login Request");
+    return;
   }
   const step = stepLogin(login, pdu);
   switch (step.type) {
     case "answer":
-      return answerLogin(connection, step.request, {
+      answerLogin(connection, step.request, {
         status: loginStatus.success,
         transit: step.transit,
         nextStage: step.nextStage,
         text: step.text,
       });
+      return;
     case "refuse":
       node.log(`iscsi: login of ${connection.remote} refused: ${step.reason}`);
-      return refuseLogin(connection, step.request, step.status);
+      refuseLogin(connection, step.request, step.status);
+      return;
     case "accept": {
       connection.phase = "joining";
       const parameters = loginParameters(login);
@@ -139,7 +154,8 @@ function receiveLogin(connection: Connection, pdu: Pdu): void {
       return;
     }
     default:
-      return assertNever(step);
+      assertNever(step);
+      return;
   }
 }
 

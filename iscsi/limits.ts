@@ -38,8 +38,8 @@ export const sessionDataBytesMax = 64 * MiB;
 export const unsentBytesMax = 16 * MiB;
 
 /** One command's data; told to initiators in VPD page B0. */
-export const transferBytesMax = 16 * MiB;
-export const unmapBlocksMax = 0x80_0000;
+export const transferBytesMax = 32 * MiB;
+export const unmapBlocksMax = 0x10_0000;
 export const unmapDescriptorsMax = 256;
 export const writeSameBlocksMax = 0x2_0000;
 /** A command of many blocks without data of its own works in steps of this size. */

@@ -92,7 +92,10 @@ export function joinNode(
   if (connection.phase === "ended") return;
   const unit = identity.discovery ? null : openUnit(node, identity.targetName);
   const tsih = freeTsih(node);
-  if (unit === undefined || tsih === null) return joined(null);
+  if (unit === undefined || tsih === null) {
+    joined(null);
+    return;
+  }
   if (unit !== null) node.units.set(identity.targetName, unit);
   const session: Session = {
     node,

@@ -70,7 +70,10 @@ export function receivePdu(session: Session, pdu: Pdu, owner: SessionOwner): voi
   const { bhs } = pdu;
   const opcode = common.opcode.get(bhs);
   const receiver = receivers.get(opcode) ?? receiveUnknown;
-  if (unnumbered.has(opcode) || common.immediate.get(bhs)) return receiver(session, pdu, owner);
+  if (unnumbered.has(opcode) || common.immediate.get(bhs)) {
+    receiver(session, pdu, owner);
+    return;
+  }
   const cmdSn = nopOut.fields.cmdSn.get(bhs);
   // §4.2.2.1: outside the window is ignored; inside, but too early, waits for its turn.
   if (!serialWithin(cmdSn, session.expCmdSn, session.maxCmdSn)) return;
@@ -139,7 +142,8 @@ function receiveData(session: Session, pdu: Pdu): void {
 function receiveTaskManagement(session: Session, pdu: Pdu, owner: SessionOwner): void {
   freePlace(session, pdu.bhs);
   if (session.managing >= immediateTasksMax) {
-    return sendReject(session.connection, pdu.bhs, rejectReason.tooManyImmediate);
+    sendReject(session.connection, pdu.bhs, rejectReason.tooManyImmediate);
+    return;
   }
   manageTasks(session, pdu.bhs, () => owner.coldReset(session));
 }
@@ -208,7 +212,8 @@ function receiveText(session: Session, pdu: Pdu): void {
   const transferTag = fields.targetTransferTag.get(pdu.bhs);
   const reply = session.textReply;
   if (transferTag !== noTag && reply !== null && reply.tag === transferTag) {
-    return sendText(session, tag, reply.rest);
+    sendText(session, tag, reply.rest);
+    return;
   }
   // §11.10.4: a request without a transfer tag resets the exchange before it.
   session.textReply = null;
@@ -218,15 +223,20 @@ function receiveText(session: Session, pdu: Pdu): void {
   }
   session.textBytes += pdu.dataLength;
   if (session.textBytes > textBytesMax) {
-    return sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+    sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+    return;
   }
   session.text.push(...pdu.data);
-  if (fields.continue.get(pdu.bhs)) return sendTextPdu(session, tag, Buffer.alloc(0), false, true);
+  if (fields.continue.get(pdu.bhs)) {
+    sendTextPdu(session, tag, Buffer.alloc(0), false, true);
+    return;
+  }
   const offers = decodeText(Buffer.concat(session.text));
   session.text = [];
   session.textBytes = 0;
   if (offers === undefined) {
-    return sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+    sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+    return;
   }
   sendText(session, tag, encodeText(offers.flatMap((offer) => answerText(session, offer))));
 }

@@ -51,38 +51,47 @@ export function manageTasks(session: Session, bhs: Buffer, coldReset: () => void
     wanted <= taskManagementFunction.logicalUnitReset &&
     wanted !== taskManagementFunction.clearAca;
   if (ofUnit && !isLunZero(fields.lunHigh.get(bhs), fields.lunLow.get(bhs))) {
-    return answer(taskManagementAnswer.lunUnknown);
+    answer(taskManagementAnswer.lunUnknown);
+    return;
   }
   switch (wanted) {
     case taskManagementFunction.abortTask: {
       const task = session.tasks.get(fields.referencedTaskTag.get(bhs));
       if (task === undefined || task.aborted) {
-        return answer(absentTaskAnswer(session, fields.refCmdSn.get(bhs)));
+        answer(absentTaskAnswer(session, fields.refCmdSn.get(bhs)));
+        return;
       }
-      return abortTasks([task], complete);
+      abortTasks([task], complete);
+      return;
     }
     case taskManagementFunction.abortTaskSet:
-      return abortTasks([...session.tasks.values()], complete);
+      abortTasks([...session.tasks.values()], complete);
+      return;
     case taskManagementFunction.clearTaskSet: {
       // SAM-5 §7.4: with TST 0 the task set is everybody's; the others are told (TAS is 0).
       const tasks = tasksOfUnit(session);
       for (const other of new Set(tasks.map((task) => task.session))) {
         if (other !== session) other.nexus?.attentions.push(sense.commandsCleared);
       }
-      return abortTasks(tasks, complete);
+      abortTasks(tasks, complete);
+      return;
     }
     case taskManagementFunction.logicalUnitReset:
     case taskManagementFunction.targetWarmReset:
-      return resetUnit(session, complete);
+      resetUnit(session, complete);
+      return;
     case taskManagementFunction.targetColdReset:
-      return resetUnit(session, () => {
+      resetUnit(session, () => {
         complete();
         coldReset();
       });
+      return;
     case taskManagementFunction.taskReassign:
-      return answer(taskManagementAnswer.reassignUnsupported);
+      answer(taskManagementAnswer.reassignUnsupported);
+      return;
     default:
-      return answer(taskManagementAnswer.unsupported);
+      answer(taskManagementAnswer.unsupported);
+      return;
   }
 }
 
@@ -99,7 +108,10 @@ function absentTaskAnswer(session: Session, refCmdSn: number): number {
 
 function resetUnit(session: Session, settled: () => void): void {
   const { unit } = session;
-  if (unit === null) return settled();
+  if (unit === null) {
+    settled();
+    return;
+  }
   unit.descriptorSense = false;
   unit.writeProtected = false;
   raiseAttention(unit, sense.resetOccurred, null);

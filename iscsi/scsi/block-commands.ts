@@ -71,18 +71,16 @@ export function write(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
   const wrong = writeSense(unit, cdb);
   if (wrong !== null) return refused(wrong);
   const { lba, blocks } = blockRange(cdb);
-  if (blocks === 0) return good;
-  const short = shortDataResult(command, blocks * blockBytes);
-  if (short !== null) return short;
+  // RFC 7143 §11.4.5.1: announced less than its CDB moves, a command moves what was announced, and
+  // the residual tells. A part of a block cannot be written.
+  if (command.dataOutBytes % blockBytes !== 0) return refused(sense.invalidInformationUnit);
+  if (blocks === 0 || command.dataOutBytes === 0) return good;
   return unit.volume
     .write(lba * blockBytes, command.dataOut, command.task)
     .then((reply) => (reply.ok ? good : faultResult(reply.fault)));
 }
 
-/**
- * The initiator announced less data than its CDB moves. Nothing is written: a part of a command
- * is not what anybody asked for (FCP-4 §9.4.2 has the sense for it, iSCSI targets use it too).
- */
+/** For commands that cannot do with less data than their CDB says. */
 export function shortDataResult(command: ScsiCommand, wantedBytes: number): ScsiResult | null {
   return command.dataOutBytes < wantedBytes ? refused(sense.invalidInformationUnit) : null;
 }
@@ -123,7 +121,8 @@ export async function writeAndVerify(command: ScsiCommand): Promise<ScsiResult> 
   const written = await write(command);
   if (written.status !== scsiStatus.good) return written;
   const data = byteCheck(cdb) === 0 ? null : Buffer.concat(command.dataOut);
-  return compareRange(unit.volume, blockRange(cdb), data, command.task);
+  const range = { lba: blockRange(cdb).lba, blocks: command.dataOutBytes / blockBytes };
+  return compareRange(unit.volume, range, data, command.task);
 }
 
 /** Reads a range step by step, and compares it with `data`, repeated as often as it takes. */

@@ -11,6 +11,8 @@ export interface ScsiCommand {
   /** What came of the data that the row's `dataOutBytes` asked for, in order. */
   readonly dataOut: readonly Buffer[];
   readonly dataOutBytes: number;
+  /** What the initiator announced: more or less than the row asked for, if it errs. */
+  readonly expectedBytes: number;
   readonly task: VolumeTask;
 }
 

@@ -19,8 +19,8 @@ const companyId = 0x02454e;
 /** 4 KiB: below it a write still costs what a whole one costs. */
 const granularityBlocks = 8;
 
-/** SPC-5 table 150 ff.: SAM-5, SPC-4, SPC-5, SBC-3, SBC-4, iSCSI. */
-const versionDescriptors = [0x00a0, 0x0460, 0x05c0, 0x04c0, 0x0600, 0x0960];
+/** SPC-5 table 150 ff.: SAM-5, SPC-4, SBC-3, iSCSI. */
+const versionDescriptors = [0x00a0, 0x0460, 0x04c0, 0x0960];
 
 export function inquiry(command: ScsiCommand): ScsiResult {
   const { cdb, unit } = command;
@@ -47,7 +47,7 @@ export function absentInquiry(cdb: Buffer): ScsiResult {
 function standardData(peripheral: number): Buffer {
   const out = Buffer.alloc(96);
   out[0] = peripheral;
-  out[2] = 0x07; // SPC-5
+  out[2] = 0x06; // SPC-4: the newest that initiators in use know
   out[3] = 0x12; // HISUP, response data format 2
   out[4] = out.length - 5;
   out[7] = 0x02; // CMDQUE

@@ -1,15 +1,19 @@
+import { shortDataResult } from "./block-commands.ts";
 import { blockBytes, writeUint64 } from "./cdb.ts";
-import { parameterData, refused, type ScsiCommand, type ScsiResult } from "./command.ts";
-import { type LogicalUnit, unitBlocks } from "./logical-unit.ts";
-import { invalidFieldInCdb, sense } from "./sense.ts";
+import { good, parameterData, refused, type ScsiCommand, type ScsiResult } from "./command.ts";
+import { type LogicalUnit, raiseAttention, unitBlocks } from "./logical-unit.ts";
+import { invalidFieldInCdb, invalidFieldInParameters, sense } from "./sense.ts";
 
-/** MODE SENSE and its pages (SPC-5 §6.14 and §7.5, SBC-4 §6.5). */
+/** MODE SENSE, MODE SELECT and their pages (SPC-5 §6.11-14 and §7.5, SBC-4 §6.5). */
 
 const pageControl = { current: 0, changeable: 1, defaults: 2, saved: 3 } as const;
 const allPages = 0x3f;
 const allSubpages = 0xff;
 const writeProtectBit = 0x80;
 const dpoFuaBit = 0x10;
+/** In bytes 2 and 4 of the control page. */
+const dSenseBit = 0x04;
+const softwareWriteProtectBit = 0x08;
 
 interface ModeValues {
   descriptorSense: boolean;
@@ -28,8 +32,8 @@ const pages: ReadonlyMap<number, (values: ModeValues) => number[]> = new Map([
 ]);
 
 function controlPage(values: ModeValues): number[] {
-  const dSense = values.descriptorSense ? 0x04 : 0;
-  const softwareWriteProtect = values.writeProtected ? 0x08 : 0;
+  const dSense = values.descriptorSense ? dSenseBit : 0;
+  const softwareWriteProtect = values.writeProtected ? softwareWriteProtectBit : 0;
   // Byte 3: unrestricted reordering (queue algorithm modifier 1).
   return [dSense, 0x10, softwareWriteProtect, 0, 0, 0, 0xff, 0xff, 0, 0];
 }
@@ -81,7 +85,7 @@ function modePages(unit: LogicalUnit, cdb: Buffer): Buffer | null | "saved" {
   return Buffer.concat(codes.map((code) => modePage(unit, code, control)));
 }
 
-export function modePage(unit: LogicalUnit, code: number, control: number): Buffer {
+function modePage(unit: LogicalUnit, code: number, control: number): Buffer {
   const body = pages.get(code)!;
   const off = { descriptorSense: false, writeProtected: false };
   const bytes = body(control === pageControl.current ? unit : off);
@@ -107,4 +111,82 @@ function longDescriptor(unit: LogicalUnit): Buffer {
   writeUint64(out, unitBlocks(unit), 0);
   out.writeUInt32BE(blockBytes, 12);
   return out;
+}
+
+export function modeSelect6DataBytes(_unit: LogicalUnit, cdb: Buffer): number {
+  return cdb[4]!;
+}
+
+export function modeSelect10DataBytes(_unit: LogicalUnit, cdb: Buffer): number {
+  return cdb.readUInt16BE(7);
+}
+
+export function modeSelect6(command: ScsiCommand): ScsiResult {
+  const list = Buffer.concat(command.dataOut);
+  return modeSelect(command, modeSelect6DataBytes(command.unit, command.cdb), list, 4, list[3]);
+}
+
+export function modeSelect10(command: ScsiCommand): ScsiResult {
+  const list = Buffer.concat(command.dataOut);
+  const descriptorBytes = list.length < 8 ? 0 : list.readUInt16BE(6);
+  return modeSelect(
+    command,
+    modeSelect10DataBytes(command.unit, command.cdb),
+    list,
+    8,
+    descriptorBytes,
+  );
+}
+
+/** Pages behind `headBytes` and the block descriptors; all of them are good, or none is applied. */
+function modeSelect(
+  command: ScsiCommand,
+  wantedBytes: number,
+  list: Buffer,
+  headBytes: number,
+  descriptorBytes = 0,
+): ScsiResult {
+  const { cdb, unit, nexus } = command;
+  const savePages = (cdb[1]! & 0x01) !== 0;
+  if (savePages) return refused(invalidFieldInCdb(1, 0));
+  const short = shortDataResult(command, wantedBytes);
+  if (short !== null) return short;
+  if (wantedBytes === 0) return good;
+  if (list.length < headBytes + descriptorBytes) return refused(sense.parameterListLength);
+  let values: ModeValues = unit;
+  for (let at = headBytes + descriptorBytes; at < list.length; ) {
+    if (at + 2 > list.length) return refused(sense.parameterListLength);
+    const code = list[at]! & 0x3f;
+    const subpageFormat = (list[at]! & 0x40) !== 0;
+    const end = at + 2 + list[at + 1]!;
+    if (end > list.length) return refused(sense.parameterListLength);
+    if (subpageFormat || !pages.has(code)) return refused(invalidFieldInParameters(at));
+    const changed = changePage(values, code, list.subarray(at + 2, end));
+    if (typeof changed === "number") return refused(invalidFieldInParameters(at + 2 + changed));
+    values = changed;
+    at = end;
+  }
+  const { descriptorSense, writeProtected } = values;
+  if (descriptorSense === unit.descriptorSense && writeProtected === unit.writeProtected) {
+    return good;
+  }
+  unit.descriptorSense = descriptorSense;
+  unit.writeProtected = writeProtected;
+  raiseAttention(unit, sense.modeParametersChanged, nexus);
+  return good;
+}
+
+/** The values with a page's bytes applied, or the place of a byte that may not be changed. */
+function changePage(values: ModeValues, code: number, bytes: Buffer): ModeValues | number {
+  const body = pages.get(code)!;
+  const off = body({ descriptorSense: false, writeProtected: false });
+  const on = body({ descriptorSense: true, writeProtected: true });
+  if (bytes.length !== off.length) return -1;
+  const wrong = off.findIndex((byte, index) => (byte ^ bytes[index]!) & ~(byte ^ on[index]!));
+  if (wrong >= 0) return wrong;
+  if (code !== 0x0a) return values;
+  return {
+    descriptorSense: (bytes[0]! & dSenseBit) !== 0,
+    writeProtected: (bytes[2]! & softwareWriteProtectBit) !== 0,
+  };
 }

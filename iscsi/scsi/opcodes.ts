@@ -11,7 +11,14 @@ import {
 } from "./block-commands.ts";
 import type { CommandRow } from "./command.ts";
 import { inquiry } from "./inquiry.ts";
-import { modeSense6, modeSense10 } from "./mode.ts";
+import {
+  modeSelect6,
+  modeSelect6DataBytes,
+  modeSelect10,
+  modeSelect10DataBytes,
+  modeSense6,
+  modeSense10,
+} from "./mode.ts";
 import {
   getLbaStatus,
   unmap,
@@ -45,6 +52,10 @@ export const commandRows: readonly CommandRow[] = [
   row("READ(6)", 0x08, "081fffffff00", { run: read }),
   row("WRITE(6)", 0x0a, "0a1fffffff00", writes),
   row("INQUIRY", 0x12, "1201ffffff00", { run: inquiry, ...passes }),
+  row("MODE SELECT(6)", 0x15, "15110000ff00", {
+    run: modeSelect6,
+    dataOutBytes: modeSelect6DataBytes,
+  }),
   row("MODE SENSE(6)", 0x1a, "1a08ffffff00", { run: modeSense6 }),
   row("START STOP UNIT", 0x1b, "1b01000ff700", { run: startStopUnit }),
   row("PREVENT ALLOW MEDIUM REMOVAL", 0x1e, "1e0000000300", { run: preventAllow }),
@@ -57,6 +68,10 @@ export const commandRows: readonly CommandRow[] = [
   row("SYNCHRONIZE CACHE(10)", 0x35, "3502ffffffff1fffff00", { run: synchronizeCache }),
   row("WRITE SAME(10)", 0x41, "4108ffffffff1fffff00", writesSame),
   row("UNMAP", 0x42, "4200000000001fffff00", { run: unmap, dataOutBytes: unmapDataBytes }),
+  row("MODE SELECT(10)", 0x55, "55110000000000ffff00", {
+    run: modeSelect10,
+    dataOutBytes: modeSelect10DataBytes,
+  }),
   row("MODE SENSE(10)", 0x5a, "5a18ffff000000ffff00", { run: modeSense10 }),
   row("READ(16)", 0x88, "8818ffffffffffffffffffffffff1f00", { run: read }),
   row("WRITE(16)", 0x8a, "8a18ffffffffffffffffffffffff1f00", writes),

@@ -104,8 +104,8 @@ export async function writeSame(command: ScsiCommand): Promise<ScsiResult> {
   const { unit, cdb, task } = command;
   const wrong = writeSameSense(unit, cdb);
   if (wrong !== null) return refused(wrong);
-  const short = shortDataResult(command, writeSameDataBytes(unit, cdb));
-  if (short !== null) return short;
+  const wantedBytes = writeSameDataBytes(unit, cdb);
+  if (command.expectedBytes !== wantedBytes) return refused(sense.invalidInformationUnit);
   const { lba, blocks } = blockRange(cdb);
   const block = hasDataOut(cdb) ? Buffer.concat(command.dataOut) : null;
   if (block === null || block.every((byte) => byte === 0)) {
