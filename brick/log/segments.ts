@@ -106,7 +106,9 @@ export class Segments {
   /** What had been written when it was last asked whether the log is quiet. */
   #writtenAtLookBytes = 0;
   #quietTimer = false;
-  #preparing: Promise<void> | null = null;
+  #isPreparing = false;
+  /** The end of the work last begun. */
+  #preparing: Promise<void> = Promise.resolve();
   /** The disk is full: asked again after a while. */
   #stuck = false;
   #stopped = false;
@@ -279,8 +281,10 @@ export class Segments {
 
   /** Starts the background work of zeroing when it is needed and not under way. */
   prepare(): void {
-    if (this.#preparing !== null || this.#stuck || this.#stopped) return;
+    if (this.#isPreparing || this.#stuck || this.#stopped) return;
     if (this.#toPrepare() === null || this.#isWaitingForQuiet()) return;
+    // Not told from the promise: the work may end before it is there.
+    this.#isPreparing = true;
     this.#preparing = this.#prepareAll();
   }
 
@@ -318,7 +322,9 @@ export class Segments {
       });
       this.onChange();
     } finally {
-      this.#preparing = null;
+      this.#isPreparing = false;
+      // A recycled segment is ready without work, so the loop above may have had nothing to tell.
+      this.onChange();
     }
   }
 

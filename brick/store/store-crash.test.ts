@@ -268,7 +268,7 @@ async function cutAgain(
 }
 
 const more = Number(process.env.SEEDS ?? 0);
-const seeds = [1, 2, 3, ...Array.from({ length: more }, (_, at) => 1000 + at)];
+const seeds = [1, 2, 1020, ...Array.from({ length: more }, (_, at) => 1000 + at)];
 for (const seed of seeds) {
   test(`no power cut loses or invents anything, seed ${seed}`, async () => {
     const { states, cut, recycled } = await explore(seed, 30);
