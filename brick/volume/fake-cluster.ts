@@ -25,7 +25,7 @@ import {
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
-import { type BrickNumber, GiB, sectorsPerGrain } from "../units.ts";
+import { type BrickNumber, GiB, grainBytes, sectorsPerGrain } from "../units.ts";
 
 /**
  * For the tests of this folder: bricks that keep chunks, and shards that keep the map, on a
@@ -151,6 +151,11 @@ export class FakeCluster {
 
   get volume(): VolumeRecord {
     return this.state.volumes["disk"]!;
+  }
+
+  shardRecordOf(offsetBytes: number): ShardRecord {
+    const grain = Math.floor(offsetBytes / grainBytes);
+    return this.state.shards[shardOf(this.state, this.volume.family, grain)]!;
   }
 
   setState(change: Partial<ClusterState>): void {

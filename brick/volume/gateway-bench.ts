@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { BrickHealth } from "./brick-health.ts";
+import { ChunkCache } from "./chunk-cache.ts";
+import type { ChunkContext } from "./chunk-context.ts";
+import { ChunkReader } from "./chunk-reader.ts";
+import { ChunkWriter } from "./chunk-writer.ts";
+import { FakeCluster } from "./fake-cluster.ts";
+import { Gateway, type GatewayParts } from "./gateway.ts";
+import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
+import { VolumeStats } from "./stats.ts";
+import type { VolumeRead } from "./volume.ts";
+
+/** For tests: one gateway on a fake cluster, and what it told. */
+export interface Bench {
+  cluster: FakeCluster;
+  gateway: Gateway;
+  stats: VolumeStats;
+  notes: string[];
+  lease: { valid: boolean };
+  fencedEpochs: number[];
+}
+
+export function makeBench(
+  cluster: FakeCluster,
+  options: Partial<VolumeOptions> = {},
+  epoch = 1,
+  self = 1,
+): Bench {
+  const all = { ...volumeOptionsDefault, ...options };
+  const stats = new VolumeStats();
+  const notes: string[] = [];
+  const lease = { valid: true };
+  const fencedEpochs: number[] = [];
+  const { host, calls } = cluster.brick(self);
+  const context: ChunkContext = {
+    host,
+    calls,
+    self,
+    options: all,
+    stats,
+    hooks: {
+      latency: () => {},
+      repairNote: (_key, brick, what) => notes.push(`${what} on ${brick}`),
+    },
+    health: new BrickHealth(all.hedgeMs),
+    state: () => cluster.state,
+  };
+  const writer = new ChunkWriter(context);
+  const parts: GatewayParts = {
+    context,
+    chunks: new ChunkCache(all.chunkCacheBytes),
+    reader: new ChunkReader(context),
+    writer,
+    leaseValid: () => lease.valid,
+    fenced: (fencedEpoch) => fencedEpochs.push(fencedEpoch),
+  };
+  const gateway = new Gateway(parts, cluster.volume, epoch);
+  cluster.onState.add(() => {
+    writer.onState();
+    gateway.onState(cluster.volume);
+  });
+  return { cluster, gateway, stats, notes, lease, fencedEpochs };
+}
+
+export function makeCluster(seed: number, volume = {}, bricks = 4): FakeCluster {
+  return new FakeCluster({ seed, bricks, shards: 5, volume });
+}
+
+export function bytesOf(result: VolumeRead): Buffer {
+  if (!result.ok) assert.fail(JSON.stringify(result.fault));
+  return Buffer.concat(result.buffers);
+}

@@ -1,0 +1,249 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { chunkKey } from "../chunk/key.ts";
+import { KiB } from "../units.ts";
+import { type Bench, bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
+import { fillWith } from "./sector-model.ts";
+import { VolumeTask } from "./volume.ts";
+
+const large = fillWith(77, 128);
+const small = fillWith(5, 8);
+
+async function write(bench: Bench, offsetBytes: number, bytes: Buffer) {
+  return bench.cluster.time.until(bench.gateway.write(offsetBytes, [bytes]));
+}
+
+async function read(bench: Bench, offsetBytes: number, lengthBytes: number) {
+  return bench.cluster.time.until(bench.gateway.read(offsetBytes, lengthBytes));
+}
+
+function holdersOf(bench: Bench, bytes: Buffer): number[] {
+  const name = chunkKey(bytes).toString("hex");
+  return [...bench.cluster.bricks.values()]
+    .filter((brick) => brick.chunks.has(name))
+    .map((brick) => brick.number);
+}
+
+const noCache = { chunkCacheBytes: 0, operationDeadlineMs: 2000, chunkTimeoutMs: 300 };
+
+test("lost is said only when every brick has answered that it lacks the chunk", async () => {
+  const bench = makeBench(makeCluster(1), noCache);
+  const { cluster } = bench;
+  assert.deepEqual(await write(bench, 0, large), { ok: true });
+  const holders = holdersOf(bench, large);
+  assert.equal(holders.length, 2);
+  for (const brick of cluster.bricks.values()) brick.chunks.clear();
+  const away = [2, 3, 4].find((number) => !holders.includes(number))!;
+  cluster.kill(away);
+  await cluster.time.run(500);
+  const unavailable = await read(bench, 0, large.length);
+  assert.equal(!unavailable.ok && unavailable.fault.code, "unavailable");
+  cluster.revive(away);
+  const lost = await read(bench, 4096, 4096);
+  assert.deepEqual(!lost.ok && lost.fault, { code: "lost", offsetBytes: 4096 });
+  assert.ok(bench.notes.includes(`missing on ${holders[0]}`));
+  assert.ok(bench.notes.includes(`missing on ${holders[1]}`));
+});
+
+test("a damaged copy is never served: the next holder is asked, and it is noted", async () => {
+  const bench = makeBench(makeCluster(2), noCache);
+  await write(bench, 0, large);
+  const holders = holdersOf(bench, large);
+  const name = chunkKey(large).toString("hex");
+  for (const number of holders.slice(0, 1)) bench.cluster.brick(number).chunks.get(name)![9] = 1;
+  for (let round = 0; round < 4; round += 1) {
+    assert.ok(bytesOf(await read(bench, 0, large.length)).equals(large));
+  }
+  const [first] = holders;
+  assert.ok(bench.notes.every((note) => note === `damaged on ${first}`));
+  for (const number of holders.slice(1)) bench.cluster.brick(number).chunks.get(name)![9] = 1;
+  const lost = await read(bench, 0, large.length);
+  assert.equal(!lost.ok && lost.fault.code, "lost");
+});
+
+test("a chunk that moved is found along the key's order", async () => {
+  const bench = makeBench(makeCluster(3), noCache);
+  await write(bench, 0, large);
+  const holders = holdersOf(bench, large);
+  const other = [1, 2, 3, 4].find((number) => !holders.includes(number))!;
+  const name = chunkKey(large).toString("hex");
+  for (const number of holders) bench.cluster.brick(number).chunks.delete(name);
+  bench.cluster.brick(other).chunks.set(name, large);
+  assert.ok(bytesOf(await read(bench, 0, large.length)).equals(large));
+});
+
+test("full bricks are passed over; when all are full the write ends without landing", async () => {
+  const bench = makeBench(makeCluster(4), noCache);
+  const { cluster } = bench;
+  for (const number of [1, 2]) cluster.brick(number).full = true;
+  assert.deepEqual(await write(bench, 0, large), { ok: true });
+  assert.deepEqual(holdersOf(bench, large), [3, 4]);
+  cluster.brick(3).full = true;
+  const other = fillWith(78, 128);
+  assert.deepEqual(await write(bench, 0, other), { ok: false, fault: { code: "no_space" } });
+  assert.ok(bytesOf(await read(bench, 0, large.length)).equals(large));
+  cluster.noSpaceOnWrite = true;
+  assert.deepEqual(await write(bench, 0, small), { ok: false, fault: { code: "no_space" } });
+  cluster.noSpaceOnWrite = false;
+  assert.deepEqual(await write(bench, 0, small), { ok: true });
+  assert.equal(bench.gateway.ranges.heldCount, 0);
+});
+
+test("fewer copies only when the cluster state says so and the volume allows it", async () => {
+  for (const degradedWrites of [true, false]) {
+    const bench = makeBench(makeCluster(5, { copies: 3, degradedWrites }, 3), noCache);
+    const { cluster } = bench;
+    cluster.brick(3).alive = false;
+    const early = bench.gateway.write(0, [large]);
+    await cluster.time.run(1000);
+    cluster.setShard(0, { primary: 1, members: [1, 2] });
+    for (const shard of [1, 2, 3, 4]) cluster.setShard(shard, { primary: 2, members: [1, 2] });
+    // The brick is silent, but committed state does not say yet that it is down.
+    assert.equal(bench.stats.writes, 0);
+    cluster.setBrick(3, { status: "down", reachable: false });
+    const result = await cluster.time.until(early);
+    const inline = await write(bench, 1 << 20, small);
+    if (degradedWrites) {
+      assert.deepEqual([result, inline], [{ ok: true }, { ok: true }]);
+      assert.equal(bench.stats.degradedWrites, 2);
+    } else {
+      assert.equal(!result.ok && result.fault.code, "unavailable");
+      assert.equal(!inline.ok && inline.fault.code, "unavailable");
+      cluster.revive(3);
+      assert.deepEqual(await write(bench, 0, small), { ok: true });
+    }
+  }
+});
+
+test("a cancelled write is answered once it can never land", async () => {
+  const bench = makeBench(makeCluster(6), noCache);
+  const { cluster, gateway } = bench;
+  await write(bench, 0, small);
+  const shard = cluster.state.shards.findIndex(({ primary }) => primary !== 1);
+  const primary = cluster.state.shards[shard]!.primary;
+  // A grain of a shard that another brick leads, which hears nothing now.
+  let offsetBytes = 0;
+  while (cluster.state.shards.indexOf(cluster.shardRecordOf(offsetBytes)) !== shard) {
+    offsetBytes += 64 * KiB * 1024;
+  }
+  await write(bench, offsetBytes, small);
+  cluster.brick(primary).frozen = true;
+  const task = new VolumeTask();
+  let answered = false;
+  const result = gateway.write(offsetBytes, [fillWith(6, 8)], task).finally(() => {
+    answered = true;
+  });
+  await cluster.time.run(50);
+  task.cancel();
+  await cluster.time.run(500);
+  assert.equal(answered, false);
+  cluster.setShard(shard, { primary: 1 });
+  assert.deepEqual(await cluster.time.until(result), { ok: false, fault: { code: "cancelled" } });
+  cluster.brick(primary).frozen = false;
+  assert.ok(bytesOf(await read(bench, offsetBytes, small.length)).equals(small));
+  assert.deepEqual(await write(bench, offsetBytes, fillWith(7, 8)), { ok: true });
+});
+
+test("at the deadline a write is answered, and its range stays locked until it has settled", async () => {
+  const bench = makeBench(makeCluster(7), noCache);
+  const { cluster, gateway } = bench;
+  await write(bench, 0, small);
+  const shard = cluster.state.shards.indexOf(cluster.shardRecordOf(0));
+  cluster.brick(cluster.state.shards[shard]!.primary).frozen = true;
+  // The gateway's own brick may lead the shard: then it is its service that hears nothing.
+  const result = await write(bench, 0, fillWith(6, 8));
+  assert.equal(!result.ok && result.fault.code, "unavailable");
+  assert.equal(gateway.ranges.heldCount, 1);
+  for (const brick of cluster.bricks.values()) brick.frozen = false;
+  const after = bytesOf(await read(bench, 0, small.length));
+  assert.ok(after.equals(small) || after.equals(fillWith(6, 8)));
+  assert.equal(gateway.ranges.heldCount, 0);
+});
+
+test("a newer attachment fences the older one, whose commands end", async () => {
+  const cluster = makeCluster(8);
+  const old = makeBench(cluster, noCache, 1, 1);
+  const young = makeBench(cluster, noCache, 2, 2);
+  await write(old, 0, small);
+  assert.ok(bytesOf(await read(young, 0, small.length)).equals(small));
+  const refused = old.gateway.write(0, [fillWith(9, 8)]);
+  await cluster.time.run(200);
+  assert.ok(old.fencedEpochs.length > 0 && old.fencedEpochs.every((epoch) => epoch === 1));
+  old.gateway.end("unavailable");
+  const result = await cluster.time.until(refused);
+  assert.equal(!result.ok && result.fault.code, "unavailable");
+  assert.equal(old.gateway.operationCount, 0);
+  assert.equal(old.gateway.ranges.heldCount, 0);
+  assert.ok(bytesOf(await read(young, 0, small.length)).equals(small));
+  const ended = await cluster.time.until(old.gateway.read(0, 512));
+  assert.equal(!ended.ok && ended.fault.code, "unavailable");
+});
+
+test("without a lease nothing is answered; with it back, everything is", async () => {
+  const bench = makeBench(makeCluster(9), noCache);
+  await write(bench, 0, small);
+  bench.lease.valid = false;
+  const waiting = bench.gateway.read(0, small.length);
+  await bench.cluster.time.run(500);
+  assert.equal(bench.stats.reads, 0);
+  bench.lease.valid = true;
+  assert.ok(bytesOf(await bench.cluster.time.until(waiting)).equals(small));
+  bench.lease.valid = false;
+  const result = await read(bench, 0, small.length);
+  assert.equal(!result.ok && result.fault.code, "unavailable");
+});
+
+test("a frozen brick does not hold up reads and writes", async () => {
+  const bench = makeBench(makeCluster(10), { ...noCache, chunkTimeoutMs: 5000 });
+  const { cluster } = bench;
+  const chunks = Array.from({ length: 12 }, (_, index) => fillWith(100 + index, 128));
+  for (const [index, bytes] of chunks.entries()) await write(bench, index * 64 * KiB, bytes);
+  cluster.brick(4).frozen = true;
+  const startMs = cluster.time.nowMs;
+  for (const [index, bytes] of chunks.entries()) {
+    assert.ok(bytesOf(await read(bench, index * 64 * KiB, bytes.length)).equals(bytes));
+    const result = await write(bench, index * 64 * KiB, fillWith(200 + index, 128));
+    assert.deepEqual(result, { ok: true });
+  }
+  assert.ok(cluster.time.nowMs - startMs < 5000);
+  assert.ok(bench.stats.readHedges + bench.stats.writeHedges > 0);
+  assert.deepEqual(cluster.violations, []);
+});
+
+test("sequential reads look ahead; readers of one chunk share its search", async () => {
+  const bench = makeBench(makeCluster(11), { ...noCache, chunkCacheBytes: 1 << 20 });
+  const { cluster, gateway } = bench;
+  for (let grain = 0; grain < 32; grain += 1) {
+    await write(bench, grain * 64 * KiB, fillWith(300 + grain, 128));
+  }
+  gateway.map.clear();
+  bench.stats.lookups = 0;
+  for (let grain = 0; grain < 32; grain += 1) await read(bench, grain * 64 * KiB, 64 * KiB);
+  assert.ok(bench.stats.lookups < 16, `${bench.stats.lookups} look-ups`);
+  const gets = () => [...cluster.bricks.values()].reduce((sum, brick) => sum + brick.gets, 0);
+  gateway.chunks.clear();
+  const before = gets();
+  const reads = Array.from({ length: 16 }, (_, index) => gateway.read(index * 4096, 4096));
+  for (const result of await cluster.time.until(Promise.all(reads))) {
+    assert.ok(bytesOf(result).equals(fillWith(300, 8)));
+  }
+  assert.equal(gets() - before, 1);
+});
+
+test("allocation tells runs, at most as many as asked", async () => {
+  const bench = makeBench(makeCluster(12), noCache);
+  const { cluster, gateway } = bench;
+  await write(bench, 64 * KiB, fillWith(1, 128));
+  await write(bench, 128 * KiB, fillWith(2, 8));
+  await write(bench, 130 * 1024 * KiB, fillWith(3, 8));
+  const whole = await cluster.time.until(gateway.allocation(0, 131 * 1024 * KiB, 100));
+  assert.deepEqual(whole.ok && whole.runs, [
+    { lengthBytes: 64 * KiB, mapped: false },
+    { lengthBytes: 68 * KiB, mapped: true },
+    { lengthBytes: (130 * 1024 - 132) * KiB, mapped: false },
+    { lengthBytes: 4 * KiB, mapped: true },
+    { lengthBytes: 1020 * KiB, mapped: false },
+  ]);
+  const some = await cluster.time.until(gateway.allocation(66 * KiB, 64 * KiB, 1));
+  assert.deepEqual(some.ok && some.runs, [{ lengthBytes: 64 * KiB, mapped: true }]);
+});
