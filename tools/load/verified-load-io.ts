@@ -1,0 +1,293 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { Prng } from "../../brick/prng.ts";
+import { type CommandResult, Initiator, transferCdb } from "./initiator-io.ts";
+import { SectorHistory } from "./sector-history.ts";
+import { readTag, taggedSectorBytes, tagSectors } from "./sector-tags.ts";
+
+/**
+ * Random reads and writes of tagged sectors that remember what was acknowledged, go on through
+ * broken connections and other portals, and check everything that is read, then and at the end.
+ */
+
+export interface LoadOptions {
+  /** "HOST:PORT", tried in order and round again when a connection is lost. */
+  portals: readonly string[];
+  target: string;
+  areaBytes: number;
+  /** Where the area begins on the volume. */
+  offsetBytes?: number;
+  depth: number;
+  seed: number;
+  /** Sizes of a command, picked evenly. */
+  sizesBytes?: readonly number[];
+  readShare?: number;
+  lun?: number;
+  log?: (line: string) => void;
+}
+
+export interface LoadReport {
+  writes: number;
+  reads: number;
+  writtenBytes: number;
+  /** Connections that broke, and log-ins that did not succeed. */
+  disconnects: number;
+  /** Commands that ended with a status other than GOOD, by status and sense. */
+  refusals: Record<string, number>;
+  /** The longest time in which no command ended although some were under way. */
+  longestPauseMs: number;
+  /** The longest that one answered command took. */
+  longestCommandMs: number;
+  /** What was read and should not have been. */
+  violations: string[];
+}
+
+const sizesDefault = [512, 1024, 4096, 4096, 4096, 8192, 16_384, 65_536, 131_072, 262_144];
+const violationsMax = 20;
+const reconnectPauseMs = 100;
+const verifyBytes = 256 * 1024;
+const verifyAttemptsMax = 300;
+
+const goodStatus = 0;
+const checkCondition = 2;
+
+export class VerifiedLoad {
+  readonly #options: LoadOptions;
+  readonly #prng: Prng;
+  readonly #run: number;
+  readonly #history: SectorHistory;
+  /** Sectors with a command under way. */
+  readonly #busy: Uint8Array;
+  readonly #firstSector: number;
+  readonly report: LoadReport = {
+    writes: 0,
+    reads: 0,
+    writtenBytes: 0,
+    disconnects: 0,
+    refusals: {},
+    longestPauseMs: 0,
+    longestCommandMs: 0,
+    violations: [],
+  };
+  #portals: readonly string[];
+  #portalNext = 0;
+  #session: Initiator | null = null;
+  #connecting: Promise<Initiator | null> | null = null;
+  #writeNext = 1;
+  #endedMs = 0;
+  #stopping = false;
+  #workers: Promise<void>[] = [];
+
+  constructor(options: LoadOptions) {
+    this.#options = options;
+    this.#portals = options.portals;
+    this.#prng = new Prng(options.seed);
+    this.#run = options.seed >>> 0;
+    const sectors = options.areaBytes / taggedSectorBytes;
+    this.#history = new SectorHistory(sectors);
+    this.#busy = new Uint8Array(sectors);
+    this.#firstSector = (options.offsetBytes ?? 0) / taggedSectorBytes;
+  }
+
+  start(): void {
+    this.#stopping = false;
+    this.#endedMs = performance.now();
+    this.#workers = Array.from({ length: this.#options.depth }, () => this.#work());
+  }
+
+  /** Lets what is under way end, and stops. */
+  async stop(): Promise<LoadReport> {
+    this.#stopping = true;
+    await Promise.all(this.#workers);
+    this.#session?.destroy();
+    this.#session = null;
+    return this.report;
+  }
+
+  /** From the next log-in on; `drop` breaks the present connection. */
+  usePortals(portals: readonly string[], options?: { drop: boolean }): void {
+    this.#portals = portals;
+    this.#portalNext = 0;
+    if (options?.drop) this.#session?.destroy();
+  }
+
+  /** Resolves when that many more commands have ended. */
+  async progress(commands: number, waitMsMax: number): Promise<boolean> {
+    const goal = this.report.reads + this.report.writes + commands;
+    const until = performance.now() + waitMsMax;
+    while (this.report.reads + this.report.writes < goal) {
+      if (performance.now() > until) return false;
+      await sleep(20);
+    }
+    return true;
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopping) {
+      const session = await this.#connected();
+      if (session === null) {
+        await sleep(reconnectPauseMs);
+        continue;
+      }
+      const range = this.#pickRange();
+      if (range === null) {
+        await sleep(1);
+        continue;
+      }
+      const [first, count] = range;
+      this.#busy.fill(1, first, first + count);
+      try {
+        if (this.#prng.chance(this.#options.readShare ?? 0.3)) {
+          await this.#read(session, first, count);
+        } else {
+          await this.#write(session, first, count);
+        }
+      } finally {
+        this.#busy.fill(0, first, first + count);
+      }
+    }
+  }
+
+  /** The session, made anew when it was lost; null when nobody lets us in now. */
+  async #connected(): Promise<Initiator | null> {
+    if (this.#session !== null && !this.#session.isLost) return this.#session;
+    this.#connecting ??= this.#connect().finally(() => {
+      this.#connecting = null;
+    });
+    return this.#connecting;
+  }
+
+  async #connect(): Promise<Initiator | null> {
+    if (this.#session !== null) this.report.disconnects += 1;
+    this.#session = null;
+    const address = this.#portals[this.#portalNext++ % this.#portals.length]!;
+    const colon = address.lastIndexOf(":");
+    try {
+      const session = await Initiator.connect({
+        host: address.slice(0, colon),
+        port: Number(address.slice(colon + 1)),
+        target: this.#options.target,
+        isid: this.#options.seed,
+        lun: this.#options.lun ?? 0,
+      });
+      this.#session = session;
+      return session;
+    } catch (error) {
+      this.#options.log?.(`load: ${(error as Error).message}`);
+      return null;
+    }
+  }
+
+  #pickRange(): [number, number] | null {
+    const size = this.#prng.pick(this.#options.sizesBytes ?? sizesDefault) / taggedSectorBytes;
+    for (let attempt = 0; attempt < 16; attempt += 1) {
+      const first = this.#prng.between(0, this.#history.sectors - size);
+      if (!this.#busy.subarray(first, first + size).includes(1)) return [first, size];
+    }
+    return null;
+  }
+
+  async #write(session: Initiator, first: number, count: number): Promise<void> {
+    const write = this.#writeNext++;
+    const data = Buffer.allocUnsafe(count * taggedSectorBytes);
+    tagSectors(data, this.#run, write, this.#firstSector + first);
+    const result = await this.#command(session, "write", first, count, data);
+    if (result?.status === goodStatus) {
+      this.#history.acknowledged(first, count, write);
+      this.report.writes += 1;
+      this.report.writtenBytes += data.length;
+    } else {
+      this.#history.unanswered(first, count, write);
+    }
+  }
+
+  async #read(session: Initiator, first: number, count: number): Promise<void> {
+    const result = await this.#command(session, "read", first, count);
+    if (result?.status !== goodStatus) return;
+    this.report.reads += 1;
+    this.#check(first, result.data);
+  }
+
+  #check(first: number, data: Buffer): void {
+    for (let at = 0; at < data.length; at += taggedSectorBytes) {
+      const sector = first + at / taggedSectorBytes;
+      const found = readTag(data, at, this.#run, this.#firstSector + sector);
+      const violation = this.#history.observed(sector, found);
+      if (violation !== null && this.report.violations.length < violationsMax) {
+        this.report.violations.push(violation);
+      }
+    }
+  }
+
+  /** null when the connection was lost on the way. */
+  async #command(
+    session: Initiator,
+    operation: "read" | "write",
+    first: number,
+    count: number,
+    data?: Buffer,
+  ): Promise<CommandResult | null> {
+    const bytes = count * taggedSectorBytes;
+    const offset = (this.#firstSector + first) * taggedSectorBytes;
+    const startedMs = performance.now();
+    try {
+      const result = await session.command(
+        transferCdb(operation, offset, bytes),
+        data === undefined ? { readBytes: bytes } : { write: data },
+      );
+      this.#ended(startedMs);
+      if (result.status !== goodStatus) this.#refused(result);
+      return result;
+    } catch {
+      return null;
+    }
+  }
+
+  #ended(startedMs: number): void {
+    const nowMs = performance.now();
+    const { report } = this;
+    report.longestPauseMs = Math.max(report.longestPauseMs, nowMs - this.#endedMs);
+    report.longestCommandMs = Math.max(report.longestCommandMs, nowMs - startedMs);
+    this.#endedMs = nowMs;
+  }
+
+  #refused(result: CommandResult): void {
+    // A unit attention greets a new session; it is not a refusal.
+    if (result.status === checkCondition && result.sense.startsWith("6/")) return;
+    const name =
+      result.status === checkCondition ? `sense ${result.sense}` : `status ${result.status}`;
+    this.report.refusals[name] = (this.report.refusals[name] ?? 0) + 1;
+  }
+
+  /** Reads the whole area through one portal; every sector is checked. Returns what is wrong. */
+  async verify(portal: string): Promise<string[]> {
+    this.usePortals([portal], { drop: true });
+    this.#endedMs = performance.now();
+    const step = verifyBytes / taggedSectorBytes;
+    for (let first = 0; first < this.#history.sectors; first += step) {
+      await this.#verifyRange(first, Math.min(step, this.#history.sectors - first));
+    }
+    this.#session?.destroy();
+    this.#session = null;
+    return this.report.violations;
+  }
+
+  async #verifyRange(first: number, count: number): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const session = await this.#connected();
+      const result = session && (await this.#command(session, "read", first, count));
+      if (result?.status === goodStatus) {
+        this.#check(first, result.data);
+        return;
+      }
+      if (attempt >= verifyAttemptsMax) {
+        this.report.violations.push(`sectors ${first} to ${first + count - 1} cannot be read`);
+        return;
+      }
+      await sleep(reconnectPauseMs);
+    }
+  }
+
+  get writtenSectors(): number {
+    return this.#history.written();
+  }
+}
