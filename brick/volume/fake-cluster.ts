@@ -128,6 +128,8 @@ export class FakeCluster {
   mapWrites = 0;
   mapLookups = 0;
   noSpaceOnWrite = false;
+  /** When set, answers to look-ups are made but wait here. */
+  heldLookups: (() => void)[] | null = null;
 
   constructor(options: {
     seed: number;
@@ -426,7 +428,9 @@ export class FakeCluster {
       const extents = extentsOf(shard.grains.get(`${request.branch}/${grain}`) ?? []);
       if (extents.length > 0) grains.set(grain, extents);
     }
-    reply(encodeLookupReply({ status: "ok", view, coveredCount, grains }));
+    const answer = encodeLookupReply({ status: "ok", view, coveredCount, grains });
+    if (this.heldLookups === null) reply(answer);
+    else this.heldLookups.push(() => reply(answer));
   }
 }
 

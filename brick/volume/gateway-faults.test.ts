@@ -230,6 +230,24 @@ test("sequential reads look ahead; readers of one chunk share its search", async
   assert.equal(gets() - before, 1);
 });
 
+test("a read after a write does not take the answer of a look-up from before it", async () => {
+  const bench = makeBench(makeCluster(13), noCache);
+  const { cluster, gateway } = bench;
+  await write(bench, 0, small);
+  gateway.map.clear();
+  cluster.heldLookups = [];
+  const early = gateway.read(0, small.length);
+  await cluster.time.run(50);
+  assert.equal(cluster.heldLookups.length, 1);
+  await write(bench, 4096, fillWith(6, 8));
+  const late = gateway.read(4096, 4096);
+  const held = cluster.heldLookups;
+  cluster.heldLookups = null;
+  for (const release of held) release();
+  assert.ok(bytesOf(await cluster.time.until(early)).equals(small));
+  assert.ok(bytesOf(await cluster.time.until(late)).equals(fillWith(6, 8)));
+});
+
 test("allocation tells runs, at most as many as asked", async () => {
   const bench = makeBench(makeCluster(12), noCache);
   const { cluster, gateway } = bench;
