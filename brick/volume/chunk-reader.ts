@@ -79,7 +79,7 @@ export class ChunkReader {
     const search: Search = {
       key,
       name,
-      holders: this.#sortHints(holders),
+      holders: this.#sortHints(key, holders),
       waiting: [done],
       order: null,
       asked: new Set(),
@@ -111,12 +111,15 @@ export class ChunkReader {
     this.#outgoing.clear();
   }
 
-  /** This brick itself first, then by how well they answered lately. */
-  #sortHints(holders: readonly BrickNumber[]): readonly BrickNumber[] {
+  /** This brick itself first, slow ones last; the key says where among equals to begin. */
+  #sortHints(key: Buffer, holders: readonly BrickNumber[]): readonly BrickNumber[] {
     const { self, health, host } = this.#context;
     const nowMs = host.clock.nowMs();
     const rank = (brick: BrickNumber) => (brick === self ? 0 : health.isSlow(brick, nowMs) ? 2 : 1);
-    return holders.length < 2 ? holders : holders.toSorted((a, b) => rank(a) - rank(b));
+    if (holders.length < 2) return holders;
+    const turn = key[0]! % holders.length;
+    const turned = [...holders.slice(turn), ...holders.slice(0, turn)];
+    return turned.sort((a, b) => rank(a) - rank(b));
   }
 
   /** Asks the next brick, if there is one; ends the search when nobody is left. */

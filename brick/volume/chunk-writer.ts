@@ -1,5 +1,5 @@
 import { decodeChunkPutReply, encodeChunkPut, putStatus } from "../chunk/chunk-messages.ts";
-import { isReachable } from "../cluster-state.ts";
+import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { ChunkOrigin } from "../log/batch-format.ts";
 import type { CallReply } from "../rpc/calls.ts";
@@ -65,6 +65,8 @@ export class ChunkWriter {
   readonly #placements = new Placements();
   readonly #active = new Set<Storing>();
   #sweep: TimerHandle | null = null;
+  /** The cluster state that the last sweep saw. */
+  #stateSeen: ClusterState | null = null;
 
   constructor(context: ChunkContext) {
     this.#context = context;
@@ -88,13 +90,6 @@ export class ChunkWriter {
     this.#advance(storing);
     if (!storing.ended) this.#startSweep();
     return { abandon: () => this.#end(storing) };
-  }
-
-  onState(): void {
-    for (const storing of this.#active) {
-      storing.retryAtMs = 0;
-      this.#advance(storing);
-    }
   }
 
   close(): void {
@@ -201,8 +196,12 @@ export class ChunkWriter {
 
   #lookForSlow(): void {
     const nowMs = this.#context.host.clock.nowMs();
+    const state = this.#context.state();
+    // A brick that went down may make fewer copies enough, one that came up may take one.
+    const stateIsNew = state !== this.#stateSeen;
+    this.#stateSeen = state;
     for (const storing of this.#active) {
-      let look = false;
+      let look = stateIsNew;
       for (const [brick, asked] of storing.underWay) {
         if (asked.hedged) continue;
         if (nowMs - asked.sinceMs < this.#context.health.hedgeAfterMs(brick)) continue;

@@ -56,7 +56,6 @@ export function makeBench(
   };
   const gateway = new Gateway(parts, cluster.volume, epoch);
   cluster.onState.add(() => {
-    writer.onState();
     gateway.onState(cluster.volume);
   });
   return { cluster, gateway, stats, notes, lease, fencedEpochs };

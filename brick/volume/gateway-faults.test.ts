@@ -248,6 +248,33 @@ test("a read after a write does not take the answer of a look-up from before it"
   assert.ok(bytesOf(await cluster.time.until(late)).equals(fillWith(6, 8)));
 });
 
+test("what passes the end of the volume, or is no whole sectors, is refused", async () => {
+  const { cluster, gateway } = makeBench(makeCluster(14, { sizeBytes: 1 << 20 }), noCache);
+  const outside = { ok: false, fault: { code: "out_of_range", sizeBytes: 1 << 20 } };
+  const end = 1 << 20;
+  assert.deepEqual(await gateway.read(end - 512, 1024), outside);
+  assert.deepEqual(await gateway.write(end, [Buffer.alloc(512)]), outside);
+  assert.deepEqual(await gateway.unmap(1, 512), outside);
+  assert.deepEqual(await cluster.time.until(gateway.unmap(0, end)), { ok: true });
+});
+
+test("a huge unmap goes bit by bit, and a cancel ends it in between", async () => {
+  const sizeBytes = 2 ** 40;
+  const bench = makeBench(makeCluster(15, { sizeBytes }), noCache);
+  const { cluster, gateway } = bench;
+  await write(bench, sizeBytes - 4096, small);
+  assert.deepEqual(await cluster.time.until(gateway.unmap(0, sizeBytes)), { ok: true });
+  assert.equal(cluster.mapWrites, 1 + sizeBytes / (64 * KiB * 1024));
+  assert.ok(bytesOf(await read(bench, sizeBytes - 4096, 4096)).equals(Buffer.alloc(4096)));
+  const task = new VolumeTask();
+  const rest = gateway.unmap(0, sizeBytes, task);
+  await cluster.time.run(3);
+  task.cancel();
+  const result = await cluster.time.until(rest);
+  assert.deepEqual(result, { ok: false, fault: { code: "cancelled" } });
+  assert.equal(gateway.ranges.heldCount, 0);
+});
+
 test("allocation tells runs, at most as many as asked", async () => {
   const bench = makeBench(makeCluster(12), noCache);
   const { cluster, gateway } = bench;

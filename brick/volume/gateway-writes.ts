@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
+import { GiB } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
@@ -20,6 +21,8 @@ interface PieceUnderWay {
 }
 
 const done: VolumeDone = { ok: true };
+/** Of an unmap, cut into pieces at a time: some thousand whole runs of grains. */
+const unmapCutBytes = 64 * GiB;
 
 /** A write or unmap. Its range stays locked until every piece has landed or never can. */
 class WriteOperation extends Operation {
@@ -29,13 +32,18 @@ class WriteOperation extends Operation {
   readonly data: readonly Buffer[];
   readonly resolve: (result: VolumeDone) => void;
   range: HeldRange | null = null;
+  /** Cut so far; a long unmap is cut bit by bit. */
   pieces: Piece[] = [];
   pieceNext = 0;
+  cutToBytes: number;
+  startedCount = 0;
   landedCount = 0;
   readonly underWay = new Set<PieceUnderWay>();
   /** Waits for its range, or for the lease. */
   started = false;
   cancelling = false;
+  /** A cancel came before all pieces had begun. */
+  curtailed = false;
   fault: VolumeFault | null = null;
   readonly #writes: Writes;
 
@@ -53,6 +61,7 @@ class WriteOperation extends Operation {
     this.#writes = writes;
     this.kind = kind;
     this.offsetBytes = offsetBytes;
+    this.cutToBytes = offsetBytes;
     this.lengthBytes = lengthBytes;
     this.data = data;
     this.resolve = resolve;
@@ -122,7 +131,9 @@ export class Writes {
     operation.fault ??= fault;
     if (operation.cancelling) return;
     operation.cancelling = true;
+    operation.curtailed = !this.#allBegun(operation);
     operation.pieceNext = operation.pieces.length;
+    operation.cutToBytes = operation.offsetBytes + operation.lengthBytes;
     for (const one of operation.underWay) {
       if (one.operation !== null) one.link!.cancel(one.operation);
       else this.#pieceEnded(operation, one);
@@ -142,18 +153,32 @@ export class Writes {
   #begin(operation: WriteOperation): void {
     if (operation.cancelling || operation.range === null) return;
     operation.started = true;
-    const { kind, offsetBytes, lengthBytes, data } = operation;
-    operation.pieces =
-      kind === "write" ? splitWrite(offsetBytes, data) : splitUnmap(offsetBytes, lengthBytes);
     this.#startPieces(operation);
+  }
+
+  /** Cuts (more of) the command into pieces when those there are have begun. */
+  #cut(operation: WriteOperation): void {
+    const { kind, offsetBytes, lengthBytes, data, cutToBytes } = operation;
+    const restBytes = offsetBytes + lengthBytes - cutToBytes;
+    if (operation.pieceNext < operation.pieces.length || restBytes === 0) return;
+    const takeBytes = kind === "write" ? restBytes : Math.min(restBytes, unmapCutBytes);
+    operation.pieces =
+      kind === "write" ? splitWrite(offsetBytes, data) : splitUnmap(cutToBytes, takeBytes);
+    operation.pieceNext = 0;
+    operation.cutToBytes += takeBytes;
+  }
+
+  #allBegun(operation: WriteOperation): boolean {
+    const endBytes = operation.offsetBytes + operation.lengthBytes;
+    return operation.pieceNext === operation.pieces.length && operation.cutToBytes === endBytes;
   }
 
   #startPieces(operation: WriteOperation): void {
     const { piecesUnderWayMax } = this.gateway.context.options;
-    while (
-      operation.pieceNext < operation.pieces.length &&
-      operation.underWay.size < piecesUnderWayMax
-    ) {
+    while (operation.underWay.size < piecesUnderWayMax) {
+      this.#cut(operation);
+      if (operation.pieceNext === operation.pieces.length) break;
+      operation.startedCount += 1;
       const piece = operation.pieces[operation.pieceNext]!;
       operation.pieceNext += 1;
       this.#startPiece(operation, piece);
@@ -260,7 +285,7 @@ export class Writes {
       if (outcome.code === "ended") this.cancel(operation, this.gateway.endFault());
       else this.cancel(operation, { code: outcome.code });
     }
-    if (operation.pieceNext < operation.pieces.length) this.#startPieces(operation);
+    if (!this.#allBegun(operation)) this.#startPieces(operation);
     this.#finishIfSettled(operation);
   }
 
@@ -272,12 +297,13 @@ export class Writes {
 
   #finishIfSettled(operation: WriteOperation): void {
     if (operation.underWay.size > 0 || operation.range === null) return;
-    if (operation.pieceNext < operation.pieces.length) return;
+    if (!operation.cancelling && !this.#allBegun(operation)) return;
     if (!operation.started && !operation.cancelling) return;
     const { range } = operation;
     operation.range = null;
     // The answer first: who waits for the range comes after it.
-    const landed = operation.started && operation.landedCount === operation.pieces.length;
+    const whole = operation.started && !operation.curtailed;
+    const landed = whole && operation.landedCount === operation.startedCount;
     operation.answer(landed ? null : operation.fault);
     this.gateway.ranges.release(range);
   }

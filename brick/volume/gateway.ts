@@ -1,5 +1,6 @@
 import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import { sectorBytes } from "../units.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
 import type { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -88,7 +89,9 @@ export class Gateway {
   }
 
   read(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
-    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    const refusal = this.#refusal(offsetBytes, lengthBytes);
+    if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
+    if (lengthBytes === 0) return Promise.resolve({ ok: true, buffers: [] });
     return this.#reads.run(offsetBytes, lengthBytes, task);
   }
 
@@ -103,7 +106,8 @@ export class Gateway {
   }
 
   allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation> {
-    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    const refusal = this.#refusal(offsetBytes, lengthBytes);
+    if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     return this.#reads.allocation(offsetBytes, lengthBytes, runsMax);
   }
 
@@ -204,6 +208,15 @@ export class Gateway {
     hooks.latency(kind, this.nowMs() - operation.startMs);
   }
 
+  /** Ranges come from other bricks too: they are checked, not asserted. */
+  #refusal(offsetBytes: number, lengthBytes: number): VolumeFault | null {
+    if (this.#ended !== null) return this.endFault();
+    const { sizeBytes } = this.#volume;
+    const whole = offsetBytes % sectorBytes === 0 && lengthBytes % sectorBytes === 0;
+    const inside = offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes;
+    return whole && inside ? null : { code: "out_of_range", sizeBytes };
+  }
+
   #change(
     kind: "write" | "unmap",
     offsetBytes: number,
@@ -211,7 +224,9 @@ export class Gateway {
     data: readonly Buffer[],
     task: VolumeTask | undefined,
   ): Promise<VolumeDone> {
-    if (this.#ended !== null) return Promise.resolve({ ok: false, fault: this.endFault() });
+    const refusal = this.#refusal(offsetBytes, lengthBytes);
+    if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
+    if (lengthBytes === 0) return Promise.resolve({ ok: true });
     return this.#writes.run(kind, offsetBytes, lengthBytes, data, task);
   }
 
