@@ -85,8 +85,9 @@ export function joinNode(
   const { node } = connection;
   const older = node.nexuses.get(nexusKey(identity));
   if (older !== undefined && !identity.discovery) {
-    endSession(older, "reinstated");
+    // Before ending it: a session without running tasks settles at once.
     older.onSettled.push(() => joinNode(connection, identity, parameters, initCmdSn, joined));
+    endSession(older, "reinstated");
     return;
   }
   if (connection.phase === "ended") return;

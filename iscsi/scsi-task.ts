@@ -2,11 +2,11 @@ import { VolumeTask } from "../brick/volume/volume.ts";
 import { sessionDataBytesMax, unsentBytesMax } from "./limits.ts";
 import { scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
-import { refused, type ScsiResult } from "./scsi/command.ts";
+import { refused, type ScsiResult, withStatus } from "./scsi/command.ts";
 import { absentInquiry } from "./scsi/inquiry.ts";
 import { type LogicalUnit, type Nexus, watchCapacity } from "./scsi/logical-unit.ts";
 import { findCommand } from "./scsi/opcodes.ts";
-import { invalidFieldInCdb, sense } from "./scsi/sense.ts";
+import { invalidFieldInCdb, scsiStatus, sense } from "./scsi/sense.ts";
 import { absentRequestSense, reportLuns } from "./scsi/unit-commands.ts";
 import { serialAdd } from "./serial32.ts";
 import { type ScsiTask, type Session, taskAttribute } from "./session-state.ts";
@@ -137,6 +137,9 @@ function runCommand(task: ScsiTask): ScsiResult | Promise<ScsiResult> {
   }
   if (row === undefined) return refused(sense.invalidOpcode);
   if (row === null) return refused(invalidFieldInCdb(1, 4));
+  // The unit has changed while data were under way: what came is not what the command needs now.
+  const wantedBytes = row.dataOutBytes?.(unit, cdb) ?? 0;
+  if (wantedBytes !== task.wantedBytes) return withStatus(scsiStatus.busy);
   return row.run(task);
 }
 

@@ -75,7 +75,9 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
   socket.on("drain", () => {
     connection.unsentBytes = socket.writableLength;
     socket.resume();
-    if (connection.session !== null && !connection.session.ended) admitTasks(connection.session);
+    if (connection.session === null || connection.session.ended) return;
+    admitTasks(connection.session);
+    wake();
   });
   socket.on("end", () => socket.destroy());
   // A reset is as good as an end: "close" follows.
@@ -87,7 +89,7 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
 }
 
 function flush(connection: Connection, socket: net.Socket): void {
-  if (socket.destroyed) return;
+  if (socket.destroyed || socket.writableEnded) return;
   if (connection.closing === "now") return void socket.destroy();
   const buffers = connection.outbox.take();
   if (buffers.length > 0) {

@@ -1,5 +1,5 @@
 import { taskManagementRequest, taskManagementResponse } from "./pdu.ts";
-import { raiseAttention } from "./scsi/logical-unit.ts";
+import { queueAttention, raiseAttention } from "./scsi/logical-unit.ts";
 import { sense } from "./scsi/sense.ts";
 import { abortTasks, isLunZero } from "./scsi-task.ts";
 import { serialLess } from "./serial32.ts";
@@ -71,7 +71,8 @@ export function manageTasks(session: Session, bhs: Buffer, coldReset: () => void
       // SAM-5 §7.4: with TST 0 the task set is everybody's; the others are told (TAS is 0).
       const tasks = tasksOfUnit(session);
       for (const other of new Set(tasks.map((task) => task.session))) {
-        if (other !== session) other.nexus?.attentions.push(sense.commandsCleared);
+        if (other === session || other.nexus === null) continue;
+        queueAttention(other.nexus, sense.commandsCleared);
       }
       abortTasks(tasks, complete);
       return;

@@ -49,13 +49,16 @@ export function addNexus(unit: LogicalUnit, initiatorName: string, isid: string)
 /** Queues a condition for every nexus but `except`; one that waits already is not doubled. */
 export function raiseAttention(unit: LogicalUnit, condition: Sense, except: Nexus | null): void {
   for (const nexus of unit.nexuses) {
-    if (nexus === except) continue;
-    const { attentions } = nexus;
-    const waits = attentions.some(
-      (one) => one.asc === condition.asc && one.ascq === condition.ascq,
-    );
-    if (!waits && attentions.length < unitAttentionsMax) attentions.push(condition);
+    if (nexus !== except) queueAttention(nexus, condition);
   }
+}
+
+export function queueAttention(nexus: Nexus, condition: Sense): void {
+  const { attentions } = nexus;
+  const waits = attentions.some(
+    ({ asc, ascq }) => asc === condition.asc && ascq === condition.ascq,
+  );
+  if (!waits && attentions.length < unitAttentionsMax) attentions.push(condition);
 }
 
 export function unitBlocks(unit: LogicalUnit): number {

@@ -130,3 +130,8 @@ export function findCommand(cdb: Buffer): CommandRow | undefined | null {
   const wanted = cdb[1]! & 0x1f;
   return found.find((one) => one.serviceAction === wanted) ?? null;
 }
+
+/** The name of an opcode's (first) command, for metrics and people. */
+export function commandName(opcode: number): string {
+  return byOpcode[opcode]?.[0]?.name ?? `0x${opcode.toString(16).padStart(2, "0")}`;
+}
