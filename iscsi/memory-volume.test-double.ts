@@ -7,6 +7,7 @@ import type {
   VolumeFault,
   VolumeInfo,
   VolumeRead,
+  VolumeTask,
 } from "../brick/volume/volume.ts";
 
 /**
@@ -26,7 +27,7 @@ export class MemoryVolume implements Volume {
     this.info = { ...this.info, sizeBytes };
   }
 
-  async read(offsetBytes: number, lengthBytes: number): Promise<VolumeRead> {
+  async read(offsetBytes: number, lengthBytes: number, _task?: VolumeTask): Promise<VolumeRead> {
     const fault = this.#faultOf(offsetBytes, lengthBytes);
     if (fault !== null) return { ok: false, fault };
     const buffers: Buffer[] = [];
@@ -38,7 +39,11 @@ export class MemoryVolume implements Volume {
     return { ok: true, buffers };
   }
 
-  async write(offsetBytes: number, data: readonly Buffer[]): Promise<VolumeDone> {
+  async write(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    _task?: VolumeTask,
+  ): Promise<VolumeDone> {
     const lengthBytes = data.reduce((sum, buffer) => sum + buffer.length, 0);
     const fault = this.#faultOf(offsetBytes, lengthBytes);
     if (fault !== null) return { ok: false, fault };
@@ -55,7 +60,7 @@ export class MemoryVolume implements Volume {
     return { ok: true };
   }
 
-  async unmap(offsetBytes: number, lengthBytes: number): Promise<VolumeDone> {
+  async unmap(offsetBytes: number, lengthBytes: number, _task?: VolumeTask): Promise<VolumeDone> {
     const fault = this.#faultOf(offsetBytes, lengthBytes);
     if (fault !== null) return { ok: false, fault };
     for (const { grain, start, end } of pieces(offsetBytes, lengthBytes)) {

@@ -1,0 +1,511 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { VolumeTask } from "../brick/volume/volume.ts";
+import { checkIdle, receiveChunk } from "./connection.ts";
+import {
+  type Answer,
+  senseText,
+  settled,
+  TestInitiator,
+  testNode,
+} from "./initiator.test-double.ts";
+import { commandWindow, pingAfterIdleMs, pingAnswerMs } from "./limits.ts";
+import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
+import {
+  asyncMessage,
+  dataIn,
+  dataOut,
+  layouts,
+  logoutRequest,
+  logoutResponse,
+  nopIn,
+  nopOut,
+  noTag,
+  readyToTransfer,
+  reject,
+  scsiCommand,
+  scsiResponse,
+  snackRequest,
+  taskManagementRequest,
+  taskManagementResponse,
+} from "./pdu.ts";
+import { sendAsyncMessage } from "./session.ts";
+import type { TextPair } from "./text-keys.ts";
+
+const target = "iqn.2026-11.endisk:disk";
+const testUnitReady = Buffer.alloc(6);
+
+function write10(lba: number, blocks: number): Buffer {
+  return blockCommand(0x2a, lba, blocks);
+}
+
+function read10(lba: number, blocks: number): Buffer {
+  return blockCommand(0x28, lba, blocks);
+}
+
+function blockCommand(opcode: number, lba: number, blocks: number): Buffer {
+  const cdb = Buffer.alloc(10);
+  cdb[0] = opcode;
+  cdb.writeUInt32BE(lba, 2);
+  cdb.writeUInt16BE(blocks, 7);
+  return cdb;
+}
+
+function pattern(length: number): Buffer {
+  return Buffer.from(Array.from({ length }, (_, at) => (at * 7 + (at >> 9)) & 0xff));
+}
+
+async function attach(keys?: TextPair[], sizeBytes = 4 << 20) {
+  const volume = new MemoryVolume("disk", sizeBytes);
+  const node = testNode(memoryDirectory([volume]));
+  const initiator = new TestInitiator(node);
+  initiator.login(keys === undefined ? { target } : { target, keys });
+  await initiator.clearAttention();
+  return { volume, node, initiator };
+}
+
+test("immediate, unsolicited and solicited data, in that order", async () => {
+  const { initiator } = await attach([
+    ["InitialR2T", "No"],
+    ["FirstBurstLength", "2048"],
+    ["MaxBurstLength", "4096"],
+    ["MaxOutstandingR2T", "2"],
+  ]);
+  const data = pattern(16 * 512 * 2);
+  const expectedLength = data.length;
+  const tag = initiator.command(
+    write10(5, 32),
+    { write: true, final: false, expectedLength },
+    data.subarray(0, 512),
+  );
+  const sendData = (
+    from: number,
+    to: number,
+    transferTag: number,
+    dataSn: number,
+    final: boolean,
+  ) =>
+    initiator.send(
+      dataOut,
+      { initiatorTaskTag: tag, targetTransferTag: transferTag, bufferOffset: from, dataSn, final },
+      data.subarray(from, to),
+    );
+  assert.deepEqual(initiator.take(), [], "nothing is asked for before the unsolicited data end");
+  sendData(512, 1024, noTag, 0, false);
+  sendData(1024, 2048, noTag, 1, true);
+  const asked: Answer[] = initiator.take();
+  assert.deepEqual(
+    asked.map(({ values }) => [values.r2tSn, values.bufferOffset, values.desiredLength]),
+    [
+      [0, 2048, 4096],
+      [1, 6144, 4096],
+    ],
+  );
+  assert.equal(asked[0]?.opcode, readyToTransfer.opcode);
+  sendData(2048, 4096, asked[0]!.values.targetTransferTag, 0, false);
+  sendData(4096, 6144, asked[0]!.values.targetTransferTag, 1, true);
+  const third = initiator.takeOne(readyToTransfer);
+  assert.deepEqual([third.values.bufferOffset, third.values.desiredLength], [10_240, 4096]);
+  sendData(6144, 10_240, asked[1]!.values.targetTransferTag, 0, true);
+  const fourth = initiator.takeOne(readyToTransfer);
+  sendData(10_240, 14_336, third.values.targetTransferTag, 0, true);
+  sendData(14_336, 16_384, fourth.values.targetTransferTag, 0, true);
+  assert.equal((await initiator.outcome()).status, 0);
+  const back = await initiator.read(read10(5, 32), expectedLength);
+  assert.deepEqual(back.data, data);
+});
+
+test("Data-In is cut by the initiator's limits, with the status in the last PDU", async () => {
+  const { initiator } = await attach([
+    ["MaxRecvDataSegmentLength", "1024"],
+    ["MaxBurstLength", "2560"],
+  ]);
+  initiator.command(read10(0, 8), { read: true, expectedLength: 4096 });
+  await settled();
+  const answers = initiator.take();
+  assert.deepEqual(
+    answers.map(({ values, data }) => [
+      values.dataSn,
+      values.bufferOffset,
+      data.length,
+      values.final,
+      values.hasStatus,
+    ]),
+    [
+      [0, 0, 1024, false, false],
+      [1, 1024, 1024, false, false],
+      [2, 2048, 512, true, false],
+      [3, 2560, 1024, false, false],
+      [4, 3584, 512, true, true],
+    ],
+  );
+});
+
+test("residuals, over and under", async () => {
+  const { initiator } = await attach();
+  const under = await initiator.read(read10(0, 1), 2000);
+  assert.equal(under.data.length, 512);
+  assert.equal(under.answer.values.underflow, true);
+  assert.equal(under.answer.values.residualCount, 2000 - 512);
+  const over = await initiator.read(read10(0, 4), 512);
+  assert.equal(over.data.length, 512);
+  assert.equal(over.answer.values.overflow, true);
+  assert.equal(over.answer.values.residualCount, 1536);
+  const none = await initiator.read(read10(0, 1), 0);
+  assert.equal(none.answer.opcode, scsiResponse.opcode);
+  assert.equal(none.answer.values.residualCount, 512);
+  const short = await initiator.write(write10(0, 2), pattern(512));
+  assert.equal(short.status, 0);
+  assert.equal(short.answer.values.overflow, true);
+  assert.equal((await initiator.read(read10(1, 1), 512)).data.equals(Buffer.alloc(512)), true);
+  const long = await initiator.write(write10(0, 1), pattern(1024));
+  assert.equal(long.answer.values.underflow, true);
+  assert.equal((await initiator.read(read10(1, 1), 512)).data.equals(Buffer.alloc(512)), true);
+  const partial = await initiator.write(write10(0, 1), pattern(200));
+  assert.equal(senseText(partial.sense), "5/0e/03");
+});
+
+test("data that break the agreement end their command, and nobody else's", async () => {
+  const { initiator } = await attach([
+    ["InitialR2T", "Yes"],
+    ["ImmediateData", "No"],
+  ]);
+  const immediate = await initiator.write(write10(0, 1), pattern(512));
+  assert.equal(senseText(immediate.sense), "b/0c/0c");
+  const offsets = { write: true, expectedLength: 1024 };
+  const tag = initiator.command(write10(0, 2), offsets);
+  const { targetTransferTag } = initiator.takeOne(readyToTransfer).values;
+  const part = { initiatorTaskTag: tag, targetTransferTag };
+  initiator.send(dataOut, { ...part, bufferOffset: 512, final: true }, pattern(512));
+  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
+  // What was under way for the ended command is dropped.
+  initiator.send(dataOut, { ...part, bufferOffset: 0, final: true }, pattern(1024));
+  assert.deepEqual(initiator.take(), []);
+  assert.equal((await initiator.read(testUnitReady, 0)).status, 0);
+});
+
+test("commands outside the window are ignored, early ones wait for their turn", async () => {
+  const { initiator } = await attach();
+  const first = initiator.cmdSn;
+  initiator.command(testUnitReady, { cmdSn: first - 1 });
+  initiator.command(testUnitReady, { cmdSn: first + commandWindow });
+  assert.deepEqual(initiator.take(), []);
+  const data = pattern(1024);
+  const early = initiator.command(
+    write10(3, 2),
+    { cmdSn: first + 1, write: true, final: false, expectedLength: 1024 },
+    data.subarray(0, 512),
+  );
+  initiator.send(
+    dataOut,
+    { initiatorTaskTag: early, targetTransferTag: noTag, bufferOffset: 512, final: true },
+    data.subarray(512),
+  );
+  await settled();
+  assert.deepEqual(initiator.take(), [], "a CmdSN before it is missing");
+  const late = initiator.command(testUnitReady, { cmdSn: first });
+  await settled();
+  const answers = initiator.take();
+  assert.deepEqual(
+    answers.map(({ values }) => values.initiatorTaskTag),
+    [late, early],
+  );
+  assert.equal(answers[1]?.values.expCmdSn, first + 2);
+  assert.equal(answers[1]?.values.maxCmdSn, first + 2 + commandWindow - 1);
+  initiator.cmdSn = first + 2;
+  assert.deepEqual((await initiator.read(read10(3, 2), 1024)).data, data);
+});
+
+test("the window closes as commands run, and opens as they end", async () => {
+  const { initiator, volume } = await attach();
+  const finish: (() => void)[] = [];
+  volume.read = () =>
+    new Promise((resolve) => {
+      finish.push(() => resolve({ ok: true, buffers: [Buffer.alloc(512)] }));
+    });
+  const last = initiator.connection.session!.maxCmdSn;
+  for (let at = 0; at < commandWindow + 3; at += 1) {
+    initiator.command(read10(at, 1), { read: true, expectedLength: 512 });
+  }
+  assert.equal(finish.length, commandWindow);
+  assert.equal(initiator.connection.session!.maxCmdSn, last);
+  assert.equal(initiator.connection.session!.expCmdSn, last + 1);
+  finish[0]!();
+  await settled();
+  assert.equal(initiator.takeOne(dataIn).values.maxCmdSn, last + 1);
+});
+
+test("an ORDERED command waits for those before it and holds those behind it", async () => {
+  const { initiator, volume } = await attach();
+  const finish: (() => void)[] = [];
+  volume.read = () =>
+    new Promise((resolve) => {
+      finish.push(() => resolve({ ok: true, buffers: [Buffer.alloc(512)] }));
+    });
+  for (const attribute of [1, 2, 1]) {
+    initiator.command(read10(0, 1), { attribute, read: true, expectedLength: 512 });
+  }
+  for (const running of [1, 2, 3]) {
+    assert.equal(finish.length, running);
+    finish[running - 1]!();
+    await settled();
+  }
+});
+
+/** A volume whose writes end when they are told to, and note their cancellation. */
+function slowWrites(volume: MemoryVolume) {
+  const running: { task: VolumeTask; end(ok: boolean): void }[] = [];
+  volume.write = (_offset, _data, task) =>
+    new Promise((resolve) => {
+      running.push({
+        task: task!,
+        end: (ok) => resolve(ok ? { ok } : { ok, fault: { code: "cancelled" } }),
+      });
+    });
+  return running;
+}
+
+for (const [what, fn] of [
+  ["ABORT TASK", 1],
+  ["ABORT TASK SET", 2],
+  ["CLEAR TASK SET", 4],
+  ["LOGICAL UNIT RESET", 5],
+  ["TARGET WARM RESET", 6],
+] as const) {
+  test(`${what} answers when the write has settled, and the write is not answered`, async () => {
+    const { initiator, volume } = await attach();
+    const running = slowWrites(volume);
+    const options = { write: true, expectedLength: 512 };
+    const tag = initiator.command(write10(0, 1), options, pattern(512));
+    initiator.send(taskManagementRequest, {
+      immediate: true,
+      initiatorTaskTag: 0x500,
+      function: fn,
+      referencedTaskTag: fn === 1 ? tag : noTag,
+      cmdSn: initiator.cmdSn,
+    });
+    await settled();
+    assert.equal(running[0]?.task.cancelled, true);
+    assert.deepEqual(initiator.take(), [], "not before the write has settled");
+    running[0]?.end(false);
+    await settled();
+    const answer = initiator.takeOne(taskManagementResponse);
+    assert.equal(answer.values.response, 0);
+    assert.equal(answer.values.maxCmdSn, initiator.cmdSn + commandWindow - 1);
+    if (fn >= 5) {
+      assert.equal(senseText((await initiator.read(testUnitReady, 0)).sense), "6/29/03");
+    }
+  });
+}
+
+test("task management that cannot be done says why", async () => {
+  const { initiator } = await attach();
+  const ask = (fields: object) => {
+    const common = { immediate: true, initiatorTaskTag: 0x500, cmdSn: initiator.cmdSn };
+    initiator.send(taskManagementRequest, { ...common, ...fields });
+    return initiator.takeOne(taskManagementResponse).values.response;
+  };
+  assert.equal(ask({ function: 1, referencedTaskTag: 77, refCmdSn: initiator.cmdSn - 1 }), 1);
+  assert.equal(ask({ function: 5, lunHigh: 0x0001_0000 }), 2);
+  assert.equal(ask({ function: 3 }), 5);
+  assert.equal(ask({ function: 8 }), 4);
+  assert.equal(ask({ function: 100 }), 5);
+});
+
+test("a reset of one session aborts another's writes and tells it", async () => {
+  const { initiator, volume, node } = await attach();
+  const other = new TestInitiator(node);
+  other.login({ target, isid: 2 });
+  await other.clearAttention();
+  const running = slowWrites(volume);
+  const options = { write: true, expectedLength: 512 };
+  other.command(write10(0, 1), options, pattern(512));
+  const reset = { immediate: true, initiatorTaskTag: 1, function: 5, cmdSn: initiator.cmdSn };
+  initiator.send(taskManagementRequest, reset);
+  await settled();
+  assert.deepEqual(initiator.take(), []);
+  running[0]?.end(true);
+  await settled();
+  assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
+  assert.deepEqual(other.take(), []);
+  assert.equal(senseText((await other.read(testUnitReady, 0)).sense), "6/29/03");
+});
+
+test("TARGET COLD RESET answers, then ends every session of the target", async () => {
+  const { initiator, node } = await attach();
+  const other = new TestInitiator(node);
+  other.login({ target, isid: 2 });
+  const reset = { immediate: true, initiatorTaskTag: 1, function: 7, cmdSn: initiator.cmdSn };
+  initiator.send(taskManagementRequest, reset);
+  assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
+  assert.equal(initiator.connection.closing, "afterFlush");
+  assert.equal(other.connection.closing, "now");
+  assert.equal(node.sessions.size, 0);
+});
+
+test("logout waits for writes, answers, and closes", async () => {
+  const { initiator, volume } = await attach();
+  const running = slowWrites(volume);
+  initiator.command(write10(0, 1), { write: true, expectedLength: 512 }, pattern(512));
+  const request = { immediate: true, initiatorTaskTag: 6, cmdSn: initiator.cmdSn };
+  initiator.send(logoutRequest, { ...request, reason: 2 });
+  assert.equal(initiator.takeOne(logoutResponse).values.response, 2);
+  initiator.send(logoutRequest, { ...request, reason: 0 });
+  assert.deepEqual(initiator.take(), []);
+  running[0]?.end(false);
+  await settled();
+  assert.equal(initiator.takeOne(logoutResponse).values.response, 0);
+  assert.equal(initiator.connection.closing, "afterFlush");
+});
+
+test("NOP-Out is echoed, an answer to a ping is not", async () => {
+  const { initiator } = await attach();
+  initiator.ping(Buffer.from("hello"));
+  const answer = initiator.takeOne(nopIn);
+  assert.equal(answer.values.initiatorTaskTag, 0x77);
+  assert.equal(answer.values.targetTransferTag, noTag);
+  assert.equal(answer.data.toString(), "hello");
+  const silent = { immediate: true, initiatorTaskTag: noTag, targetTransferTag: 1 };
+  initiator.send(nopOut, { ...silent, cmdSn: initiator.cmdSn });
+  assert.deepEqual(initiator.take(), []);
+});
+
+test("an idle connection is pinged, a silent one dropped, an answering one kept", async () => {
+  const { initiator, node } = await attach();
+  const { connection } = initiator;
+  const later = (ms: number) => {
+    node.clock.ms += ms;
+    checkIdle(connection, node.clock.ms);
+  };
+  later(pingAfterIdleMs + 1);
+  const ping = initiator.takeOne(nopIn);
+  assert.equal(ping.values.initiatorTaskTag, noTag);
+  const { targetTransferTag } = ping.values;
+  const pong = { immediate: true, initiatorTaskTag: noTag, targetTransferTag };
+  initiator.send(nopOut, { ...pong, cmdSn: initiator.cmdSn });
+  later(pingAnswerMs + 1);
+  assert.equal(connection.closing, null);
+  later(pingAfterIdleMs);
+  initiator.takeOne(nopIn);
+  later(pingAnswerMs + 1);
+  assert.equal(connection.closing, "now");
+});
+
+test("an asynchronous message asks for logout", async () => {
+  const { initiator } = await attach();
+  sendAsyncMessage(initiator.connection.session!, 1, 10);
+  const { values } = initiator.takeOne(asyncMessage);
+  assert.equal(values.event, 1);
+  assert.equal(values.parameter3, 10);
+  assert.equal(values.initiatorTaskTag, noTag);
+});
+
+test("unknown opcodes, SNACK and tags in use are rejected; the session goes on", async () => {
+  const { initiator } = await attach();
+  const numbered = () => ({ initiatorTaskTag: 9, cmdSn: initiator.cmdSn++ });
+  initiator.send({ ...nopOut, opcode: 0x1e }, numbered());
+  assert.equal(initiator.takeOne(reject).values.reason, 0x05);
+  initiator.send(snackRequest, { initiatorTaskTag: 9 });
+  assert.equal(initiator.takeOne(reject).values.reason, 0x03);
+  const tag = initiator.command(write10(0, 1), { write: true, expectedLength: 512 });
+  initiator.takeOne(readyToTransfer);
+  initiator.command(testUnitReady, { initiatorTaskTag: tag });
+  const again = initiator.takeOne(reject);
+  assert.equal(again.values.reason, 0x07);
+  assert.equal(again.data.length, 48);
+  assert.equal((await initiator.read(testUnitReady, 0)).status, 0);
+});
+
+test("a wrong data digest is rejected and ends the connection", async () => {
+  const { initiator } = await attach([["DataDigest", "CRC32C"]]);
+  const { connection } = initiator;
+  const good: Buffer[] = [];
+  const receive = connection.stream.push.bind(connection.stream);
+  connection.stream.push = (chunk) => {
+    good.push(Buffer.from(chunk));
+    receive(chunk);
+  };
+  initiator.ping(Buffer.from("data"));
+  initiator.takeOne(nopIn);
+  const bad = good[0]!;
+  bad[48]! ^= 1;
+  receiveChunk(connection, bad);
+  assert.equal(initiator.takeOne(reject).values.reason, 0x02);
+  assert.equal(connection.closing, "afterFlush");
+});
+
+test("no bytes after login bring the target down, nor another session", async () => {
+  const opcodes = Object.values(layouts).map((layout) => layout.opcode);
+  const hostile = fc.record({
+    opcode: fc.constantFrom(...opcodes, 0x1f, 0x2f),
+    flags: fc.nat(255),
+    bytes: fc.uint8Array({ minLength: 48, maxLength: 48 }),
+    data: fc.uint8Array({ maxLength: 64 }),
+    inWindow: fc.boolean(),
+    small: fc.boolean(),
+    cdb: fc.constantFrom(
+      0x00,
+      0x03,
+      0x08,
+      0x0a,
+      0x12,
+      0x15,
+      0x1a,
+      0x28,
+      0x2a,
+      0x41,
+      0x42,
+      0x55,
+      0x5a,
+      0x88,
+      0x8a,
+      0x8e,
+      0x8f,
+      0x93,
+      0x9e,
+      0xa0,
+      0xa3,
+      0xaf,
+    ),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(hostile, { minLength: 1, maxLength: 30 }), async (pdus) => {
+      const { initiator, node } = await attach(undefined, 64 << 10);
+      const witness = new TestInitiator(node);
+      witness.login({ target, isid: 2 });
+      await witness.clearAttention();
+      for (const { opcode, flags, bytes, data, inWindow, small, cdb } of pdus) {
+        const { session } = initiator.connection;
+        if (initiator.connection.closing !== null || session === null) break;
+        const bhs = Buffer.from(bytes);
+        bhs[0] = opcode | (bhs[0]! & 0x40);
+        bhs[1] = flags;
+        bhs[4] = 0;
+        bhs.writeUIntBE(data.length, 5, 3);
+        if (inWindow) scsiCommand.fields.cmdSn.set(bhs, session.expCmdSn);
+        if (small) bhs.fill(0, 8, 16);
+        if (opcode === scsiCommand.opcode) {
+          if (inWindow) scsiCommand.fields.expectedLength.set(bhs, data.length);
+          bhs[32] = cdb;
+          if (small) bhs.fill(0, 34, 39);
+        }
+        initiator.receiveBytes(Buffer.concat([bhs, data, Buffer.alloc(-data.length & 3)]));
+        initiator.take();
+      }
+      await settled();
+      initiator.take();
+      initiator.lose();
+      await settled();
+      // Resets by the hostile session are unit attentions here; a cold reset ends us.
+      const statuses: number[] = [];
+      while (statuses.at(-1) !== 0 && witness.connection.closing === null) {
+        assert(statuses.length < 3, `statuses ${statuses}`);
+        statuses.push((await witness.read(testUnitReady, 0)).status);
+      }
+      witness.lose();
+      assert.equal(node.sessions.size, 0);
+    }),
+    { numRuns: 300 },
+  );
+});
