@@ -14,7 +14,8 @@ import { becomeFollower, enterTerm, isSticky } from "./roles.ts";
 export function startPreVote(raft: Raft): void {
   assert(mayStand(raft));
   becomeFollower(raft, raft.term, 0);
-  raft.role = { name: "preCandidate", granted: new Set([raft.self]) };
+  const own = isVoter(configurationOf(raft), raft.self) ? [raft.self] : [];
+  raft.role = { name: "preCandidate", granted: new Set(own) };
   resetElectionTimer(raft);
   const { lastIndex, lastTerm } = raft.log;
   askVoters(raft, { type: "preVote", term: raft.term + 1, lastIndex, lastTerm });

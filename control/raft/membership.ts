@@ -1,6 +1,5 @@
 import { changeConfiguration, encodeConfiguration, isVoter } from "./configuration.ts";
 import { send } from "./outbox.ts";
-import { raftLimits } from "./raft-limits.ts";
 import { configurationOf, type Leader, type Raft } from "./raft-state.ts";
 import type { MembershipChange, RejectFault } from "./raft-types.ts";
 import { appendAsLeader, syncPeers } from "./replication.ts";
@@ -48,7 +47,7 @@ function hasCaughtUp(raft: Raft, leader: Leader, brick: number): boolean {
   const peer = leader.peers.get(brick);
   if (peer === undefined) return false;
   const silentMs = raft.nowMs - peer.lastContactMs;
-  const near = peer.matchIndex + raftLimits.promotionLagEntriesMax >= raft.commitIndex;
+  const near = peer.matchIndex + raft.limits.promotionLagEntriesMax >= raft.commitIndex;
   return near && peer.matchIndex > 0 && silentMs <= raft.timing.electionTimeoutMsMin;
 }
 

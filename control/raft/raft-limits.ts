@@ -24,7 +24,28 @@ export const defaultRaftTiming: RaftTiming = {
   readTimeoutMs: 5_000,
 };
 
-export const raftLimits = {
+/** The bounds of everything; each is explained at its value. */
+export interface RaftLimits {
+  readonly payloadBytesMax: number;
+  readonly appendBytesMax: number;
+  readonly appendEntriesMax: number;
+  readonly inflightAppendsMax: number;
+  readonly uncommittedBytesMax: number;
+  readonly uncommittedEntriesMax: number;
+  readonly readsMax: number;
+  readonly snapshotBytesMax: number;
+  readonly snapshotChunkBytes: number;
+  readonly trailingEntries: number;
+  readonly snapshotEveryEntries: number;
+  readonly snapshotEveryLogBytes: number;
+  readonly votersMax: number;
+  readonly membersMax: number;
+  readonly promotionLagEntriesMax: number;
+  readonly heldMessagesMax: number;
+  readonly logFileBytesMax: number;
+}
+
+export const raftLimits: RaftLimits = {
   /** One proposal. */
   payloadBytesMax: 4 * MiB,
   /** Entries' bytes in one append; a single larger entry travels alone. */
@@ -52,7 +73,7 @@ export const raftLimits = {
   heldMessagesMax: 4096,
   /** One log file of the store. */
   logFileBytesMax: 8 * MiB,
-} as const;
+};
 
 // A message holds whole what may be proposed, and a chunk is no larger than an append.
 assert(raftLimits.payloadBytesMax < raftLimits.logFileBytesMax);

@@ -3,7 +3,7 @@ import type { Prng } from "../../brick/prng.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { decodeConfiguration, emptyConfiguration, isVoter } from "./configuration.ts";
 import { type Outbox, openOutbox } from "./outbox.ts";
-import type { RaftTiming } from "./raft-limits.ts";
+import { type RaftLimits, type RaftTiming, raftLimits } from "./raft-limits.ts";
 import { RaftLog } from "./raft-log.ts";
 import type {
   Configuration,
@@ -22,6 +22,7 @@ import type {
 export interface Raft {
   readonly self: BrickNumber;
   readonly timing: RaftTiming;
+  readonly limits: RaftLimits;
   readonly prng: Prng;
   /** The moment of the present step. */
   nowMs: number;
@@ -123,16 +124,19 @@ export interface RaftOptions {
   readonly self: BrickNumber;
   readonly loaded: Loaded;
   readonly timing: RaftTiming;
+  readonly limits?: Partial<RaftLimits>;
   readonly prng: Prng;
   readonly nowMs: number;
 }
 
-export function createRaft({ self, loaded, timing, prng, nowMs }: RaftOptions): Raft {
+export function createRaft(options: RaftOptions): Raft {
+  const { self, loaded, timing, prng, nowMs } = options;
   const { hardState, snapshot, entries } = loaded;
   const log = new RaftLog(snapshot?.index ?? 0, snapshot?.term ?? 0);
   const raft: Raft = {
     self,
     timing,
+    limits: { ...raftLimits, ...options.limits },
     prng,
     nowMs,
     // At once: the first step says when it is really due.
@@ -192,10 +196,17 @@ export function mayVote(raft: Raft): boolean {
   return raft.healing === null;
 }
 
-/** Only a voter with all its wits stands for election. */
+/**
+ * Only a voter with all its wits stands for election. Thesis, section 4.2.2: one whose removal is
+ * in its log and not known to be committed stands as well, for the log that has the removal may
+ * be the only one that can win.
+ */
 export function mayStand(raft: Raft): boolean {
-  const whole = raft.healing === null && raft.log.holes.length === 0;
-  return whole && isVoter(configurationOf(raft), raft.self);
+  if (raft.healing !== null || raft.log.holes.length > 0) return false;
+  const ruling = raft.configurations.at(-1)!;
+  const earlier = ruling.index > raft.commitIndex ? raft.configurations.at(-2) : undefined;
+  const votes = isVoter(ruling.configuration, raft.self);
+  return votes || (earlier !== undefined && isVoter(earlier.configuration, raft.self));
 }
 
 /** Raft section 5.2: random, so that split votes are rare; seeded, so that they can be replayed. */

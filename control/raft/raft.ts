@@ -4,7 +4,6 @@ import { quorumValue } from "./configuration.ts";
 import * as election from "./election.ts";
 import { leaveIfNoVoter, takeMembershipChange } from "./membership.ts";
 import { flushOutbox, send, takePersisted } from "./outbox.ts";
-import { raftLimits } from "./raft-limits.ts";
 import { configurationOf, type Leader, mayStand, type Raft } from "./raft-state.ts";
 import type { RaftEffect, RaftEvent, RaftMessage, RejectFault } from "./raft-types.ts";
 import { beginRound, confirmReads, takeRead } from "./read-index.ts";
@@ -74,12 +73,14 @@ function take(raft: Raft, event: RaftEvent): void {
 }
 
 function receive(raft: Raft, from: BrickNumber, message: RaftMessage): void {
+  const asks = raft.log.holes.length > 0 && !repair.knownMembers(raft).includes(from);
+  if (asks && message.type !== "repairReply") repair.requestRepairs(raft, [from]);
   switch (message.type) {
     case "repairRequest":
       repair.receiveRepairRequest(raft, from, message);
       return;
     case "repairReply":
-      repair.receiveRepairReply(raft, message);
+      repair.receiveRepairReply(raft, from, message);
       return;
     case "preVote":
       election.receivePreVote(raft, from, message);
@@ -191,18 +192,18 @@ function proposalFault(raft: Raft, payload: Buffer): RejectFault | null {
   const { role } = raft;
   if (role.name !== "leader") return { code: "not_leader", leader: raft.leader };
   if (role.transfer !== null) return { code: "transferring", leader: role.transfer.to };
-  const bytesMax = raftLimits.payloadBytesMax;
+  const bytesMax = raft.limits.payloadBytesMax;
   if (payload.length > bytesMax) return { code: "too_large", bytesMax };
   const uncommitted = raft.log.lastIndex - raft.commitIndex;
   const full =
-    uncommitted >= raftLimits.uncommittedEntriesMax ||
-    role.uncommittedBytes + payload.length > raftLimits.uncommittedBytesMax;
+    uncommitted >= raft.limits.uncommittedEntriesMax ||
+    role.uncommittedBytes + payload.length > raft.limits.uncommittedBytesMax;
   return full ? { code: "busy" } : null;
 }
 
 function wake(raft: Raft): void {
   const { role } = raft;
-  if (raft.nowMs >= raft.repairAtMs) repair.requestRepairs(raft);
+  if (raft.nowMs >= raft.repairAtMs) repair.requestRepairs(raft, repair.knownMembers(raft));
   if (role.name === "leader") {
     if (raft.nowMs >= role.heartbeatAtMs) heartbeat(raft, role);
   } else if (raft.nowMs >= raft.electionDeadlineMs && mayStand(raft)) {

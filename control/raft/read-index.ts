@@ -1,6 +1,5 @@
 import { quorumValue } from "./configuration.ts";
 import { send } from "./outbox.ts";
-import { raftLimits } from "./raft-limits.ts";
 import { configurationOf, type Leader, type Raft } from "./raft-state.ts";
 
 /**
@@ -14,7 +13,7 @@ export function takeRead(raft: Raft, id: number): void {
     raft.effects.push({ type: "readRejected", id, fault });
     return;
   }
-  if (role.reads.length >= raftLimits.readsMax) {
+  if (role.reads.length >= raft.limits.readsMax) {
     raft.effects.push({ type: "readRejected", id, fault: { code: "busy" } });
     return;
   }

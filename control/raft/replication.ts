@@ -2,7 +2,6 @@ import { assert } from "../../brick/assert.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { members } from "./configuration.ts";
 import { persistCut, persistEntry, persistRepair, send } from "./outbox.ts";
-import { raftLimits } from "./raft-limits.ts";
 import type { Peer, Raft } from "./raft-state.ts";
 import { appendToLog, configurationOf, type Leader, noteConfiguration } from "./raft-state.ts";
 import type {
@@ -94,7 +93,7 @@ export function replicateTo(raft: Raft, peer: Peer): void {
     const { progress } = peer;
     if (progress.state === "probe" && progress.waiting) return;
     if (progress.state === "replicate") {
-      if (progress.inflight.length >= raftLimits.inflightAppendsMax) return;
+      if (progress.inflight.length >= raft.limits.inflightAppendsMax) return;
       const idle = peer.nextIndex > raft.log.lastIndex;
       if (idle && peer.sentCommitIndex >= raft.commitIndex) return;
     }
@@ -109,8 +108,8 @@ function sendAppend(raft: Raft, peer: Peer): void {
   assert(previousTerm !== null, "a follower behind the log is sent a snapshot");
   const entries = log.slice(peer.nextIndex, {
     toIndex: log.lastIndex,
-    bytesMax: raftLimits.appendBytesMax,
-    countMax: raftLimits.appendEntriesMax,
+    bytesMax: raft.limits.appendBytesMax,
+    countMax: raft.limits.appendEntriesMax,
   });
   const { term } = raft;
   send(raft.outbox, peer.brick, {

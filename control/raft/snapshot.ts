@@ -2,7 +2,6 @@ import { crc32 } from "node:zlib";
 import { assert } from "../../brick/assert.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { persistCut, persistSnapshot, send } from "./outbox.ts";
-import { raftLimits } from "./raft-limits.ts";
 import { configurationAt, type Peer, type Raft } from "./raft-state.ts";
 import type { Snapshot, SnapshotChunk, SnapshotReply } from "./raft-types.ts";
 import { accept } from "./replication.ts";
@@ -12,12 +11,12 @@ import { hearLeader } from "./roles.ts";
 export function takeSnapshotMade(raft: Raft, index: number, data: Buffer): void {
   if (index <= (raft.snapshot?.index ?? 0)) return;
   assert(index <= raft.appliedIndex, "a snapshot is made of what was applied");
-  assert(data.length <= raftLimits.snapshotBytesMax, "the state machine outgrew its snapshots");
+  assert(data.length <= raft.limits.snapshotBytesMax, "the state machine outgrew its snapshots");
   const term = raft.log.termAt(index)!;
   const configuration = configurationAt(raft, index);
   raft.snapshot = { index, term, configuration, data };
   persistSnapshot(raft.outbox, raft.snapshot);
-  raft.log.compactThrough(index - raftLimits.trailingEntries);
+  raft.log.compactThrough(index - raft.limits.trailingEntries);
   const ruling = raft.configurations.findLastIndex((one) => one.index <= index);
   raft.configurations = raft.configurations.slice(ruling);
 }
@@ -35,7 +34,7 @@ export function sendSnapshotChunk(raft: Raft, peer: Peer): void {
     sizeBytes: snapshot.data.length,
     checksum: checksumOf(snapshot),
     offsetBytes,
-    bytes: snapshot.data.subarray(offsetBytes, offsetBytes + raftLimits.snapshotChunkBytes),
+    bytes: snapshot.data.subarray(offsetBytes, offsetBytes + raft.limits.snapshotChunkBytes),
   });
   peer.retryAtMs = raft.nowMs + raft.timing.retryMs;
 }
