@@ -15,7 +15,7 @@ import {
   startLogin,
   stepLogin,
 } from "./login.ts";
-import { coldReset, endSession, joinNode, loginPolicy } from "./node.ts";
+import { endSession, joinNode, loginPolicy } from "./node.ts";
 import { Outbox } from "./outbox.ts";
 import { common, loginRequest, loginResponse } from "./pdu.ts";
 import { type Pdu, type PduFault, PduStream } from "./pdu-stream.ts";
@@ -24,8 +24,6 @@ import { receivePdu, rejectReason, sendPing, sendReject } from "./session.ts";
 import type { Connection, Session, TargetNode } from "./session-state.ts";
 
 /** One TCP connection, from its first byte to its last (RFC 7143 §8.1). */
-
-const owner = { coldReset };
 
 export function openConnection(node: TargetNode, remote: string, wake: () => void): Connection {
   const nowMs = node.clock.nowMs();
@@ -70,7 +68,7 @@ function receiveOne(connection: Connection, pdu: Pdu): void {
       receiveLogin(connection, pdu);
       return;
     case "full":
-      receivePdu(connection.session!, pdu, owner);
+      receivePdu(connection.session!, pdu);
       return;
     case "joining":
       // Nothing may be sent before the final Login Response.

@@ -185,6 +185,50 @@ test("data that break the agreement end their command, and nobody else's", async
   assert.equal((await initiator.read(testUnitReady, 0)).status, 0);
 });
 
+test("more data than was agreed to, or asked for, is refused", async () => {
+  const { initiator } = await attach([
+    ["InitialR2T", "No"],
+    ["FirstBurstLength", "1024"],
+  ]);
+  const expected = (expectedLength: number) => ({ write: true, expectedLength });
+  initiator.command(write10(0, 1), expected(512), pattern(1024));
+  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
+  initiator.command(write10(0, 8), expected(4096), pattern(1536));
+  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
+  const sent = initiator.command(write10(0, 8), { ...expected(4096), final: false }, pattern(512));
+  const unsolicited = { initiatorTaskTag: sent, targetTransferTag: noTag, bufferOffset: 512 };
+  initiator.send(dataOut, { ...unsolicited, final: true }, pattern(1024));
+  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
+  for (const [length, final, tagOffset] of [
+    [1024, true, 0],
+    [512, false, 0],
+    [256, true, 0],
+    [512, true, 1],
+  ] as const) {
+    const initiatorTaskTag = initiator.command(write10(0, 1), expected(512));
+    const r2t = initiator.takeOne(readyToTransfer).values;
+    const targetTransferTag = r2t.targetTransferTag + tagOffset;
+    initiator.send(dataOut, { initiatorTaskTag, targetTransferTag, final }, pattern(length));
+    assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
+  }
+});
+
+test("a command whose range came into being while its data came is to be repeated", async () => {
+  const { initiator, volume } = await attach(undefined, 1 << 20);
+  for (const cdb of [write10(2048, 1), blockCommand(0x41, 2048, 1)]) {
+    const end = volume.info.sizeBytes / 512;
+    cdb.writeUInt32BE(end, 2);
+    const values = { write: true, final: false, expectedLength: 512 };
+    const initiatorTaskTag = initiator.command(cdb, values);
+    volume.grow(volume.info.sizeBytes + (1 << 20));
+    // The attention that tells of it is taken by another command.
+    assert.equal(senseText((await initiator.read(testUnitReady, 0)).sense), "6/2a/09");
+    const unsolicited = { initiatorTaskTag, targetTransferTag: noTag, final: true };
+    initiator.send(dataOut, unsolicited, pattern(512));
+    assert.equal((await initiator.outcome()).status, 0x08);
+  }
+});
+
 test("commands outside the window are ignored, early ones wait for their turn", async () => {
   const { initiator } = await attach();
   const first = initiator.cmdSn;

@@ -1,6 +1,7 @@
 import { findTargets } from "./discovery.ts";
 import { immediateTasksMax, textBytesMax } from "./limits.ts";
 import { loginKeys } from "./login-keys.ts";
+import { coldReset, endSession } from "./node.ts";
 import {
   asyncMessage,
   commandCdb,
@@ -40,13 +41,7 @@ export const rejectReason = {
   invalidField: 0x09,
 } as const;
 
-/** What a session can ask of the node that holds it. */
-export interface SessionOwner {
-  /** Ends every session of the target that this one is logged in to. */
-  coldReset(session: Session): void;
-}
-
-type Receiver = (session: Session, pdu: Pdu, owner: SessionOwner) => void;
+type Receiver = (session: Session, pdu: Pdu) => void;
 
 /** By opcode. Those in `numbered` carry a CmdSN. */
 const receivers: ReadonlyMap<number, Receiver> = new Map<number, Receiver>([
@@ -66,12 +61,12 @@ const unnumbered: ReadonlySet<number> = new Set([
 ]);
 
 /** One PDU of the full feature phase. */
-export function receivePdu(session: Session, pdu: Pdu, owner: SessionOwner): void {
+export function receivePdu(session: Session, pdu: Pdu): void {
   const { bhs } = pdu;
   const opcode = common.opcode.get(bhs);
   const receiver = receivers.get(opcode) ?? receiveUnknown;
   if (unnumbered.has(opcode) || common.immediate.get(bhs)) {
-    receiver(session, pdu, owner);
+    receiver(session, pdu);
     return;
   }
   const cmdSn = nopOut.fields.cmdSn.get(bhs);
@@ -79,7 +74,7 @@ export function receivePdu(session: Session, pdu: Pdu, owner: SessionOwner): voi
   if (!serialWithin(cmdSn, session.expCmdSn, session.maxCmdSn)) return;
   if (cmdSn === session.expCmdSn) {
     session.expCmdSn = serialAdd(cmdSn, 1);
-    receiver(session, pdu, owner);
+    receiver(session, pdu);
     if (session.held.size > 0) releaseHeld(session);
     return;
   }
@@ -89,7 +84,7 @@ export function receivePdu(session: Session, pdu: Pdu, owner: SessionOwner): voi
     const queue = acceptCommand(session, pdu);
     session.held.set(cmdSn, queue ?? (() => {}));
   } else {
-    session.held.set(cmdSn, () => receiver(session, pdu, owner));
+    session.held.set(cmdSn, () => receiver(session, pdu));
   }
 }
 
@@ -139,13 +134,13 @@ function receiveData(session: Session, pdu: Pdu): void {
   receiveDataOut(session, dataOut.fields.initiatorTaskTag.get(pdu.bhs), pdu);
 }
 
-function receiveTaskManagement(session: Session, pdu: Pdu, owner: SessionOwner): void {
+function receiveTaskManagement(session: Session, pdu: Pdu): void {
   freePlace(session, pdu.bhs);
   if (session.managing >= immediateTasksMax) {
     sendReject(session.connection, pdu.bhs, rejectReason.tooManyImmediate);
     return;
   }
-  manageTasks(session, pdu.bhs, () => owner.coldReset(session));
+  manageTasks(session, pdu.bhs, () => coldReset(session));
 }
 
 /** All that is not a SCSI command is done when it is received: its place is free again. */
@@ -303,7 +298,10 @@ function receiveLogout(session: Session, pdu: Pdu): void {
       response,
       ...numbers(session),
     });
-    if (response === 0) session.connection.closing = "afterFlush";
+    if (response === 0) {
+      session.connection.closing = "afterFlush";
+      endSession(session, "logout");
+    }
     session.connection.wake();
   };
   if (response === 0) abortTasks([...session.tasks.values()], answer);

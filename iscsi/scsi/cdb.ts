@@ -8,11 +8,6 @@ export interface BlockRange {
   readonly blocks: number;
 }
 
-/** The length of a CDB by its opcode's group; 0 for groups that say nothing. */
-export function cdbLength(opcode: number): number {
-  return [6, 10, 10, 0, 16, 12, 0, 0][opcode >>> 5]!;
-}
-
 /** Logical block address and transfer length of the 6, 10, 12 and 16-byte block commands. */
 export function blockRange(cdb: Buffer): BlockRange {
   switch (cdb[0]! >>> 5) {
