@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { Clock, TimerHandle } from "../brick/host.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
+import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
 import { makeNode } from "./node.ts";
 import { Outbox } from "./outbox.ts";
 import {
@@ -258,4 +259,37 @@ export function senseText(sense: Buffer | null): string {
 /** Lets everything that is ready run. */
 export function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
+}
+
+export const target = "iqn.2026-11.endisk:disk";
+export const testUnitReady = Buffer.alloc(6);
+
+export function write10(lba: number, blocks: number): Buffer {
+  return blockCommand(0x2a, lba, blocks);
+}
+
+export function read10(lba: number, blocks: number): Buffer {
+  return blockCommand(0x28, lba, blocks);
+}
+
+export function blockCommand(opcode: number, lba: number, blocks: number): Buffer {
+  const cdb = Buffer.alloc(10);
+  cdb[0] = opcode;
+  cdb.writeUInt32BE(lba, 2);
+  cdb.writeUInt16BE(blocks, 7);
+  return cdb;
+}
+
+export function pattern(length: number): Buffer {
+  return Buffer.from(Array.from({ length }, (_, at) => (at * 7 + (at >> 9)) & 0xff));
+}
+
+/** A session with one disk of its own, its first unit attention taken. */
+export async function attach(keys?: TextPair[], sizeBytes = 4 << 20) {
+  const volume = new MemoryVolume("disk", sizeBytes);
+  const node = testNode(memoryDirectory([volume]));
+  const initiator = new TestInitiator(node);
+  initiator.login(keys === undefined ? { target } : { target, keys });
+  await initiator.clearAttention();
+  return { volume, node, initiator };
 }

@@ -4,14 +4,18 @@ import fc from "fast-check";
 import type { VolumeTask } from "../brick/volume/volume.ts";
 import { checkIdle, receiveChunk } from "./connection.ts";
 import {
-  type Answer,
+  attach,
+  pattern,
+  read10,
   senseText,
   settled,
   TestInitiator,
-  testNode,
+  target,
+  testUnitReady,
+  write10,
 } from "./initiator.test-double.ts";
 import { commandWindow, pingAfterIdleMs, pingAnswerMs } from "./limits.ts";
-import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
+import type { MemoryVolume } from "./memory-volume.test-double.ts";
 import {
   asyncMessage,
   dataIn,
@@ -25,209 +29,11 @@ import {
   readyToTransfer,
   reject,
   scsiCommand,
-  scsiResponse,
   snackRequest,
   taskManagementRequest,
   taskManagementResponse,
 } from "./pdu.ts";
 import { sendAsyncMessage } from "./session.ts";
-import type { TextPair } from "./text-keys.ts";
-
-const target = "iqn.2026-11.endisk:disk";
-const testUnitReady = Buffer.alloc(6);
-
-function write10(lba: number, blocks: number): Buffer {
-  return blockCommand(0x2a, lba, blocks);
-}
-
-function read10(lba: number, blocks: number): Buffer {
-  return blockCommand(0x28, lba, blocks);
-}
-
-function blockCommand(opcode: number, lba: number, blocks: number): Buffer {
-  const cdb = Buffer.alloc(10);
-  cdb[0] = opcode;
-  cdb.writeUInt32BE(lba, 2);
-  cdb.writeUInt16BE(blocks, 7);
-  return cdb;
-}
-
-function pattern(length: number): Buffer {
-  return Buffer.from(Array.from({ length }, (_, at) => (at * 7 + (at >> 9)) & 0xff));
-}
-
-async function attach(keys?: TextPair[], sizeBytes = 4 << 20) {
-  const volume = new MemoryVolume("disk", sizeBytes);
-  const node = testNode(memoryDirectory([volume]));
-  const initiator = new TestInitiator(node);
-  initiator.login(keys === undefined ? { target } : { target, keys });
-  await initiator.clearAttention();
-  return { volume, node, initiator };
-}
-
-test("immediate, unsolicited and solicited data, in that order", async () => {
-  const { initiator } = await attach([
-    ["InitialR2T", "No"],
-    ["FirstBurstLength", "2048"],
-    ["MaxBurstLength", "4096"],
-    ["MaxOutstandingR2T", "2"],
-  ]);
-  const data = pattern(16 * 512 * 2);
-  const expectedLength = data.length;
-  const tag = initiator.command(
-    write10(5, 32),
-    { write: true, final: false, expectedLength },
-    data.subarray(0, 512),
-  );
-  const sendData = (
-    from: number,
-    to: number,
-    transferTag: number,
-    dataSn: number,
-    final: boolean,
-  ) =>
-    initiator.send(
-      dataOut,
-      { initiatorTaskTag: tag, targetTransferTag: transferTag, bufferOffset: from, dataSn, final },
-      data.subarray(from, to),
-    );
-  assert.deepEqual(initiator.take(), [], "nothing is asked for before the unsolicited data end");
-  sendData(512, 1024, noTag, 0, false);
-  sendData(1024, 2048, noTag, 1, true);
-  const asked: Answer[] = initiator.take();
-  assert.deepEqual(
-    asked.map(({ values }) => [values.r2tSn, values.bufferOffset, values.desiredLength]),
-    [
-      [0, 2048, 4096],
-      [1, 6144, 4096],
-    ],
-  );
-  assert.equal(asked[0]?.opcode, readyToTransfer.opcode);
-  sendData(2048, 4096, asked[0]!.values.targetTransferTag, 0, false);
-  sendData(4096, 6144, asked[0]!.values.targetTransferTag, 1, true);
-  const third = initiator.takeOne(readyToTransfer);
-  assert.deepEqual([third.values.bufferOffset, third.values.desiredLength], [10_240, 4096]);
-  sendData(6144, 10_240, asked[1]!.values.targetTransferTag, 0, true);
-  const fourth = initiator.takeOne(readyToTransfer);
-  sendData(10_240, 14_336, third.values.targetTransferTag, 0, true);
-  sendData(14_336, 16_384, fourth.values.targetTransferTag, 0, true);
-  assert.equal((await initiator.outcome()).status, 0);
-  const back = await initiator.read(read10(5, 32), expectedLength);
-  assert.deepEqual(back.data, data);
-});
-
-test("Data-In is cut by the initiator's limits, with the status in the last PDU", async () => {
-  const { initiator } = await attach([
-    ["MaxRecvDataSegmentLength", "1024"],
-    ["MaxBurstLength", "2560"],
-  ]);
-  initiator.command(read10(0, 8), { read: true, expectedLength: 4096 });
-  await settled();
-  const answers = initiator.take();
-  assert.deepEqual(
-    answers.map(({ values, data }) => [
-      values.dataSn,
-      values.bufferOffset,
-      data.length,
-      values.final,
-      values.hasStatus,
-    ]),
-    [
-      [0, 0, 1024, false, false],
-      [1, 1024, 1024, false, false],
-      [2, 2048, 512, true, false],
-      [3, 2560, 1024, false, false],
-      [4, 3584, 512, true, true],
-    ],
-  );
-});
-
-test("residuals, over and under", async () => {
-  const { initiator } = await attach();
-  const under = await initiator.read(read10(0, 1), 2000);
-  assert.equal(under.data.length, 512);
-  assert.equal(under.answer.values.underflow, true);
-  assert.equal(under.answer.values.residualCount, 2000 - 512);
-  const over = await initiator.read(read10(0, 4), 512);
-  assert.equal(over.data.length, 512);
-  assert.equal(over.answer.values.overflow, true);
-  assert.equal(over.answer.values.residualCount, 1536);
-  const none = await initiator.read(read10(0, 1), 0);
-  assert.equal(none.answer.opcode, scsiResponse.opcode);
-  assert.equal(none.answer.values.residualCount, 512);
-  const short = await initiator.write(write10(0, 2), pattern(512));
-  assert.equal(short.status, 0);
-  assert.equal(short.answer.values.overflow, true);
-  assert.equal((await initiator.read(read10(1, 1), 512)).data.equals(Buffer.alloc(512)), true);
-  const long = await initiator.write(write10(0, 1), pattern(1024));
-  assert.equal(long.answer.values.underflow, true);
-  assert.equal((await initiator.read(read10(1, 1), 512)).data.equals(Buffer.alloc(512)), true);
-  const partial = await initiator.write(write10(0, 1), pattern(200));
-  assert.equal(senseText(partial.sense), "5/0e/03");
-});
-
-test("data that break the agreement end their command, and nobody else's", async () => {
-  const { initiator } = await attach([
-    ["InitialR2T", "Yes"],
-    ["ImmediateData", "No"],
-  ]);
-  const immediate = await initiator.write(write10(0, 1), pattern(512));
-  assert.equal(senseText(immediate.sense), "b/0c/0c");
-  const offsets = { write: true, expectedLength: 1024 };
-  const tag = initiator.command(write10(0, 2), offsets);
-  const { targetTransferTag } = initiator.takeOne(readyToTransfer).values;
-  const part = { initiatorTaskTag: tag, targetTransferTag };
-  initiator.send(dataOut, { ...part, bufferOffset: 512, final: true }, pattern(512));
-  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
-  // What was under way for the ended command is dropped.
-  initiator.send(dataOut, { ...part, bufferOffset: 0, final: true }, pattern(1024));
-  assert.deepEqual(initiator.take(), []);
-  assert.equal((await initiator.read(testUnitReady, 0)).status, 0);
-});
-
-test("more data than was agreed to, or asked for, is refused", async () => {
-  const { initiator } = await attach([
-    ["InitialR2T", "No"],
-    ["FirstBurstLength", "1024"],
-  ]);
-  const expected = (expectedLength: number) => ({ write: true, expectedLength });
-  initiator.command(write10(0, 1), expected(512), pattern(1024));
-  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
-  initiator.command(write10(0, 8), expected(4096), pattern(1536));
-  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
-  const sent = initiator.command(write10(0, 8), { ...expected(4096), final: false }, pattern(512));
-  const unsolicited = { initiatorTaskTag: sent, targetTransferTag: noTag, bufferOffset: 512 };
-  initiator.send(dataOut, { ...unsolicited, final: true }, pattern(1024));
-  assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
-  for (const [length, final, tagOffset] of [
-    [1024, true, 0],
-    [512, false, 0],
-    [256, true, 0],
-    [512, true, 1],
-  ] as const) {
-    const initiatorTaskTag = initiator.command(write10(0, 1), expected(512));
-    const r2t = initiator.takeOne(readyToTransfer).values;
-    const targetTransferTag = r2t.targetTransferTag + tagOffset;
-    initiator.send(dataOut, { initiatorTaskTag, targetTransferTag, final }, pattern(length));
-    assert.equal(senseText((await initiator.outcome()).sense), "b/0c/0d");
-  }
-});
-
-test("a command whose range came into being while its data came is to be repeated", async () => {
-  const { initiator, volume } = await attach(undefined, 1 << 20);
-  for (const cdb of [write10(2048, 1), blockCommand(0x41, 2048, 1)]) {
-    const end = volume.info.sizeBytes / 512;
-    cdb.writeUInt32BE(end, 2);
-    const values = { write: true, final: false, expectedLength: 512 };
-    const initiatorTaskTag = initiator.command(cdb, values);
-    volume.grow(volume.info.sizeBytes + (1 << 20));
-    // The attention that tells of it is taken by another command.
-    assert.equal(senseText((await initiator.read(testUnitReady, 0)).sense), "6/2a/09");
-    const unsolicited = { initiatorTaskTag, targetTransferTag: noTag, final: true };
-    initiator.send(dataOut, unsolicited, pattern(512));
-    assert.equal((await initiator.outcome()).status, 0x08);
-  }
-});
 
 test("commands outside the window are ignored, early ones wait for their turn", async () => {
   const { initiator } = await attach();
