@@ -40,7 +40,9 @@ function importsOf(path: string, text: string): string[] {
 const folderOf = (path: string) => path.slice(0, path.indexOf("/"));
 /** Tests, benches and what only they use may reach anywhere downward and touch the world. */
 const isTest = (path: string) =>
-  /\.test(?:-[a-z]+)?\.ts$|(?:^|\/)(?:testing|fake-|sector-model|trace-disk)|[.-]bench\.ts$/.test(path);
+  /\.test(?:-[a-z]+)?\.ts$|(?:^|\/)(?:testing|fake-|sector-model|trace-disk)|[.-]bench\.ts$/.test(
+    path,
+  );
 const product = sources.filter(({ path }) => !isTest(path) && !path.startsWith("test/"));
 
 /** Folders whose files a folder may import; packages and node: are looked at below. */

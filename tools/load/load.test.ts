@@ -60,3 +60,10 @@ test("PDUs are cut out of the stream wherever it is split", () => {
     assert.deepEqual(found, ["Key=a\0", "Key=bcd\0", "Key=\0"]);
   }
 });
+
+test("where nothing is known at first, the first reading counts", () => {
+  const history = new SectorHistory(1, "anything");
+  assert.equal(history.observed(0, "no tag"), null);
+  assert.equal(history.observed(0, 4), null);
+  assert.match(history.observed(0, 5)!, /should hold write 4/);
+});

@@ -28,6 +28,7 @@ await new Command("load")
       depth: number("depth"),
       seed: number("seed"),
       lun: number("lun"),
+      start: "anything",
       log: (line) => process.stderr.write(`${line}\n`),
     });
     load.start();

@@ -3,13 +3,13 @@
  * that was never answered; and what was once read stays until it is written again.
  */
 export class SectorHistory {
-  /** The number of the write known to be there; 0 for zeros. */
+  /** The number of the write known to be there; 0 for zeros, `anything` when nothing is known. */
   readonly #known: Float64Array;
   /** Unanswered writes that may have landed, newest last; few sectors have any. */
   readonly #maybe = new Map<number, number[]>();
 
-  constructor(sectors: number) {
-    this.#known = new Float64Array(sectors);
+  constructor(sectors: number, start: "zeros" | "anything" = "zeros") {
+    this.#known = new Float64Array(sectors).fill(start === "zeros" ? 0 : anything);
   }
 
   get sectors(): number {
@@ -35,7 +35,12 @@ export class SectorHistory {
   observed(sector: number, found: number | string): string | null {
     const known = this.#known[sector]!;
     const maybe = this.#maybe.get(sector);
-    if (found === known || (typeof found === "number" && maybe?.includes(found))) {
+    if (known === anything && typeof found === "string") return null;
+    if (
+      known === anything ||
+      found === known ||
+      (typeof found === "number" && maybe?.includes(found))
+    ) {
       this.#known[sector] = found as number;
       this.#maybe.delete(sector);
       return null;
@@ -47,10 +52,12 @@ export class SectorHistory {
   /** Sectors whose content is promised. */
   written(): number {
     let count = 0;
-    for (const write of this.#known) if (write !== 0) count += 1;
+    for (const write of this.#known) if (write > 0) count += 1;
     return count;
   }
 }
+
+const anything = -1;
 
 function describe(found: number | string): string {
   if (typeof found === "string") return found;

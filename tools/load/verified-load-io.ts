@@ -22,6 +22,8 @@ export interface LoadOptions {
   sizesBytes?: readonly number[];
   readShare?: number;
   lun?: number;
+  /** What the area holds before the load: zeros are checked, too. */
+  start?: "zeros" | "anything";
   log?: (line: string) => void;
 }
 
@@ -83,7 +85,7 @@ export class VerifiedLoad {
     this.#prng = new Prng(options.seed);
     this.#run = options.seed >>> 0;
     const sectors = options.areaBytes / taggedSectorBytes;
-    this.#history = new SectorHistory(sectors);
+    this.#history = new SectorHistory(sectors, options.start);
     this.#busy = new Uint8Array(sectors);
     this.#firstSector = (options.offsetBytes ?? 0) / taggedSectorBytes;
   }
