@@ -1,5 +1,5 @@
 import { VolumeTask } from "../brick/volume/volume.ts";
-import { sessionDataBytesMax, unsentBytesMax } from "./limits.ts";
+import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
 import { scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import { refused, type ScsiResult, withStatus } from "./scsi/command.ts";
@@ -37,6 +37,7 @@ export function makeTask(
   const expectedLength = fields.expectedLength.get(bhs);
   const expectedBytes = reads || writes ? expectedLength : 0;
   const wantedBytes = row?.dataOutBytes?.(unit, cdb) ?? 0;
+  const stepBytes = row?.worksInSteps === true ? stepBytesMax : 0;
   const { node } = session;
   const task: ScsiTask = {
     session,
@@ -54,7 +55,7 @@ export function makeTask(
     cmdSn: fields.cmdSn.get(bhs),
     expectedBytes,
     wantedBytes,
-    costBytes: Math.min(expectedBytes, sessionDataBytesMax),
+    costBytes: Math.min(expectedBytes + stepBytes, sessionDataBytesMax),
     receivedMs: node.metrics === null ? 0 : node.clock.nowMs(),
     dataOut: [],
     dataOutBytes: 0,
@@ -76,6 +77,8 @@ export function makeTask(
   task.failure ??= takeImmediateData(task, pdu);
   // Bidirectional commands: none in the set (SBC-4 has obsoleted them).
   if (reads && writes) task.failure ??= sense.invalidInformationUnit;
+  // A command that takes data, announced as one that sends none.
+  if (wantedBytes > 0 && !writes) task.failure ??= sense.invalidInformationUnit;
   return task;
 }
 

@@ -135,6 +135,12 @@ test("data that break the agreement end their command, and nobody else's", async
   assert.equal((await initiator.read(testUnitReady, 0)).status, 0);
 });
 
+test("a write announced as a read is refused, and nothing is asked for", async () => {
+  const { initiator } = await attach();
+  const outcome = await initiator.read(write10(0, 1), 512);
+  assert.equal(senseText(outcome.sense), "5/0e/03");
+});
+
 test("more data than was agreed to, or asked for, is refused", async () => {
   const { initiator } = await attach([
     ["InitialR2T", "No"],

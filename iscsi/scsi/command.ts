@@ -37,6 +37,8 @@ export interface CommandRow {
    * to run with less, when the initiator announces less.
    */
   readonly dataOutBytes?: (unit: LogicalUnit, cdb: Buffer) => number;
+  /** Holds up to stepBytesMax besides the data it is sent. */
+  readonly worksInSteps?: true;
   /** SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE do not report unit attentions. */
   readonly passesUnitAttention?: true;
   readonly run: (command: ScsiCommand) => ScsiResult | Promise<ScsiResult>;

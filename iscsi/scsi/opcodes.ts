@@ -40,9 +40,17 @@ import {
 
 /** The command set: what is not a row here is answered INVALID COMMAND OPERATION CODE. */
 const writes = { run: write, dataOutBytes: writeDataBytes };
-const verifies = { run: verify, dataOutBytes: verifyDataBytes };
-const writesAndVerifies = { run: writeAndVerify, dataOutBytes: writeAndVerifyDataBytes };
-const writesSame = { run: writeSame, dataOutBytes: writeSameDataBytes };
+const verifies = { run: verify, dataOutBytes: verifyDataBytes, worksInSteps: true } as const;
+const writesAndVerifies = {
+  run: writeAndVerify,
+  dataOutBytes: writeAndVerifyDataBytes,
+  worksInSteps: true,
+} as const;
+const writesSame = {
+  run: writeSame,
+  dataOutBytes: writeSameDataBytes,
+  worksInSteps: true,
+} as const;
 const passes = { passesUnitAttention: true } as const;
 
 /** In order of opcode, then service action. */
@@ -102,7 +110,7 @@ export const commandRows: readonly CommandRow[] = [
   row("VERIFY(12)", 0xaf, "af16ffffffffffffffff1f00", verifies),
 ];
 
-type Rest = Pick<CommandRow, "run" | "dataOutBytes" | "passesUnitAttention">;
+type Rest = Pick<CommandRow, "run" | "dataOutBytes" | "worksInSteps" | "passesUnitAttention">;
 
 function row(name: string, opcode: number, usage: string, rest: Rest): CommandRow {
   return { name, opcode, usage, ...rest };
