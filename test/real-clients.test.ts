@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Initiator } from "../tools/load/initiator-io.ts";
-import { RealCluster, targetOf } from "./real-cluster.ts";
-import { runTool } from "./real-tools.ts";
+import { RealCluster, targetOf } from "../tools/real-cluster-io.ts";
+import { runTool } from "../tools/run-tool-io.ts";
 
 /** libiscsi's and QEMU's initiators against a cluster of three bricks, through each portal. */
 

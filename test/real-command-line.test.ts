@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { RealCluster } from "./real-cluster.ts";
-import { runTool } from "./real-tools.ts";
+import { RealCluster } from "../tools/real-cluster-io.ts";
+import { runTool } from "../tools/run-tool-io.ts";
 
 /** The executable as a person or a script meets it: what it prints, refuses, and returns. */
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type LoadReport, VerifiedLoad } from "../tools/load/verified-load-io.ts";
-import { RealCluster, targetOf } from "./real-cluster.ts";
+import { RealCluster, targetOf } from "../tools/real-cluster-io.ts";
 
 /** Processes killed with -9 while initiators write, and everything that was acknowledged is read back. */
 

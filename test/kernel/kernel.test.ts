@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { RealCluster, targetOf } from "../real-cluster.ts";
-import { runTool } from "../real-tools.ts";
+import { RealCluster, targetOf } from "../../tools/real-cluster-io.ts";
+import { runTool } from "../../tools/run-tool-io.ts";
 
 /** Linux's own initiator, in a guest, against the three portals of a real cluster. */
 

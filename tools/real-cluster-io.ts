@@ -7,12 +7,13 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { ClusterStatus } from "../control/api.ts";
-import { readPid } from "../tools/pid-file-io.ts";
-import { runTool } from "./real-tools.ts";
+import { writePrivateFile } from "../control/api-secret-io.ts";
+import { readPid } from "./pid-file-io.ts";
+import { runTool } from "./run-tool-io.ts";
 
-/** A real cluster of real processes on free loopback ports, for the tests of the whole product. */
+/** A real cluster of real processes on free loopback ports, for the tests and the bench of the whole product. */
 
-const endiskPath = fileURLToPath(new URL("../tools/bin/endisk", import.meta.url));
+const endiskPath = fileURLToPath(new URL("bin/endisk", import.meta.url));
 const readyMsMax = 90_000;
 const linesMax = 2_000;
 
@@ -115,7 +116,6 @@ export class RealCluster {
     args.push("--listen", `127.0.0.1:${this.#ports!.listen + number - 1}`);
     const token = await this.endisk("token");
     const tokenFile = join(this.folder, `token-${number}`);
-    const { writePrivateFile } = await import("../control/api-secret-io.ts");
     writePrivateFile(tokenFile, token);
     args.push("--join", this.api(1), "--token-file", tokenFile);
     const brick = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });

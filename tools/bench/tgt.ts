@@ -1,0 +1,61 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, ftruncateSync, openSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { runTool } from "../run-tool-io.ts";
+
+/** Linux's user-space target tgtd with one LUN on a plain file: what we are measured beside. */
+
+const target = "iqn.2026-11.endisk.bench:file";
+
+export class Tgt {
+  readonly url: string;
+  readonly #child: ChildProcess;
+  readonly #env: NodeJS.ProcessEnv;
+
+  private constructor(child: ChildProcess, url: string, env: NodeJS.ProcessEnv) {
+    this.#child = child;
+    this.url = url;
+    this.#env = env;
+  }
+
+  static async start(options: { folder: string; port: number; sizeBytes: number }): Promise<Tgt> {
+    const file = join(options.folder, "tgt.img");
+    const handle = openSync(file, "w");
+    ftruncateSync(handle, options.sizeBytes);
+    closeSync(handle);
+    const env = { TGTD_IPC_SOCKET: join(options.folder, "tgt.sock") };
+    const portal = `127.0.0.1:${options.port}`;
+    const child = spawn("tgtd", ["-f", "-C", "7", "--iscsi", `portal=${portal}`], {
+      stdio: "ignore",
+      env: { ...process.env, ...env },
+    });
+    child.on("error", () => {});
+    const tgt = new Tgt(child, `iscsi://${portal}/${target}/1`, env);
+    await tgt.#admin("target", "new", ["-T", target], 50);
+    await tgt.#admin("logicalunit", "new", ["--lun", "1", "-b", file]);
+    await tgt.#admin("target", "bind", ["-I", "ALL"]);
+    return tgt;
+  }
+
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
+  async #admin(mode: string, op: string, args: string[], attemptsMax = 1): Promise<void> {
+    const words = ["-C", "7", "--lld", "iscsi", "--mode", mode, "--op", op, "--tid", "1", ...args];
+    for (let attempt = 1; ; attempt += 1) {
+      const { code, output } = await runTool("tgtadm", words, { env: this.#env });
+      if (code === 0) return;
+      if (attempt >= attemptsMax) throw new Error(`tgtadm ${words.join(" ")}: ${output}`);
+      await sleep(100);
+    }
+  }
+
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#child.on("close", () => resolve());
+      this.#child.kill("SIGKILL");
+    });
+  }
+}
