@@ -50,19 +50,12 @@ export class Misfortune {
   readonly #cluster: SimCluster;
   readonly #prng: Prng;
   readonly #dials: FaultDials;
-  readonly #onCrash: (bricks: readonly BrickNumber[]) => void;
   #stopped = false;
 
-  constructor(
-    cluster: SimCluster,
-    prng: Prng,
-    dials: FaultDials,
-    onCrash: (bricks: readonly BrickNumber[]) => void,
-  ) {
+  constructor(cluster: SimCluster, prng: Prng, dials: FaultDials) {
     this.#cluster = cluster;
     this.#prng = prng;
     this.#dials = dials;
-    this.#onCrash = onCrash;
   }
 
   begin(): void {
@@ -102,7 +95,6 @@ export class Misfortune {
     if (running.length === 0 || away >= this.#dials.awayMax) return;
     const brick = this.#prng.pick(running);
     this.counts.crashes += 1;
-    this.#onCrash([brick]);
     cluster.crash(brick);
     this.#restartLater(brick);
   }
@@ -111,7 +103,6 @@ export class Misfortune {
     const cluster = this.#cluster;
     this.counts.powerCuts += 1;
     const running = cluster.bricks.filter((brick) => cluster.starting.has(brick));
-    this.#onCrash(running);
     for (const brick of running) {
       cluster.crash(brick);
       this.#restartLater(brick);

@@ -27,16 +27,36 @@ export class SimCluster {
   readonly nodes = new Map<BrickNumber, BrickNode>();
   /** Running, opened or not. */
   readonly starting = new Set<BrickNumber>();
+  /** Chunk bytes that repair copied on bricks whose boot has ended. */
+  #copiedBefore = 0;
+  /** Whether committed cluster state ever said that fewer bricks are up than the copies wanted. */
+  everShort = false;
   readonly #numbers: BrickNumber[] = [];
 
   constructor(options: SimClusterOptions) {
     this.options = options;
     this.world = new SimWorld(options.seed);
     this.world.onCrash = ({ brick }) => {
+      this.#copiedBefore += copiedBytesOf(this.nodes.get(brick));
       this.nodes.delete(brick);
       this.starting.delete(brick);
     };
     this.world.isBug = ({ cause, reason }) => cause !== "power" && !(reason instanceof DiskError);
+  }
+
+  /** Chunk bytes that repair has copied, over all boots. */
+  get copiedBytes(): number {
+    let bytes = this.#copiedBefore;
+    for (const node of this.nodes.values()) bytes += copiedBytesOf(node);
+    return bytes;
+  }
+
+  /** To be called now and then, and at each acknowledgement. */
+  lookAtMembership(): void {
+    const state = this.anyNode()?.control.state();
+    if (state === undefined) return;
+    const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
+    if (reachable < this.options.copies) this.everShort = true;
   }
 
   get bricks(): readonly BrickNumber[] {
@@ -177,6 +197,11 @@ export class SimCluster {
   async settled(limitMs = 300_000): Promise<void> {
     await this.world.runUntil(() => this.isWhole(), limitMs);
   }
+}
+
+function copiedBytesOf(node: BrickNode | undefined): number {
+  if (node === undefined) return 0;
+  return node.repair.counters.repairBytes + node.repair.counters.rebalanceBytes;
 }
 
 function uuidOf(brick: BrickNumber): string {
