@@ -234,8 +234,9 @@ export function receiveAppendReply(raft: Raft, leader: Leader, peer: Peer, messa
   // A refusal of something older than what has been accepted, or answered already, is stale.
   if (message.index <= peer.matchIndex || progress.state === "snapshot") return;
   if (progress.state === "probe" && message.index !== peer.nextIndex - 1) return;
+  // Down to the base, and past it: then the follower needs the snapshot.
   let nextIndex = Math.min(message.hintIndex, raft.log.lastIndex) + 1;
-  while (nextIndex > raft.log.baseIndex + 1 && raft.log.termAt(nextIndex - 1)! > message.hintTerm) {
+  while (nextIndex > raft.log.baseIndex && raft.log.termAt(nextIndex - 1)! > message.hintTerm) {
     nextIndex -= 1;
   }
   probeFrom(peer, nextIndex);
