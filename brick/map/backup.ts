@@ -1,17 +1,19 @@
+import { assert } from "../assert.ts";
 import type { BrickNumber } from "../units.ts";
-import { sameOperation } from "./entry.ts";
 import {
   commitTo,
+  completeAt,
   isComplete,
   journalEntry,
   journalFacts,
   mergeOverlay,
+  overlaysOf,
   type Replica,
   send,
   truncate,
 } from "./replica.ts";
 import { decodeOverlay, decodePrepare, decodeStart, encodeJson } from "./replica-messages.ts";
-import { emptyFacts, type ReplicaFacts, type ViewStart } from "./replica-state.ts";
+import { emptyFacts, overlaysMax, sharedTo } from "./replica-state.ts";
 import { type Taking, takeRecords } from "./transfer.ts";
 import { windowsFrom } from "./windows.ts";
 
@@ -31,9 +33,8 @@ export interface Backup {
   /** The same as the primary's up to here, in this view. */
   validatedOp: number;
   durableOp: number;
-  /** The primary's lastOp when the view began. */
+  /** The primary's lastOp when the view began, or its commit point when it greeted us anew. */
   startLastOp: number;
-  starts: ViewStart[];
   accepting: boolean;
   startDurable: boolean;
   /** Complete, and that is on the medium. */
@@ -51,7 +52,6 @@ export function becomeBackup(replica: Replica): void {
     validatedOp: 0,
     durableOp: 0,
     startLastOp: 0,
-    starts: [],
     accepting: false,
     startDurable: false,
     completeDurable: false,
@@ -61,38 +61,33 @@ export function becomeBackup(replica: Replica): void {
   };
 }
 
-/**
- * Entries up to here are those of the newer views too: each view that began since kept what its
- * primary held at its start. Below the commit point nothing is in doubt.
- */
-export function validTo(facts: ReplicaFacts, starts: readonly ViewStart[]): number {
-  const known = starts[0] !== undefined && starts[0].view <= facts.accepted;
-  if (facts.accepted === 0 || !known) return facts.commitOp;
-  let op = facts.lastOp;
-  for (const start of starts) if (start.view > facts.accepted) op = Math.min(op, start.lastOp);
-  return Math.max(op, facts.commitOp);
-}
-
-export function onStart(replica: Replica, role: Backup, from: BrickNumber, body: Buffer): void {
+export function onStart(
+  replica: Replica,
+  role: Backup,
+  from: BrickNumber,
+  commitOp: number,
+  body: Buffer,
+): void {
   const payload = decodeStart(body);
   const { facts } = replica;
   const { view } = replica.view!;
   if (payload === null || facts.promised > view) return;
+  role.startLastOp = Math.max(payload.lastOp, commitOp);
   if (!role.greeted) {
     role.greeted = true;
-    role.startLastOp = payload.lastOp;
-    role.starts = payload.starts;
-    truncate(replica, validTo(facts, payload.starts));
+    // What is not in the primary's log never committed. From here on this log is a part of that
+    // one, even before the view is accepted.
+    truncate(replica, sharedTo(facts, payload.starts));
+    facts.starts = payload.starts;
     facts.promised = view;
     role.validatedOp = facts.lastOp;
     journalFacts(replica, 0, () => {});
   }
-  const { accepted: _, ...rest } = facts;
   const hello = {
     boot: replica.effects.boot(),
     accepted: role.acceptedBefore,
-    commitOp: rest.commitOp,
-    baseOp: rest.baseOp,
+    commitOp: facts.commitOp,
+    baseOp: facts.baseOp,
   };
   send(replica, from, "hello", role.validatedOp, [encodeJson(hello)]);
   acceptWhenReady(replica, role);
@@ -104,7 +99,10 @@ export function onOverlay(replica: Replica, role: Backup, commitOp: number, body
   const payload = decodeOverlay(body);
   if (payload === null || !role.greeted || role.accepting || role.validatedOp >= commitOp) return;
   if (payload.fresh) startAfresh(replica);
-  else commitTo(replica, role.validatedOp);
+  else {
+    commitTo(replica, role.validatedOp);
+    setOverlayAside(replica);
+  }
   const { facts } = replica;
   replica.pending.clear();
   facts.promised = replica.view!.view;
@@ -112,16 +110,31 @@ export function onOverlay(replica: Replica, role: Backup, commitOp: number, body
   facts.lastOp = commitOp;
   facts.overlayFrom = commitOp + 1;
   facts.windows = windowsFrom(payload.windows);
+  facts.starts = payload.starts;
   role.validatedOp = commitOp;
-  role.starts = payload.starts;
   journalFacts(replica, 0, () => {});
   acceptWhenReady(replica, role);
 }
 
+/** What an overlay holds may be what recovery lacks: a new one begins beside it. */
+function setOverlayAside(replica: Replica): void {
+  const { facts } = replica;
+  const overlays = overlaysOf(facts);
+  if (overlays.length === facts.overlays.length) return;
+  if (overlays.length > overlaysMax) {
+    overlays.shift();
+    facts.lossy = true;
+  }
+  facts.overlays = overlays;
+  facts.incarnationLast += 1;
+  facts.overlayIncarnation = facts.incarnationLast;
+}
+
 /** Leaves the tables to the sweep and begins with empty ones. */
 export function startAfresh(replica: Replica): void {
-  const { promised, incarnation } = replica.facts;
-  replica.facts = { ...emptyFacts(incarnation + 1), promised };
+  const { promised, incarnationLast } = replica.facts;
+  replica.facts = { ...emptyFacts(incarnationLast + 1), promised };
+  replica.acceptedDurable = 0;
   replica.pending.clear();
   replica.mapped.clear();
 }
@@ -135,7 +148,8 @@ function acceptWhenReady(replica: Replica, role: Backup): void {
   const { view } = replica.view!;
   facts.accepted = view;
   facts.promised = view;
-  facts.starts = role.starts;
+  // As a member it would be taken for complete: the control plane must learn of the loss first.
+  if (replica.view!.candidates.includes(replica.self)) facts.lossy = false;
   for (const entry of replica.pending.values()) entry.view = view;
   const acceptedTo = role.validatedOp;
   journalFacts(replica, acceptedTo, () => {
@@ -152,6 +166,8 @@ export function onPrepare(replica: Replica, role: Backup, commitOp: number, body
   const view = replica.view!;
   if (decoded === null) return;
   const { entry } = decoded;
+  const bare = entry.inlineBytes > 0 && entry.inline === null;
+  if (bare && !replica.effects.has(entry.key!)) return;
   if (!role.greeted) {
     need(replica, role, 0);
     return;
@@ -164,16 +180,12 @@ export function onPrepare(replica: Replica, role: Backup, commitOp: number, body
     if (role.startDurable) acknowledge(replica, role);
     return;
   }
-  const held = replica.pending.get(entry.op);
-  // What follows a replaced entry belonged to a history that did not happen.
-  const same = held !== undefined && sameOperation(held, entry);
-  if (held !== undefined && !same) truncate(replica, entry.op - 1);
-  const heldDurable = same && !replica.undurable.has(entry.op);
+  assert(entry.op === replica.facts.lastOp + 1, "a log that its primary does not know");
   entry.view = view.view;
   replica.pending.set(entry.op, entry);
-  replica.facts.lastOp = Math.max(replica.facts.lastOp, entry.op);
+  replica.facts.lastOp = entry.op;
   role.validatedOp = entry.op;
-  journalEntry(replica, entry, commitOp, heldDurable, () => {
+  journalEntry(replica, entry, commitOp, () => {
     if (replica.role !== role) return;
     role.durableOp = Math.max(role.durableOp, entry.op);
     acknowledge(replica, role);
@@ -188,7 +200,7 @@ export function learnCommit(replica: Replica, role: Backup, commitOp: number): v
     return;
   }
   if (commitOp > role.validatedOp) need(replica, role, role.validatedOp + 1);
-  // Before the view's start is accepted, what is pending here may still be replaced.
+  // Before it has accepted the view, an overlay may still be told to begin elsewhere.
   if (role.accepting) commitTo(replica, Math.min(commitOp, role.validatedOp));
 }
 
@@ -222,12 +234,11 @@ export function wakeBackup(replica: Replica, role: Backup): void {
     if (role.taking.end && facts.overlayFrom !== 0) effects.wakeAfter(shard, 10);
     return;
   }
-  if (!mergeOverlay(replica)) {
+  if (!mergeOverlay(replica, facts.overlayIncarnation)) {
     effects.wakeAfter(shard, 0);
     return;
   }
-  facts.overlayFrom = 0;
-  facts.baseOp = facts.commitOp;
+  completeAt(facts, facts.commitOp);
   effects.checkpoint(() => {
     if (replica.role === role) role.completeDurable = true;
   });

@@ -143,19 +143,3 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
   };
   return { entry, commitOp: head.readUIntBE(26, 6), endBytes };
 }
-
-/** Whether two entries under one op are the same operation. */
-export function sameOperation(a: Entry, b: Entry): boolean {
-  return (
-    a.kind === b.kind &&
-    a.branch === b.branch &&
-    a.epoch === b.epoch &&
-    a.sequence === b.sequence &&
-    a.generation === b.generation &&
-    a.grain === b.grain &&
-    a.grainCount === b.grainCount &&
-    a.firstSector === b.firstSector &&
-    a.sectorCount === b.sectorCount &&
-    (a.key === null ? b.key === null : b.key !== null && a.key.equals(b.key))
-  );
-}

@@ -38,11 +38,13 @@ import {
 } from "./recovery.ts";
 import { checkpointImage, replayRecord, restore, shardOfRecord } from "./replay.ts";
 import {
+  isLiveIncarnation,
   journalFacts,
   type MapCounters,
   type Replica,
   type ReplicaEffects,
   recordTagBytes,
+  truncate,
 } from "./replica.ts";
 import { decodeReplicaHead } from "./replica-messages.ts";
 import { emptyFacts } from "./replica-state.ts";
@@ -54,6 +56,8 @@ const fetchTimeoutMs = 5000;
 /** Records of dropped replicas removed in one go. */
 const sweepStepRecords = 1024;
 const sweepEveryMs = 1000;
+/** Of a replica whose facts cannot be read: above all incarnations that it may have had. */
+const brokenIncarnation = 2 ** 31;
 
 /** What a replica says to the control plane about its present view. */
 export interface ShardStatus {
@@ -74,6 +78,8 @@ export class MapService implements StoreParticipant {
     inlineDedupHits: 0,
     inlineDedupBytes: 0,
   };
+  /** Told of every commit of every replica. */
+  onCommit: ((replica: Replica, entry: Entry) => void) | null = null;
   readonly #host: Host;
   readonly #calls: Calls;
   readonly #self: BrickNumber;
@@ -104,7 +110,9 @@ export class MapService implements StoreParticipant {
     this.#table.attach(kv);
     for (const { shard, state } of this.#table.states()) {
       const replica = this.#replica(shard);
-      if (!restore(replica, state)) replica.damaged = true;
+      if (restore(replica, state)) continue;
+      replica.facts = emptyFacts(brokenIncarnation);
+      replica.broken = true;
     }
   }
 
@@ -143,9 +151,18 @@ export class MapService implements StoreParticipant {
         if (entry === undefined || entry.inlineBytes === 0 || entry.inline !== null) continue;
         const read = await store.readChunk(entry.key!);
         if (read.ok) entry.inline = read.bytes;
-        else replica.damaged = true;
+        else {
+          truncate(replica, op - 1);
+          replica.broken = true;
+        }
       }
-      if (replica.damaged) this.#host.log(`map: the replica of shard ${replica.shard} is damaged`);
+      if (store.cut || store.damaged || replica.broken) replica.facts.lossy = true;
+      if (replica.broken) this.#host.log(`map: the log of shard ${replica.shard} has a hole`);
+    }
+    if (store.cut || store.damaged) {
+      // Every replica knows of it now, and will after a restart.
+      await this.#checkpoint();
+      await store.settleLoss();
     }
     this.#sweepLater();
   }
@@ -171,8 +188,11 @@ export class MapService implements StoreParticipant {
       if (replica === undefined) return;
       replica.view = null;
       replica.role = { is: "idle" };
+      const { facts } = replica;
       const inChain = record.chain.some((view) => isIn(view, this.#self));
-      if (!inChain && (replica.facts.lastOp > 0 || replica.facts.baseOp > 0)) {
+      // After a restart the state may be older than what this brick took part in since.
+      const isNews = record.view >= facts.promised;
+      if (isNews && !inChain && (facts.lastOp > 0 || facts.baseOp > 0)) {
         startAfresh(replica);
         journalFacts(replica, 0, () => {});
       }
@@ -180,6 +200,12 @@ export class MapService implements StoreParticipant {
     }
     replica ??= this.#replica(shard);
     const same = replica.view !== null && replica.view.view === record.view;
+    if (replica.facts.promised > record.view) {
+      // A newer view is being prepared, and what is reported for it must not change.
+      replica.view = null;
+      replica.role = { is: "idle" };
+      return;
+    }
     replica.view = record;
     if (same) {
       if (record.transfer) this.#wake(shard);
@@ -198,10 +224,10 @@ export class MapService implements StoreParticipant {
 
   shardStatus(): ShardStatus[] {
     const all: ShardStatus[] = [];
-    for (const { view, role, facts, shard, damaged } of this.#replicas.values()) {
+    for (const { view, role, facts, shard } of this.#replicas.values()) {
       if (view === null) continue;
       const status: ShardStatus = { shard, view: view.view };
-      if (damaged) status.damaged = true;
+      if (facts.lossy) status.damaged = true;
       if (role.is === "backup" && role.completeDurable) status.complete = true;
       if (role.is === "primary") {
         if (role.released) status.released = true;
@@ -222,7 +248,6 @@ export class MapService implements StoreParticipant {
       replica.view = null;
       replica.role = { is: "idle" };
       startAfresh(replica);
-      replica.damaged = false;
     }
     await this.#checkpoint();
   }
@@ -230,15 +255,15 @@ export class MapService implements StoreParticipant {
   async report(shard: number, view: number): Promise<Buffer | null> {
     const replica = this.#replica(shard);
     const { facts } = replica;
-    if (facts.promised > view || facts.accepted >= view) return null;
+    const known = this.#state?.shards[shard]?.view ?? 0;
+    if (facts.promised > view || facts.accepted >= view || known >= view) return null;
     // From here on nothing of an older view is answered.
     replica.view = null;
     replica.role = { is: "idle" };
     facts.promised = view;
     await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));
     if (replica.facts.promised !== view) return null;
-    const damaged = replica.damaged || this.#store!.cut || this.#store!.damaged;
-    return Buffer.from(JSON.stringify(reportOf(replica, damaged)));
+    return Buffer.from(JSON.stringify(reportOf(replica)));
   }
 
   planUnion(request: {
@@ -270,7 +295,10 @@ export class MapService implements StoreParticipant {
   }
 
   #storeChunk(entry: Entry): Promise<boolean> {
-    if (entry.inline === null) return Promise.resolve(true);
+    if (entry.inline === null) {
+      const stored = entry.inlineBytes === 0 || this.#store!.has(entry.key!);
+      return Promise.resolve(stored);
+    }
     this.counters.settleBytes += entry.inline.length;
     return new Promise((resolve) => {
       this.#store!.put(entry.key!, entry.inline!, originOf(entry), (done) => resolve(done.ok));
@@ -369,7 +397,7 @@ export class MapService implements StoreParticipant {
     } else if (role.is === "backup" && from === view.primary) {
       if (head.kind === "prepare") onPrepare(replica, role, head.op, body);
       else if (head.kind === "commit") learnCommit(replica, role, head.op);
-      else if (head.kind === "start") onStart(replica, role, from, body);
+      else if (head.kind === "start") onStart(replica, role, from, head.op, body);
       else if (head.kind === "overlay") onOverlay(replica, role, head.op, body);
       else if (head.kind === "records") onRecords(replica, role, head.op, body);
     }
@@ -391,7 +419,7 @@ export class MapService implements StoreParticipant {
         acceptedDurable: 0,
         view: null,
         role: { is: "idle" },
-        damaged: false,
+        broken: false,
         mapped: new Map(),
       };
       this.#replicas.set(shard, replica);
@@ -403,6 +431,7 @@ export class MapService implements StoreParticipant {
     const { clock } = this.#host;
     return {
       counters: this.counters,
+      committed: (replica, entry) => this.onCommit?.(replica, entry),
       nowMs: () => clock.nowMs(),
       leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,
       boot: () => this.#store!.superblock.boot,
@@ -472,7 +501,7 @@ export class MapService implements StoreParticipant {
     this.#host.clock.after(sweepEveryMs, () => {
       if (this.#closed) return;
       const isLive = (shard: number, incarnation: number) =>
-        this.#replicas.get(shard)?.facts.incarnation === incarnation;
+        isLiveIncarnation(this.#replicas.get(shard)?.facts ?? emptyFacts(0), incarnation);
       this.#table.sweep(isLive, sweepStepRecords);
       this.#sweepLater();
     });

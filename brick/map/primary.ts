@@ -67,7 +67,8 @@ export interface Primary {
 export function becomePrimary(replica: Replica): void {
   const { facts, effects } = replica;
   const view = replica.view!;
-  if (!isComplete(replica) || facts.promised > view.view || view.primaryBoot !== effects.boot()) {
+  const fit = isComplete(replica) && !facts.lossy && facts.promised <= view.view;
+  if (!fit || view.primaryBoot !== effects.boot()) {
     replica.role = { is: "idle" };
     return;
   }
@@ -161,7 +162,8 @@ export function propose(
   index(role, entry);
   awaitCommit(role, entry, committed);
   for (const peer of role.peers.values()) pump(replica, role, peer);
-  journalEntry(replica, entry, facts.commitOp, false, () => {
+  if (role.peers.size > 0) replica.effects.wakeAfter(replica.shard, resendAfterMs);
+  journalEntry(replica, entry, facts.commitOp, () => {
     if (replica.role !== role) return;
     role.durableOp = entry.op;
     advanceCommit(replica, role);
@@ -200,11 +202,6 @@ function advanceCommit(replica: Replica, role: Primary): void {
   let op = role.durableOp;
   for (const peer of role.peers.values()) op = Math.min(op, peer.acked ? peer.ackedOp : 0);
   if (op <= replica.facts.commitOp) return;
-  commitAndAnswer(replica, role, op);
-  if (role.peers.size > 0) replica.effects.wakeAfter(replica.shard, commitNewsAfterMs);
-}
-
-function commitAndAnswer(replica: Replica, role: Primary, op: number): void {
   commitTo(replica, op, (entry) => {
     role.pendingBytes -= entry.inlineBytes;
     const sequences = role.bySequence.get(entry.branch);
@@ -214,6 +211,7 @@ function commitAndAnswer(replica: Replica, role: Primary, op: number): void {
     role.waiting.delete(entry.op);
     for (const done of waiting) done(entry);
   });
+  if (role.peers.size > 0) replica.effects.wakeAfter(replica.shard, commitNewsAfterMs);
 }
 
 function sendStart(replica: Replica, peer: Peer): void {
@@ -241,9 +239,11 @@ export function onHello(
     return;
   }
   peer.boot = hello.boot;
-  // What a replica of the last view knew to be committed is committed.
-  const known = Math.min(hello.commitOp, facts.lastOp);
-  if (known > facts.commitOp && role.startDurable) commitAndAnswer(replica, role, known);
+  // It knows of a commit that we lack: this is no complete replica, whatever it took itself for.
+  if (hello.commitOp > facts.lastOp) {
+    facts.lossy = true;
+    return;
+  }
   peer.state = "streaming";
   peer.lastNewsMs = replica.effects.nowMs();
   if (matchOp >= facts.commitOp) {
@@ -251,13 +251,13 @@ export function onHello(
     // It reaches our commit point with an overlay of its own: its base is still to be sent.
     if (hello.baseOp < hello.commitOp) peer.transfer = beginTransfer(role, hello.baseOp);
   } else {
+    // What was removed before the chain began cannot be told from what it never had; and no view of
+    // the chain needs what it holds.
     const oldest = replica.view!.chain[0]?.view ?? replica.view!.view;
-    // Without its own history since the chain began, or with an overlay that has fallen behind,
-    // what it holds cannot be told from what was removed.
+    const fresh = hello.accepted < oldest;
     const overlaid = hello.baseOp < hello.commitOp;
-    const fresh = hello.accepted === 0 || hello.accepted < oldest || overlaid;
     peer.nextOp = facts.commitOp + 1;
-    peer.transfer = beginTransfer(role, fresh ? 0 : matchOp);
+    peer.transfer = beginTransfer(role, fresh ? 0 : overlaid ? hello.baseOp : matchOp);
     const payload = encodeJson({ fresh, windows: imageOf(facts.windows), starts: facts.starts });
     send(replica, from, "overlay", facts.commitOp, [payload]);
   }

@@ -1,52 +1,49 @@
+import { assert } from "../assert.ts";
 import { decodeEntry, type Entry, encodeEntryHead, entryHeadBytes } from "./entry.ts";
 import { decodeGrain } from "./grain.ts";
 import type { GrainKey } from "./map-table.ts";
-import { apply, mergeOne, mergeOverlay, type Replica } from "./replica.ts";
+import { apply, completeAt, mergeOne, mergeOverlay, overlaysOf, type Replica } from "./replica.ts";
 import { decodeRecords, encodeRecords } from "./replica-messages.ts";
-import type { ReplicaReport, UnionPlan } from "./union.ts";
+import type { ReplicaReport, UnionPlan, UnionStep } from "./union.ts";
 import { imageOf, windowsFrom } from "./windows.ts";
 
 /** What the replica holds, once it has promised: to be said only when the promise is durable. */
-export function reportOf(replica: Replica, damaged: boolean): ReplicaReport {
+export function reportOf(replica: Replica): ReplicaReport {
   const { facts, pending, self } = replica;
-  const runs: [number, number, number][] = [];
-  for (let op = facts.commitOp + 1; op <= facts.lastOp; op += 1) {
-    const entry = pending.get(op);
-    if (entry === undefined) continue;
-    const last = runs.at(-1);
-    if (last !== undefined && last[1] === op - 1 && last[2] === entry.view) last[1] = op;
-    else runs.push([op, op, entry.view]);
-  }
-  const { promised, accepted, baseOp, overlayFrom, commitOp, lastOp, starts, windows } = facts;
+  let pendingFrom = facts.lastOp + 1;
+  while (pendingFrom > facts.commitOp + 1 && pending.has(pendingFrom - 1)) pendingFrom -= 1;
+  const { promised, accepted, baseOp, commitOp, lastOp, starts, windows } = facts;
   return {
     brick: self,
     promised,
     accepted,
     baseOp,
-    overlayFrom,
+    overlays: overlaysOf(facts),
     commitOp,
     lastOp,
-    pending: runs,
-    damaged,
+    pendingFrom,
+    damaged: facts.lossy,
     windows: imageOf(windows),
     starts,
   };
 }
 
 /**
- * A page of what another brick gathers: shard[2] kind[1] (1 overlay, 2 entries) zero[1] view[4],
- * then for an overlay the key after which to go on (all ones: from the start), for entries the
- * first and last op.
+ * A page of what another brick gathers, 36 bytes: shard[2] kind[1] (1 overlay, 2 entries) zero[1]
+ * view[4] firstOp[6] lastOp[6], then for an overlay the key after which to go on (branch[6]
+ * grain[6] generation[4]; all ones: from the start), for entries zeros.
  */
 export interface FetchRequest {
   shard: number;
   view: number;
-  what:
-    | { kind: "overlay"; after: GrainKey | null }
-    | { kind: "entries"; firstOp: number; lastOp: number };
+  /** An overlay's are the whole interval that it was reported to hold. */
+  firstOp: number;
+  lastOp: number;
+  what: { kind: "overlay"; after: GrainKey | null } | { kind: "entries" };
 }
 
-const fetchBytes = 24;
+const fetchBytes = 36;
+const fetchKeyAt = 20;
 const fetchEntriesMax = 64;
 const fetchRecordsMax = 1024;
 
@@ -54,19 +51,16 @@ export function encodeFetch(request: FetchRequest): Buffer {
   const bytes = Buffer.alloc(fetchBytes);
   bytes.writeUInt16BE(request.shard, 0);
   bytes.writeUInt32BE(request.view, 4);
+  bytes.writeUIntBE(request.firstOp, 8, 6);
+  bytes.writeUIntBE(request.lastOp, 14, 6);
   const { what } = request;
-  if (what.kind === "overlay") {
-    bytes[2] = 1;
-    if (what.after === null) bytes.fill(0xff, 8);
-    else {
-      bytes.writeUIntBE(what.after.branch, 8, 6);
-      bytes.writeUIntBE(what.after.grain, 14, 6);
-      bytes.writeUInt32BE(what.after.generation, 20);
-    }
-  } else {
-    bytes[2] = 2;
-    bytes.writeUIntBE(what.firstOp, 8, 6);
-    bytes.writeUIntBE(what.lastOp, 14, 6);
+  bytes[2] = what.kind === "overlay" ? 1 : 2;
+  if (what.kind === "entries") return bytes;
+  if (what.after === null) bytes.fill(0xff, fetchKeyAt);
+  else {
+    bytes.writeUIntBE(what.after.branch, fetchKeyAt, 6);
+    bytes.writeUIntBE(what.after.grain, fetchKeyAt + 6, 6);
+    bytes.writeUInt32BE(what.after.generation, fetchKeyAt + 12);
   }
   return bytes;
 }
@@ -75,42 +69,44 @@ export function decodeFetch(body: Buffer): FetchRequest | null {
   if (body.length !== fetchBytes || body[3] !== 0) return null;
   const shard = body.readUInt16BE(0);
   const view = body.readUInt32BE(4);
-  if (body[2] === 1) {
-    const fromStart = body.subarray(8).every((byte) => byte === 0xff);
-    const after = fromStart
-      ? null
-      : {
-          branch: body.readUIntBE(8, 6),
-          grain: body.readUIntBE(14, 6),
-          generation: body.readUInt32BE(20),
-        };
-    return { shard, view, what: { kind: "overlay", after } };
-  }
-  if (body[2] !== 2) return null;
   const firstOp = body.readUIntBE(8, 6);
   const lastOp = body.readUIntBE(14, 6);
-  return { shard, view, what: { kind: "entries", firstOp, lastOp } };
+  const place = { shard, view, firstOp, lastOp };
+  if (body[2] === 2) return { ...place, what: { kind: "entries" } };
+  if (body[2] !== 1) return null;
+  const fromStart = body.subarray(fetchKeyAt).every((byte) => byte === 0xff);
+  const key = {
+    branch: body.readUIntBE(fetchKeyAt, 6),
+    grain: body.readUIntBE(fetchKeyAt + 6, 6),
+    generation: body.readUInt32BE(fetchKeyAt + 12),
+  };
+  return { ...place, what: { kind: "overlay", after: fromStart ? null : key } };
 }
 
-/** The page asked for; its first byte is 1 when nothing follows. */
+/**
+ * The page asked for; its first byte is 1 when nothing follows. null: what the replica reported
+ * under that promise is not what it holds now.
+ */
 export function answerFetch(replica: Replica, request: FetchRequest): Buffer[] | null {
   const { facts, table, shard } = replica;
-  if (facts.promised < request.view) return null;
-  const { what } = request;
+  if (facts.promised !== request.view || replica.view !== null) return null;
+  const { what, firstOp, lastOp } = request;
   if (what.kind === "overlay") {
-    const { incarnation } = facts;
+    const overlay = overlaysOf(facts).find((one) => one.fromOp === firstOp && one.toOp === lastOp);
+    if (overlay === undefined) return null;
+    const { incarnation } = overlay;
     const page = table.scan("overlay", shard, incarnation, what.after, fetchRecordsMax);
     return [Buffer.of(page.done ? 1 : 0), ...encodeRecords(page.entries)];
   }
   const parts: Buffer[] = [];
-  let op = what.firstOp;
-  for (; op <= what.lastOp && op < what.firstOp + fetchEntriesMax; op += 1) {
+  let op = firstOp;
+  for (; op <= lastOp && op < firstOp + fetchEntriesMax; op += 1) {
     const entry = replica.pending.get(op);
     if (entry === undefined) return null;
     parts.push(encodeEntryHead(entry, facts.commitOp, entry.inline !== null));
     if (entry.inline !== null) parts.push(entry.inline);
   }
-  return [Buffer.of(op > what.lastOp ? 1 : 0), ...parts];
+  return [Buffer.of(op > lastOp ? 1 : 0), ...parts];
 }
 
 /** Fetches one page from a brick; null: it does not answer. */
@@ -132,7 +128,7 @@ export async function assemble(
   for (const step of plan.steps) {
     if (step.kind === "overlay") {
       const records =
-        step.from === replica.self ? null : await fetchOverlay(replica, view, step.from, fetch);
+        step.from === replica.self ? null : await fetchOverlay(replica, view, step, fetch);
       if (step.from !== replica.self && records === null) return false;
       gathered.push({ records });
     } else {
@@ -161,32 +157,41 @@ export async function assemble(
         } else rest.push(entry);
       }
     } else if (step.kind === "overlay") {
-      if (got.records === null) while (!mergeOverlay(replica));
+      if (got.records === null) mergeOwn(replica, step);
       else for (const one of got.records) mergeOne(replica, one, decodeGrain(one.bytes)!);
-      baseOp = step.toOp;
+      baseOp = step.lastOp;
     }
   }
-  while (!mergeOverlay(replica));
   facts.windows = windowsFrom(plan.windows);
-  facts.starts = [...plan.starts];
-  facts.overlayFrom = 0;
-  facts.baseOp = baseOp;
+  facts.starts = plan.starts;
+  facts.accepted = plan.accepted;
+  completeAt(facts, baseOp);
   facts.commitOp = baseOp;
   facts.lastOp = plan.endOp;
   replica.pending.clear();
   for (const entry of rest) replica.pending.set(entry.op, entry);
-  // 4. All of it at once, in a checkpoint.
+  // 4. All of it at once, in a checkpoint: its entries are in no log of this brick.
+  replica.undurable.clear();
+  replica.acceptedDurable = plan.accepted;
   await durable();
-  replica.damaged = false;
   return replica.facts === facts && facts.promised === view;
 }
 
-async function fetchOverlay(replica: Replica, view: number, from: number, fetch: Fetch) {
+function mergeOwn(replica: Replica, step: { firstOp: number; lastOp: number }): void {
+  const { firstOp, lastOp } = step;
+  const own = overlaysOf(replica.facts);
+  const overlay = own.find((one) => one.fromOp === firstOp && one.toOp === lastOp);
+  assert(overlay !== undefined, "an overlay to merge is missing");
+  while (!mergeOverlay(replica, overlay.incarnation));
+}
+
+async function fetchOverlay(replica: Replica, view: number, step: UnionStep, fetch: Fetch) {
   const records: NonNullable<ReturnType<typeof decodeRecords>> = [];
   let after: GrainKey | null = null;
   for (;;) {
-    const request: FetchRequest = { shard: replica.shard, view, what: { kind: "overlay", after } };
-    const page = await fetch(from, request);
+    const { firstOp, lastOp } = step;
+    const what = { kind: "overlay" as const, after };
+    const page = await fetch(step.from, { shard: replica.shard, view, firstOp, lastOp, what });
     const part = page === null || page.length < 1 ? null : decodeRecords(page, 1);
     if (part === null || part.some((one) => decodeGrain(one.bytes) === null)) return null;
     records.push(...part);
@@ -214,8 +219,9 @@ async function fetchEntries(
   }
   let { firstOp } = step;
   while (firstOp <= step.lastOp) {
-    const what = { kind: "entries" as const, firstOp, lastOp: step.lastOp };
-    const page = await fetch(step.from, { shard: replica.shard, view, what });
+    const { lastOp } = step;
+    const what = { kind: "entries" as const };
+    const page = await fetch(step.from, { shard: replica.shard, view, firstOp, lastOp, what });
     if (page === null || page.length < 1 + entryHeadBytes) return null;
     for (let at = 1; at < page.length; ) {
       const decoded = decodeEntry(page, at);

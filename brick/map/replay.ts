@@ -1,12 +1,5 @@
 import { decodeEntry, type Entry } from "./entry.ts";
-import {
-  commitTo,
-  mergeOverlay,
-  type Replica,
-  recordTagBytes,
-  recordType,
-  truncate,
-} from "./replica.ts";
+import { commitTo, type Replica, recordTagBytes, recordType, truncate } from "./replica.ts";
 import {
   decodeCheckpoint,
   decodeFacts,
@@ -17,8 +10,10 @@ import {
 /** The replica's part of a checkpoint: what of it the log has flushed, and nothing else. */
 export function checkpointImage(replica: Replica): Buffer {
   const { facts, pending, undurable, shard, mapped } = replica;
-  let lastOp = facts.lastOp;
-  for (const op of undurable) lastOp = Math.min(lastOp, op - 1);
+  let { lastOp } = facts;
+  for (const { op } of undurable) lastOp = Math.min(lastOp, op - 1);
+  // What has committed is durable in the tables, wherever its entry may be.
+  lastOp = Math.max(lastOp, facts.commitOp);
   const kept: Entry[] = [];
   for (let op = facts.commitOp + 1; op <= lastOp; op += 1) kept.push(pending.get(op)!);
   const durable = { ...facts, lastOp, accepted: replica.acceptedDurable };
@@ -47,18 +42,19 @@ export function shardOfRecord(record: Buffer): number | null {
 }
 
 /**
- * Repeats one record of the log. Records that the checkpoint covers change nothing. What cannot be
- * followed (a hole that damage left) makes the replica count as damaged.
+ * Repeats one record of the log. Records that the checkpoint covers change nothing. At what cannot
+ * be followed (a hole that damage left) the replica stays as it was before, and says so.
  */
 export function replayRecord(replica: Replica, record: Buffer): void {
+  if (replica.broken) return;
   if (record[0] === recordType.facts) {
     const image = decodeFacts(record.subarray(recordTagBytes));
-    if (image === null) replica.damaged = true;
+    if (image === null) replica.broken = true;
     else replayFacts(replica, image);
     return;
   }
   const decoded = decodeEntry(record, recordTagBytes);
-  if (decoded === null) replica.damaged = true;
+  if (decoded === null) replica.broken = true;
   else replayEntry(replica, decoded.entry, decoded.commitOp);
 }
 
@@ -66,18 +62,11 @@ function replayEntry(replica: Replica, entry: Entry, commitOp: number): void {
   const { facts, pending } = replica;
   if (entry.op <= facts.commitOp) return;
   if (entry.op > facts.lastOp + 1) {
-    replica.damaged = true;
+    replica.broken = true;
     return;
   }
   const held = pending.get(entry.op);
   if (held !== undefined && held.view > entry.view) return;
-  if (held !== undefined && held.view < entry.view) {
-    const { key } = held;
-    const other = held.sequence !== entry.sequence || held.kind !== entry.kind;
-    if (other || (key !== null && entry.key !== null && !key.equals(entry.key))) {
-      truncate(replica, entry.op - 1);
-    }
-  }
   pending.set(entry.op, entry);
   facts.lastOp = Math.max(facts.lastOp, entry.op);
   commitTo(replica, Math.min(Math.max(commitOp, facts.commitOp), entry.op));
@@ -92,15 +81,23 @@ function replayFacts(replica: Replica, image: FactsImage): void {
   if (next.incarnation > facts.incarnation) {
     pending.clear();
     replica.mapped.clear();
-  } else if (next.overlayFrom > 0 && facts.overlayFrom === 0) {
-    commitAvailable(replica, next.baseOp);
+  } else if (next.overlayFrom > 0 && next.overlayFrom !== facts.overlayFrom) {
+    // It fell behind: what was there before ends here, and an overlay begins further on.
+    const closed = next.overlays.at(-1)?.toOp ?? 0;
+    commitAvailable(replica, Math.max(next.baseOp, closed));
+    if (replica.broken) return;
     pending.clear();
   } else {
-    commitAvailable(replica, next.commitOp);
-    if (next.overlayFrom === 0 && facts.overlayFrom > 0) while (!mergeOverlay(replica));
+    // Completion is durable by a checkpoint before any record can tell of it.
+    if (next.overlayFrom !== facts.overlayFrom) replica.broken = true;
+    else commitAvailable(replica, next.commitOp);
+    if (replica.broken) return;
     truncate(replica, Math.max(next.lastOp, facts.commitOp));
   }
-  if (pending.size < next.lastOp - next.commitOp) replica.damaged = true;
+  if (pending.size < next.lastOp - Math.max(next.commitOp, facts.commitOp)) {
+    replica.broken = true;
+    return;
+  }
   for (const entry of pending.values()) {
     if (entry.op <= image.acceptedTo) entry.view = next.accepted;
   }
@@ -112,6 +109,6 @@ function commitAvailable(replica: Replica, op: number): void {
   const { facts, pending } = replica;
   let to = facts.commitOp;
   while (to < op && pending.has(to + 1)) to += 1;
-  if (to < op) replica.damaged = true;
   commitTo(replica, to);
+  if (to < op) replica.broken = true;
 }

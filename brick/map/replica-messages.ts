@@ -42,7 +42,7 @@ export interface ReplicaHead {
 
 export interface StartPayload {
   lastOp: number;
-  starts: ViewStart[];
+  starts: readonly ViewStart[];
 }
 
 export interface HelloPayload {
@@ -57,7 +57,7 @@ export interface OverlayPayload {
   /** The base cannot be used: begin with an empty one. */
   fresh: boolean;
   windows: WindowsImage;
-  starts: ViewStart[];
+  starts: readonly ViewStart[];
 }
 
 export function encodeReplicaHead(head: ReplicaHead): Buffer {

@@ -8,35 +8,80 @@ export interface ViewStart {
   readonly lastOp: number;
 }
 
-/** Starts remembered per shard: enough for every view of a chain. */
-export const viewStartsMax = 64;
+/** Starts remembered per shard. Replicas that none of them connects share only what committed. */
+export const viewStartsMax = 256;
+
+/** What committed in [fromOp, toOp], in an overlay table of its own. */
+export interface OverlayInterval {
+  readonly incarnation: number;
+  readonly fromOp: number;
+  readonly toOp: number;
+}
+
+/** Overlays kept of earlier times as a candidate. */
+export const overlaysMax = 16;
 
 /**
  * What a replica keeps besides its tables. `baseOp`, `overlayFrom`, `commitOp`, `lastOp` and the
  * pending entries are explained in docs/replication.md.
  */
 export interface ReplicaFacts {
-  /** Tables of other incarnations of this shard are garbage. */
+  /** Of the base table. Tables of incarnations that the facts do not name are garbage. */
   incarnation: number;
+  overlayIncarnation: number;
+  incarnationLast: number;
   promised: number;
   accepted: number;
   baseOp: number;
   /** 0 when there is no overlay. */
   overlayFrom: number;
+  /** Overlays that ended when the replica fell behind again: recovery may need them. */
+  overlays: readonly OverlayInterval[];
+  /**
+   * Something that it acknowledged may be missing. What the facts say it holds, it does hold; but it
+   * does not lead, and reports nothing that counts, before a primary has it as a candidate.
+   */
+  lossy: boolean;
   commitOp: number;
   /** Pending entries above it do not count. */
   lastOp: number;
-  starts: ViewStart[];
+  /**
+   * The views through which the log came to be what it is, oldest first: up to the last of them it
+   * is a part of that view's log, from its beginning.
+   */
+  starts: readonly ViewStart[];
   windows: Windows;
+}
+
+/**
+ * Two logs are the same up to here, at least as far as the first one reaches: both followed the
+ * newest view that they have in common, and each view after it kept what its primary then held.
+ */
+export function sharedTo(
+  log: { starts: readonly ViewStart[]; commitOp: number; lastOp: number },
+  starts: readonly ViewStart[],
+): number {
+  const views = new Set(starts.map((start) => start.view));
+  const common = log.starts.findLast((start) => views.has(start.view));
+  if (common === undefined) return log.commitOp;
+  let op = log.lastOp;
+  for (const start of [...log.starts, ...starts]) {
+    if (start.view > common.view) op = Math.min(op, start.lastOp);
+  }
+  return Math.max(op, log.commitOp);
 }
 
 export function emptyFacts(incarnation: number): ReplicaFacts {
   return {
     incarnation,
+    overlayIncarnation: incarnation,
+    incarnationLast: incarnation,
     promised: 0,
     accepted: 0,
     baseOp: 0,
     overlayFrom: 0,
+    overlays: [],
+    lossy: false,
     commitOp: 0,
     lastOp: 0,
     starts: [],
@@ -49,10 +94,14 @@ const imageSchema = z.object({
   version: z.literal(1),
   shard: count,
   incarnation: count,
+  overlayIncarnation: count,
+  incarnationLast: count,
   promised: count,
   accepted: count,
   baseOp: count,
   overlayFrom: count,
+  overlays: z.array(z.object({ incarnation: count, fromOp: count, toOp: count })).max(overlaysMax),
+  lossy: z.boolean(),
   commitOp: count,
   lastOp: count,
   /** Pending entries up to here count as accepted in `accepted`. */

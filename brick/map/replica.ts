@@ -14,7 +14,12 @@ import {
 import type { GrainKey, MapTable } from "./map-table.ts";
 import type { Primary } from "./primary.ts";
 import { encodeReplicaHead, type ReplicaKind } from "./replica-messages.ts";
-import { encodeFacts, type ReplicaFacts, viewStartsMax } from "./replica-state.ts";
+import {
+  encodeFacts,
+  type OverlayInterval,
+  type ReplicaFacts,
+  viewStartsMax,
+} from "./replica-state.ts";
 import { fence, settle } from "./windows.ts";
 
 /** What a replica does to the world. Nothing of it waits; `done` is called later, in order. */
@@ -39,6 +44,8 @@ export interface ReplicaEffects {
   /** Asks for a call of `wake` once, not before so many milliseconds. */
   wakeAfter(shard: number, delayMs: number): void;
   counters: MapCounters;
+  /** Told of every commit, after the entry took effect here. */
+  committed(replica: Replica, entry: Entry): void;
 }
 
 export interface MapCounters {
@@ -58,15 +65,15 @@ export interface Replica {
   facts: ReplicaFacts;
   /** Entries commitOp + 1 .. lastOp, by op. */
   readonly pending: Map<number, Entry>;
-  /** Ops of pending entries that no flush has covered yet; a checkpoint leaves them out. */
-  readonly undurable: Set<number>;
+  /** Pending entries that no flush has covered yet; a checkpoint leaves them out. */
+  readonly undurable: Set<Entry>;
   /** `accepted` as far as the log has it. */
   acceptedDurable: number;
   /** The present view, while this brick takes part in it. */
   view: ShardRecord | null;
   role: { is: "idle" } | Primary | Backup;
-  /** What it acknowledged may be missing from its log. */
-  damaged: boolean;
+  /** The log cannot be followed any further: what comes after does not count. */
+  broken: boolean;
   /** Mapped sectors by branch, of the base table. */
   readonly mapped: Map<number, number>;
 }
@@ -110,13 +117,12 @@ export function journalEntry(
   replica: Replica,
   entry: Entry,
   commitOp: number,
-  heldDurable: boolean,
   durable: () => void,
 ): void {
   const { effects, undurable } = replica;
-  if (!heldDurable) undurable.add(entry.op);
+  undurable.add(entry);
   const done = () => {
-    undurable.delete(entry.op);
+    undurable.delete(entry);
     durable();
   };
   const stored = entry.inlineBytes > 0 && (entry.inline === null || effects.has(entry.key!));
@@ -164,6 +170,7 @@ export function commitTo(replica: Replica, op: number, applied?: (entry: Entry) 
     facts.commitOp = entry.op;
     if (facts.overlayFrom === 0) facts.baseOp = entry.op;
     effects.counters.commits += 1;
+    effects.committed(replica, entry);
     applied?.(entry);
   }
 }
@@ -238,12 +245,13 @@ function change(
 ): void {
   const { table, shard, facts } = replica;
   const key: GrainKey = { branch: entry.branch, grain, generation: entry.generation };
-  const old = table.get(kind, shard, facts.incarnation, key);
+  const incarnation = kind === "base" ? facts.incarnation : facts.overlayIncarnation;
+  const old = table.get(kind, shard, incarnation, key);
   if (old !== undefined && old.op >= entry.op) return;
   const made = make(old);
   if (made === null || made === undefined) return;
   if (kind === "base") putBase(replica, key, made);
-  else table.put(kind, shard, facts.incarnation, key, made);
+  else table.put(kind, shard, incarnation, key, made);
 }
 
 /**
@@ -262,15 +270,41 @@ export function putBase(replica: Replica, key: GrainKey, grain: Grain): void {
 /** Base records merged in one go; more are left for the next wake. */
 const mergeStepGrains = 512;
 
-/** Merges the overlay over the base, a step at a time; true when nothing is left. */
-export function mergeOverlay(replica: Replica): boolean {
-  const { table, shard, facts } = replica;
-  const { entries, done } = table.scan("overlay", shard, facts.incarnation, null, mergeStepGrains);
+/** Merges an overlay over the base, a step at a time; true when nothing is left of it. */
+export function mergeOverlay(replica: Replica, incarnation: number): boolean {
+  const { table, shard } = replica;
+  const { entries, done } = table.scan("overlay", shard, incarnation, null, mergeStepGrains);
   for (const { branch, grain, generation, value } of entries) {
     mergeOne(replica, { branch, grain, generation }, value);
-    table.put("overlay", shard, facts.incarnation, { branch, grain, generation }, null);
+    table.put("overlay", shard, incarnation, { branch, grain, generation }, null);
   }
   return done;
+}
+
+/** The base is whole up to `op`: no overlay is needed any more. */
+export function completeAt(facts: ReplicaFacts, op: number): void {
+  facts.overlayFrom = 0;
+  facts.overlays = [];
+  facts.lossy = false;
+  facts.incarnationLast += 1;
+  facts.overlayIncarnation = facts.incarnationLast;
+  facts.baseOp = op;
+}
+
+export function isLiveIncarnation(facts: ReplicaFacts, incarnation: number): boolean {
+  return (
+    incarnation === facts.incarnation ||
+    incarnation === facts.overlayIncarnation ||
+    facts.overlays.some((overlay) => overlay.incarnation === incarnation)
+  );
+}
+
+/** All overlays, the present one last. */
+export function overlaysOf(facts: ReplicaFacts): OverlayInterval[] {
+  const { overlays, overlayFrom: fromOp, commitOp: toOp, overlayIncarnation: incarnation } = facts;
+  return fromOp > 0 && toOp >= fromOp
+    ? [...overlays, { incarnation, fromOp, toOp }]
+    : [...overlays];
 }
 
 /** The base record is exact as of its op, so an overlay that ends before it adds nothing. */

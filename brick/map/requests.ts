@@ -24,9 +24,8 @@ type Answer = (reply: MapReply) => void;
 
 /** The role, if this replica may take requests now: it leads, under a valid lease. */
 function leading(replica: Replica): Primary | null {
-  const { role, effects } = replica;
-  if (role.is !== "primary" || role.released || replica.damaged || !effects.leaseValid())
-    return null;
+  const { role, facts, effects } = replica;
+  if (role.is !== "primary" || role.released || facts.lossy || !effects.leaseValid()) return null;
   return role;
 }
 

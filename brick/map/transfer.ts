@@ -41,7 +41,11 @@ export function beginTransfer(role: Primary, sinceOp: number): Transfer {
 /** Sends the next part, or the one under way again when its answer is late. */
 export function pumpTransfer(replica: Replica, peer: Peer): void {
   const { transfer } = peer;
+  const { role, facts } = replica;
   if (transfer === null || transfer.done || replica.view?.transfer !== true) return;
+  // The candidate's overlay may begin after what was committed before this view without our
+  // knowing: a scan before that is committed here would miss it.
+  if (role.is !== "primary" || facts.commitOp < role.startOp) return;
   const nowMs = replica.effects.nowMs();
   if (transfer.underWay === null) transfer.underWay = { ...readPart(replica, transfer), sentMs: 0 };
   else if (nowMs - transfer.underWay.sentMs < resendAfterMs) return;

@@ -1,6 +1,6 @@
 import type { ShardView } from "../cluster-state.ts";
 import type { BrickNumber } from "../units.ts";
-import type { ViewStart } from "./replica-state.ts";
+import { type OverlayInterval, sharedTo, type ViewStart } from "./replica-state.ts";
 import type { WindowsImage } from "./windows.ts";
 
 /** What a brick holds of a shard, said under a promise to answer nothing of views below `promised`. */
@@ -9,12 +9,11 @@ export interface ReplicaReport {
   readonly promised: number;
   readonly accepted: number;
   readonly baseOp: number;
-  /** 0: no overlay. */
-  readonly overlayFrom: number;
+  readonly overlays: readonly OverlayInterval[];
   readonly commitOp: number;
   readonly lastOp: number;
-  /** Pending entries as runs of one accepted view: [first op, last op, view]. */
-  readonly pending: readonly (readonly [number, number, number])[];
+  /** The first of the entries that it holds, up to lastOp. */
+  readonly pendingFrom: number;
   readonly damaged: boolean;
   readonly windows: WindowsImage;
   readonly starts: readonly ViewStart[];
@@ -28,12 +27,17 @@ export interface UnionPlan {
   /** Windows as of the commit point they belong to. */
   readonly windows: WindowsImage;
   readonly windowsOp: number;
+  /** Of the log that the union ends with. */
+  readonly accepted: number;
   readonly starts: readonly ViewStart[];
 }
 
-export type UnionStep =
-  | { kind: "overlay"; from: BrickNumber; toOp: number }
-  | { kind: "entries"; from: BrickNumber; firstOp: number; lastOp: number };
+export interface UnionStep {
+  readonly kind: "overlay" | "entries";
+  readonly from: BrickNumber;
+  readonly firstOp: number;
+  readonly lastOp: number;
+}
 
 export type UnionDecision = { ok: true; plan: UnionPlan } | { ok: false; reason: string };
 
@@ -57,22 +61,20 @@ export function planUnion(
       }
     }
   }
-  const usable =
-    allReported && sound.length === 0
-      ? reports
-      : [...sound, ...(allReported ? reports.filter((one) => one.damaged) : [])];
+  const usable = allReported ? reports : sound;
   if (usable.length === 0) return { ok: false, reason: "no brick has reported" };
-  const accepted = Math.max(...usable.map((report) => report.accepted));
-  const newest = usable.filter((report) => report.accepted === accepted);
-  const endOp = Math.max(
-    ...newest.map((report) => report.lastOp),
-    ...usable.map((report) => report.commitOp),
-  );
+  // Whoever accepted the newest view has in its log, or lacks below it, all that ever committed.
+  const newest = usable.reduce((a, b) => (isNewer(b, a) ? b : a));
+  const endOp = Math.max(newest.lastOp, ...usable.map((report) => report.commitOp));
+  // Of the other logs, only what is the newest one's history too counts.
+  const logs = usable.map((report) => {
+    return { ...report, soundTo: report === newest ? endOp : sharedTo(report, newest.starts) };
+  });
   // The largest base first: least to gather.
   const bases = [...usable].sort((a, b) => b.baseOp - a.baseOp || a.brick - b.brick);
   let reason = "";
   for (const base of bases) {
-    const steps = cover(base.baseOp, endOp, usable);
+    const steps = cover(base.baseOp, endOp, logs);
     if (typeof steps === "string") {
       reason ||= steps;
       continue;
@@ -84,54 +86,56 @@ export function planUnion(
       steps,
       windows: knows.windows,
       windowsOp: knows.commitOp,
-      starts: newest.reduce((a, b) => (b.starts.length > a.starts.length ? b : a)).starts,
+      accepted: newest.accepted,
+      starts: newest.starts,
     };
     return { ok: true, plan };
   }
   return { ok: false, reason };
 }
 
+function isNewer(a: ReplicaReport, b: ReplicaReport): boolean {
+  return a.accepted > b.accepted || (a.accepted === b.accepted && a.lastOp > b.lastOp);
+}
+
+type SoundReport = ReplicaReport & { readonly soundTo: number };
+
 /** Steps from a base to the end without a gap, or the gap in words. */
 function cover(
   baseOp: number,
   endOp: number,
-  reports: readonly ReplicaReport[],
+  reports: readonly SoundReport[],
 ): UnionStep[] | string {
   const steps: UnionStep[] = [];
   let at = baseOp;
   while (at < endOp) {
-    const overlay = reports
-      .filter((one) => one.overlayFrom > 0 && one.overlayFrom <= at + 1 && one.commitOp > at)
-      .reduce<ReplicaReport | null>(
-        (a, b) => (a === null || b.commitOp > a.commitOp ? b : a),
-        null,
-      );
-    if (overlay !== null) {
-      steps.push({ kind: "overlay", from: overlay.brick, toOp: overlay.commitOp });
-      at = overlay.commitOp;
-      continue;
-    }
-    const next = entryAt(at + 1, reports);
-    if (next === null) return `no brick that answers holds op ${at + 1} (of ${endOp})`;
-    const last = steps.at(-1);
-    if (last?.kind === "entries" && last.from === next) {
-      steps[steps.length - 1] = { ...last, lastOp: at + 1 };
-    } else {
-      steps.push({ kind: "entries", from: next, firstOp: at + 1, lastOp: at + 1 });
-    }
-    at += 1;
+    const step = overlayAt(at + 1, reports) ?? entriesAt(at + 1, reports);
+    if (step === null) return `no brick that answers holds op ${at + 1} (of ${endOp})`;
+    steps.push(step);
+    at = step.lastOp;
   }
   return steps;
 }
 
-/** Who holds the op as accepted in the newest view. */
-function entryAt(op: number, reports: readonly ReplicaReport[]): BrickNumber | null {
-  let best: { brick: BrickNumber; view: number } | null = null;
-  for (const { brick, pending } of reports) {
-    for (const [first, last, view] of pending) {
-      if (op < first || op > last) continue;
-      if (best === null || view > best.view) best = { brick, view };
+/** The overlay with the op that reaches furthest. */
+function overlayAt(op: number, reports: readonly SoundReport[]): UnionStep | null {
+  let best: UnionStep | null = null;
+  for (const { brick: from, overlays } of reports) {
+    for (const { fromOp: firstOp, toOp: lastOp } of overlays) {
+      if (firstOp > op || lastOp < op || (best !== null && best.lastOp >= lastOp)) continue;
+      best = { kind: "overlay", from, firstOp, lastOp };
     }
   }
-  return best?.brick ?? null;
+  return best;
+}
+
+/** The longest run of entries from the op on. */
+function entriesAt(op: number, reports: readonly SoundReport[]): UnionStep | null {
+  let best: UnionStep | null = null;
+  for (const { brick: from, pendingFrom, lastOp: heldTo, soundTo } of reports) {
+    const lastOp = Math.min(heldTo, soundTo);
+    if (pendingFrom > op || lastOp < op || (best !== null && best.lastOp >= lastOp)) continue;
+    best = { kind: "entries", from, firstOp: op, lastOp };
+  }
+  return best;
 }
