@@ -25,9 +25,6 @@ const tools: readonly (readonly [string, string])[] = [
   ["/usr/sbin/modprobe", "kmod"],
 ];
 
-/** Simulated clusters that `npm test` always runs; a seed that once failed is added here. */
-const simSeeds = [1, 2, 3, 92, 1189];
-const simHours = "0.1";
 const partMsMax = 15 * 60_000;
 
 interface Totals {
@@ -55,17 +52,7 @@ function nodeTests(name: string, ...patterns: string[]): Part {
   };
 }
 
-function simulation(seed: number): Part {
-  return {
-    name: `simulation, seed ${seed}`,
-    program: process.execPath,
-    args: ["tools/sim/main.ts", "--seed", String(seed), "--bricks", "5", "--hours", simHours],
-    countsTests: false,
-  };
-}
-
 function parts(): Part[] {
-  const newSeed = Math.floor(Math.random() * 1_000_000_000);
   return [
     { name: "types", program: localBin("tsc"), args: ["--noEmit"], countsTests: false },
     {
@@ -84,7 +71,7 @@ function parts(): Part[] {
       "test/formats/**/*.test.ts",
       "test/layers.test.ts",
     ),
-    ...[...simSeeds, newSeed].map(simulation),
+    nodeTests("simulated clusters", "test/sim-*.test.ts"),
     nodeTests("real initiators and processes", "test/real-*.test.ts"),
     nodeTests("Linux kernel initiator", "test/kernel/*.test.ts"),
   ];

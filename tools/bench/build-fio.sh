@@ -39,7 +39,7 @@ rm -rf "$dir/source"
 mkdir -p "$dir/source"
 cd "$dir/source"
 apt_with_sources source --download-only fio >/dev/null
-tar -xf fio_*.orig.tar.*
+tar -xf fio_*.orig.tar.gz
 cd fio-*/
 ./configure --enable-libiscsi --disable-native >"$dir/configure.log" 2>&1
 grep -qi 'iscsi engine *yes' "$dir/configure.log" || {

@@ -11,10 +11,12 @@ const target = "iqn.2026-11.endisk.bench:file";
 export class Tgt {
   readonly url: string;
   readonly #child: ChildProcess;
+  readonly #control: string;
   readonly #env: NodeJS.ProcessEnv;
 
-  private constructor(child: ChildProcess, url: string, env: NodeJS.ProcessEnv) {
+  private constructor(child: ChildProcess, url: string, control: string, env: NodeJS.ProcessEnv) {
     this.#child = child;
+    this.#control = control;
     this.url = url;
     this.#env = env;
   }
@@ -26,12 +28,14 @@ export class Tgt {
     closeSync(handle);
     const env = { TGTD_IPC_SOCKET: join(options.folder, "tgt.sock") };
     const portal = `127.0.0.1:${options.port}`;
-    const child = spawn("tgtd", ["-f", "-C", "7", "--iscsi", `portal=${portal}`], {
+    // Daemons of this machine are told apart by their control port, any number.
+    const control = String(options.port);
+    const child = spawn("tgtd", ["-f", "-C", control, "--iscsi", `portal=${portal}`], {
       stdio: "ignore",
       env: { ...process.env, ...env },
     });
     child.on("error", () => {});
-    const tgt = new Tgt(child, `iscsi://${portal}/${target}/1`, env);
+    const tgt = new Tgt(child, `iscsi://${portal}/${target}/1`, control, env);
     await tgt.#admin("target", "new", ["-T", target], 50);
     await tgt.#admin("logicalunit", "new", ["--lun", "1", "-b", file]);
     await tgt.#admin("target", "bind", ["-I", "ALL"]);
@@ -43,7 +47,19 @@ export class Tgt {
   }
 
   async #admin(mode: string, op: string, args: string[], attemptsMax = 1): Promise<void> {
-    const words = ["-C", "7", "--lld", "iscsi", "--mode", mode, "--op", op, "--tid", "1", ...args];
+    const words = [
+      "-C",
+      this.#control,
+      "--lld",
+      "iscsi",
+      "--mode",
+      mode,
+      "--op",
+      op,
+      "--tid",
+      "1",
+      ...args,
+    ];
     for (let attempt = 1; ; attempt += 1) {
       const { code, output } = await runTool("tgtadm", words, { env: this.#env });
       if (code === 0) return;
