@@ -98,6 +98,14 @@ test("a data directory in use is refused", async () => {
   assert.equal(brick.code, 7, brick.output);
 });
 
+test("an address in use is named at once", async () => {
+  const other = join(cluster.folder, "other");
+  const args = ["--data", other, "--api", cluster.api(5), "--portal", cluster.portal(1)];
+  const { code, output } = await endisk("up", ...args);
+  assert.equal(code, 7, output);
+  assert.ok(output.includes(`${cluster.portal(1)} is in use`), output);
+});
+
 test("who does not know the secret is refused, and a secret that others can read is not used", async () => {
   const stranger = mkdtempSync(join(tmpdir(), "endisk-stranger-"));
   try {

@@ -138,6 +138,13 @@ describe("the supervisor", () => {
     await cluster.waitHealthy(2);
     assert.equal(await cluster.stop(), 0);
   });
+
+  test("killed itself, leaves bricks that stop, and a cluster that starts again", async () => {
+    await cluster.start();
+    await cluster.killAll([]);
+    await cluster.start();
+    assert.equal(await cluster.stop(), 0);
+  });
 });
 
 describe("all bricks die at once under load", () => {

@@ -46,6 +46,12 @@ export function readPid(path: string): number | null {
   }
 }
 
+/** The process that uses the folder now; null when none does. */
+export function pidFileHolder(path: string): number | null {
+  const pid = readPid(path);
+  return pid !== null && isRunning(pid) ? pid : null;
+}
+
 /** Whether that process runs and is one of ours: process ids come round again. */
 function isRunning(pid: number): boolean {
   if (pid === process.pid) return false;

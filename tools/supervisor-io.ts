@@ -8,7 +8,7 @@ import { exitCode } from "./exit-codes.ts";
 const endiskPath = fileURLToPath(new URL("endisk.ts", import.meta.url));
 /** The pause before a restart grows while a brick keeps dying young. */
 const restartPauseMsMin = 2_000;
-const restartPauseMsMax = 60_000;
+const restartPauseMsMax = 30_000;
 /** A brick that ran this long had started well. */
 const startedWellMs = 30_000;
 /** Told to stop, a brick has this long before it is killed. */
@@ -36,7 +36,7 @@ export class Supervisor {
       brick,
       process: null,
       startedMs: 0,
-      pauseMs: restartPauseMsMin,
+      pauseMs: 0,
       timer: null,
       gone: false,
     };
@@ -80,14 +80,13 @@ export class Supervisor {
       return;
     }
     const ranMs = performance.now() - child.startedMs;
-    child.pauseMs =
-      ranMs >= startedWellMs ? restartPauseMsMin : Math.min(child.pauseMs * 2, restartPauseMsMax);
-    const pauseMs = child.pauseMs / 2;
-    this.#log(`brick ${number} died (${how}); starting it again in ${pauseMs / 1000} s`);
+    const longer = Math.max(restartPauseMsMin, Math.min(child.pauseMs * 2, restartPauseMsMax));
+    child.pauseMs = ranMs >= startedWellMs ? restartPauseMsMin : longer;
+    this.#log(`brick ${number} died (${how}); starting it again in ${child.pauseMs / 1000} s`);
     child.timer = setTimeout(() => {
       child.timer = null;
       this.#spawn(child);
-    }, pauseMs);
+    }, child.pauseMs);
   }
 
   /** Asks every brick to stop and waits; what does not stop in time is killed and reported. */

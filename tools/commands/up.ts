@@ -1,4 +1,5 @@
 import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
@@ -21,14 +22,16 @@ import {
   UsageError,
   volumeSpecSchema,
 } from "../options.ts";
-import { takePidFile } from "../pid-file-io.ts";
+import { pidFileHolder, takePidFile } from "../pid-file-io.ts";
 import { Supervisor } from "../supervisor-io.ts";
+import { pidFileIn } from "./brick.ts";
 
 const bricksDefault = 3;
 /** Peer ports follow the api ports at this distance when --listen is not given. */
 const listenPortDistance = 20;
 /** A brick that is not ready by then does not keep the others from being announced. */
 const readyWaitMsMax = 60_000;
+const bricksGoneMsMax = 30_000;
 const joinWaitMsMax = 60_000;
 
 interface UpCommandOptions {
@@ -141,6 +144,13 @@ function say(line: string): void {
 async function up(plan: UpPlan): Promise<void> {
   mkdirSync(plan.folder, { recursive: true, mode: 0o700 });
   const lock = takePidFile(join(plan.folder, "endisk.pid"));
+  try {
+    await bricksGone(plan);
+    await checkFree(plan);
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
   const supervisor = new Supervisor({ restart: plan.restart, log: say });
   const stopAsked = stopRequest(supervisor);
   try {
@@ -153,6 +163,42 @@ async function up(plan: UpPlan): Promise<void> {
     say("endisk stopped");
   }
   process.exit(exitCode.done);
+}
+
+/** Bricks whose supervisor was killed stop by themselves; that may still be under way. */
+async function bricksGone(plan: UpPlan): Promise<void> {
+  const until = performance.now() + bricksGoneMsMax;
+  for (let number = 1; number <= plan.brickCount; number += 1) {
+    const folder = brickFolder(plan, number);
+    for (let told = false; ; told = true) {
+      const pid = pidFileHolder(pidFileIn(folder));
+      if (pid === null) break;
+      if (performance.now() > until) {
+        throw new CommandError(exitCode.inUse, `${folder} is in use by process ${pid}`);
+      }
+      if (!told) say(`waiting for process ${pid} to leave ${folder}`);
+      await sleep(100);
+    }
+  }
+}
+
+/** Every address that the bricks will listen on; said now, by name, rather than by a brick that dies. */
+async function checkFree(plan: UpPlan): Promise<void> {
+  for (const range of [plan.portal, plan.api, plan.listen]) {
+    for (let by = 0; by < plan.brickCount; by += 1) {
+      const endpoint = endpointAfter(range, by);
+      const server = createServer();
+      await new Promise<void>((resolve, reject) => {
+        server.on("error", (error: NodeJS.ErrnoException) => {
+          const inUse = error.code === "EADDRINUSE";
+          const exit = inUse ? exitCode.inUse : exitCode.usage;
+          const why = inUse ? "is in use" : `cannot be listened on: ${error.message}`;
+          reject(new CommandError(exit, `${endpointText(endpoint)} ${why}`));
+        });
+        server.listen(endpoint.port, endpoint.host, () => server.close(() => resolve()));
+      });
+    }
+  }
 }
 
 /** Resolves at the first SIGINT or SIGTERM; at the second, the bricks are killed. */
