@@ -16,10 +16,16 @@ export const segmentBytesMax = 1024 * MiB;
 export const segmentCountMin = 3;
 /** The step in which a segment is filled with zeros ahead of use. */
 const sliceBytes = 1 * MiB;
+/** The same when the log is about to run out of zeros: one flush for more of them. */
+const urgentSliceBytes = 8 * MiB;
 /** No record is longer, whatever the segment would hold: a commit must not take forever. */
 export const recordBodyBytesMax = 1 * MiB;
-/** Zeros kept ahead of a log that has hardly been written; later it is one segment. */
+/** Zeros kept ahead of a log that has hardly been written. */
 const aheadBytesMin = 4 * MiB;
+/** Segments of zeros kept ahead of a log that is written a lot, */
+const aheadSegmentsMax = 4;
+/** but no more than this part of the capacity; one segment in any case. */
+const aheadCapacityShare = 1 / 16;
 /** While the log is busy, zeros wait until fewer than this part of a segment is left. */
 const aheadSegmentsUrgent = 1 / 4;
 /** A log that was not written for this long is not busy. */
@@ -98,7 +104,8 @@ export class Segments {
   readonly #limits: SegmentLimits;
   readonly #free: Segment[] = [];
   #current: Segment | null = null;
-  #next: Segment | null = null;
+  /** Prepared, or being prepared, in the order of their use. */
+  readonly #ready: Segment[] = [];
   #numberNext = 1;
   #usedCount = 0;
   #closedBytes = 0;
@@ -191,8 +198,8 @@ export class Segments {
       return this.#stuck ? "never" : "later";
     }
     if (this.leftCount < (reserve ? 1 : 2)) return "never";
-    const next = this.#next;
-    if (next !== null && next.preparedBytes >= bytes && (reserve || !this.#shortWith(bytes))) {
+    const next = this.#ready[0];
+    if (next !== undefined && next.preparedBytes >= bytes && (reserve || !this.#shortWith(bytes))) {
       this.#switch();
       return "now";
     }
@@ -262,19 +269,18 @@ export class Segments {
   #preparedAheadBytes(): number {
     const current = this.current;
     const inCurrent = current.preparedBytes - current.writtenBytes;
-    return inCurrent + (this.#next?.preparedBytes ?? 0);
+    return this.#ready.reduce((sum, segment) => sum + segment.preparedBytes, inCurrent);
   }
 
   #switch(): void {
-    const next = this.#next;
-    assert(next !== null && next.writtenBytes === 0 && !next.wipe);
+    const next = this.#ready.shift();
+    assert(next !== undefined && next.writtenBytes === 0 && !next.wipe);
     this.current.state = "closed";
     this.current.dirty = true;
     this.#closedBytes += this.segmentBytes;
     next.state = "current";
     next.dirty = true;
     this.#current = next;
-    this.#next = null;
     this.#usedCount += 1;
     this.prepare();
   }
@@ -290,8 +296,7 @@ export class Segments {
 
   /** Zeros cost commits their speed: best they are written while nobody waits for the disk. */
   #isWaitingForQuiet(): boolean {
-    const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
-    if (this.#preparedAheadBytes() < urgentBytes) return false;
+    if (this.#isUrgent()) return false;
     if (!this.#quietTimer && this.#writtenAtLookBytes === this.#writtenThisBootBytes) return false;
     if (!this.#quietTimer) {
       this.#quietTimer = true;
@@ -302,6 +307,11 @@ export class Segments {
       });
     }
     return true;
+  }
+
+  #isUrgent(): boolean {
+    const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
+    return this.#preparedAheadBytes() < urgentBytes;
   }
 
   async #prepareAll(): Promise<void> {
@@ -331,13 +341,26 @@ export class Segments {
   /** The segment that needs a slice of zeros now. */
   #toPrepare(): Segment | null {
     const current = this.current;
-    const isFresh = this.#writtenThisBootBytes < aheadBytesMin / 4;
-    const wanted = isFresh ? Math.min(aheadBytesMin, this.segmentBytes) : this.segmentBytes;
-    if (this.#preparedAheadBytes() >= wanted) return null;
+    if (this.#preparedAheadBytes() >= this.#wantedAheadBytes()) return null;
+    const unfinished = ({ preparedBytes, wipe }: Segment) =>
+      preparedBytes < this.segmentBytes || wipe;
     if (current.preparedBytes < this.segmentBytes) return current;
-    if (this.leftCount < 1) return null;
-    this.#next ??= this.#takeSegment();
-    return this.#next.preparedBytes < this.segmentBytes || this.#next.wipe ? this.#next : null;
+    const begun = this.#ready.find(unfinished);
+    if (begun !== undefined) return begun;
+    if (this.leftCount <= this.#ready.length) return null;
+    const segment = this.#takeSegment();
+    this.#ready.push(segment);
+    return unfinished(segment) ? segment : null;
+  }
+
+  /** Little before data comes; then as much as was written, within bounds. */
+  #wantedAheadBytes(): number {
+    const { segmentBytes } = this;
+    if (this.#writtenThisBootBytes < aheadBytesMin / 4)
+      return Math.min(aheadBytesMin, segmentBytes);
+    const share = this.#limits.capacityBytes * aheadCapacityShare;
+    const bytesMax = Math.max(segmentBytes, Math.min(aheadSegmentsMax * segmentBytes, share));
+    return Math.min(bytesMax, Math.max(segmentBytes, this.#writtenThisBootBytes));
   }
 
   #takeSegment(): Segment {
@@ -353,7 +376,8 @@ export class Segments {
 
   async #prepareSlice(segment: Segment): Promise<void> {
     const from = segment.preparedBytes;
-    const length = Math.min(sliceBytes, this.segmentBytes - from);
+    const step = this.#isUrgent() ? urgentSliceBytes : sliceBytes;
+    const length = Math.min(step, this.segmentBytes - from);
     const { disk } = this.#host;
     if ((await disk.freeBytes()) < length + this.#limits.diskFloorBytes) {
       throw new DiskError("ENOSPC", "the file system is at its floor");
@@ -361,7 +385,7 @@ export class Segments {
     const write = async (file: DiskFile) => {
       if (segment.wipe) await file.truncate(0);
       segment.wipe = false;
-      await file.write(from, [zeros.subarray(0, length)]);
+      await file.write(from, zeroBuffers(length));
       await file.sync();
     };
     await this.#files.with(segment.number, write, true);
@@ -371,6 +395,15 @@ export class Segments {
     }
     segment.preparedBytes = from + length;
   }
+}
+
+/** The same zeros again and again, gathered into one write. */
+function zeroBuffers(lengthBytes: number): Buffer[] {
+  const buffers: Buffer[] = [];
+  for (let done = 0; done < lengthBytes; done += sliceBytes) {
+    buffers.push(zeros.subarray(0, Math.min(sliceBytes, lengthBytes - done)));
+  }
+  return buffers;
 }
 
 const fullCodes: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
