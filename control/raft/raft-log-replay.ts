@@ -63,13 +63,16 @@ export function replayLog(
   const batches = batchNumbers(pieces);
   const lastBatch = batches.at(-1) ?? 0;
   const flushedBatch = tail?.batch ?? 0;
-  // The batch that may be torn: the last one begun, when nothing says that it was flushed.
+  // The batch that may be torn: the last one begun, when nothing says that it was flushed. Behind a
+  // complete one may be the beginning of another.
   let torn: Replayed["torn"] = null;
-  const suspect = lastBatch > flushedBatch && !isComplete(pieces, lastBatch) ? lastBatch : null;
+  const isLastComplete = lastBatch === 0 || isComplete(pieces, lastBatch);
+  const suspect = lastBatch > flushedBatch && !isLastComplete ? lastBatch : null;
   const readable = (piece: Piece) => piece.type === "record" && piece.record.batch !== suspect;
   const end = pieces.findLastIndex(readable) + 1;
   const goodBatch = suspect === null ? lastBatch : lastBatch - 1;
-  if (end < pieces.length && flushedBatch <= goodBatch) {
+  const mayBeTorn = suspect !== null || (isLastComplete && flushedBatch <= lastBatch);
+  if (end < pieces.length && mayBeTorn) {
     torn = cutPlace(pieces, end);
     pieces = pieces.slice(0, end);
   }

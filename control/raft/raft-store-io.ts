@@ -60,7 +60,8 @@ const groupBytesMax = raftLimits.logFileBytesMax;
 export class RaftStore {
   readonly #options: StoreOptions;
   readonly #queue: PersistEffect[] = [];
-  #running: Promise<void> | null = null;
+  #busy = false;
+  #running: Promise<void> = Promise.resolve();
   #closed = false;
   #sequence = 0;
   #nextBatch = 1;
@@ -84,7 +85,8 @@ export class RaftStore {
   /** Takes work; onPersisted answers, in order. */
   persist(work: PersistEffect): void {
     this.#queue.push(work);
-    if (this.#running !== null || this.#closed) return;
+    if (this.#busy || this.#closed) return;
+    this.#busy = true;
     this.#running = this.#run().catch((reason) => this.#options.onFailure(reason));
   }
 
@@ -234,7 +236,7 @@ export class RaftStore {
       this.#options.onPersisted(group.at(-1)!.ticket);
       if (snapshot) await this.#compact(group.at(-1)!.compactThroughIndex);
     }
-    this.#running = null;
+    this.#busy = false;
   }
 
   #takeGroup(): PersistEffect[] {
