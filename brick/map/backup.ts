@@ -3,6 +3,7 @@ import type { BrickNumber } from "../units.ts";
 import {
   commitTo,
   completeAt,
+  cutLog,
   isComplete,
   journalEntry,
   journalFacts,
@@ -78,6 +79,7 @@ export function onStart(
     // What is not in the primary's log never committed. From here on this log is a part of that
     // one, even before the view is accepted.
     truncate(replica, sharedTo(facts, payload.starts));
+    cutLog(replica, facts.lastOp);
     facts.starts = payload.starts;
     facts.promised = view;
     role.validatedOp = facts.lastOp;
@@ -101,6 +103,7 @@ export function onOverlay(replica: Replica, role: Backup, commitOp: number, body
   if (payload.fresh) startAfresh(replica);
   else {
     commitTo(replica, role.validatedOp);
+    cutLog(replica, role.validatedOp);
     setOverlayAside(replica);
   }
   const { facts } = replica;
@@ -132,8 +135,9 @@ function setOverlayAside(replica: Replica): void {
 
 /** Leaves the tables to the sweep and begins with empty ones. */
 export function startAfresh(replica: Replica): void {
-  const { promised, incarnationLast } = replica.facts;
-  replica.facts = { ...emptyFacts(incarnationLast + 1), promised };
+  const { promised, incarnationLast, number } = replica.facts;
+  cutLog(replica, 0);
+  replica.facts = { ...emptyFacts(incarnationLast + 1), promised, number };
   replica.acceptedDurable = 0;
   replica.pending.clear();
   replica.mapped.clear();

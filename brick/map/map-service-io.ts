@@ -417,6 +417,7 @@ export class MapService implements StoreParticipant {
         pending: new Map(),
         undurable: new Set(),
         acceptedDurable: 0,
+        cuts: [],
         view: null,
         role: { is: "idle" },
         broken: false,

@@ -9,7 +9,7 @@ import {
 
 /** The replica's part of a checkpoint: what of it the log has flushed, and nothing else. */
 export function checkpointImage(replica: Replica): Buffer {
-  const { facts, pending, undurable, shard, mapped } = replica;
+  const { facts, pending, undurable, shard, mapped, cuts } = replica;
   let { lastOp } = facts;
   for (const { op } of undurable) lastOp = Math.min(lastOp, op - 1);
   // What has committed is durable in the tables, wherever its entry may be.
@@ -17,7 +17,7 @@ export function checkpointImage(replica: Replica): Buffer {
   const kept: Entry[] = [];
   for (let op = facts.commitOp + 1; op <= lastOp; op += 1) kept.push(pending.get(op)!);
   const durable = { ...facts, lastOp, accepted: replica.acceptedDurable };
-  return encodeCheckpoint(shard, durable, mapped, kept);
+  return encodeCheckpoint(shard, durable, { mapped, cuts }, kept);
 }
 
 /** Begins from a checkpoint; false when it is not one. */
@@ -26,6 +26,7 @@ export function restore(replica: Replica, bytes: Buffer): boolean {
   if (image === null || image.shard !== replica.shard) return false;
   replica.facts = image.facts;
   replica.acceptedDurable = image.facts.accepted;
+  replica.cuts = image.cuts;
   replica.pending.clear();
   for (const entry of image.pending) replica.pending.set(entry.op, entry);
   replica.mapped.clear();
@@ -60,13 +61,11 @@ export function replayRecord(replica: Replica, record: Buffer): void {
 
 function replayEntry(replica: Replica, entry: Entry, commitOp: number): void {
   const { facts, pending } = replica;
-  if (entry.op <= facts.commitOp) return;
+  if (entry.op <= facts.commitOp || replica.cuts.some((cut) => entry.op > cut.keptTo)) return;
   if (entry.op > facts.lastOp + 1) {
     replica.broken = true;
     return;
   }
-  const held = pending.get(entry.op);
-  if (held !== undefined && held.view > entry.view) return;
   pending.set(entry.op, entry);
   facts.lastOp = Math.max(facts.lastOp, entry.op);
   commitTo(replica, Math.min(Math.max(commitOp, facts.commitOp), entry.op));
@@ -75,9 +74,17 @@ function replayEntry(replica: Replica, entry: Entry, commitOp: number): void {
 function replayFacts(replica: Replica, image: FactsImage): void {
   const next = image.facts;
   const { facts, pending } = replica;
-  const older = next.incarnation < facts.incarnation;
-  const behind = next.incarnation === facts.incarnation && next.commitOp < facts.commitOp;
-  if (older || behind) return;
+  replica.cuts = replica.cuts.filter((cut) => cut.number > next.number);
+  if (next.number <= facts.number) {
+    // The checkpoint was made when these were on their way, and knows all but what waits for them.
+    if (next.incarnation !== facts.incarnation) return;
+    for (const entry of pending.values()) {
+      if (entry.op <= image.acceptedTo) entry.view = Math.max(entry.view, next.accepted);
+    }
+    facts.accepted = Math.max(facts.accepted, next.accepted);
+    replica.acceptedDurable = facts.accepted;
+    return;
+  }
   if (next.incarnation > facts.incarnation) {
     pending.clear();
     replica.mapped.clear();
@@ -100,6 +107,13 @@ function replayFacts(replica: Replica, image: FactsImage): void {
   }
   for (const entry of pending.values()) {
     if (entry.op <= image.acceptedTo) entry.view = next.accepted;
+  }
+  if (next.incarnation === facts.incarnation && next.commitOp < facts.commitOp) {
+    // The entries before told of a commit that the replica itself had not heard of yet.
+    next.commitOp = facts.commitOp;
+    next.windows = facts.windows;
+    next.lastOp = Math.max(next.lastOp, facts.commitOp);
+    if (next.overlayFrom === 0) next.baseOp = facts.commitOp;
   }
   replica.facts = next;
   replica.acceptedDurable = next.accepted;

@@ -26,6 +26,8 @@ export const overlaysMax = 16;
  * pending entries are explained in docs/replication.md.
  */
 export interface ReplicaFacts {
+  /** Counts the facts that were logged. */
+  number: number;
   /** Of the base table. Tables of incarnations that the facts do not name are garbage. */
   incarnation: number;
   overlayIncarnation: number;
@@ -73,6 +75,7 @@ export function sharedTo(
 
 export function emptyFacts(incarnation: number): ReplicaFacts {
   return {
+    number: 0,
     incarnation,
     overlayIncarnation: incarnation,
     incarnationLast: incarnation,
@@ -93,6 +96,7 @@ const count = z.int().min(0);
 const imageSchema = z.object({
   version: z.literal(1),
   shard: count,
+  number: count,
   incarnation: count,
   overlayIncarnation: count,
   incarnationLast: count,
@@ -108,15 +112,23 @@ const imageSchema = z.object({
   acceptedTo: count,
   starts: z.array(z.tuple([count, count])).max(viewStartsMax),
   windows: z.array(z.array(z.int()).min(3)),
-  /** Mapped sectors by branch; only in checkpoints, where it fits the table. */
+  /** Only in checkpoints: mapped sectors by branch, as the table has them, and Replica.cuts. */
   mapped: z.array(z.tuple([count, z.int()])).optional(),
+  cuts: z.array(z.tuple([count, count])).optional(),
 });
+
+/** Entries above `keptTo` that stand in the log before facts of this number do not count. */
+export interface Cut {
+  readonly number: number;
+  readonly keptTo: number;
+}
 
 export interface FactsImage {
   facts: ReplicaFacts;
   shard: number;
   acceptedTo: number;
   mapped: Map<number, number>;
+  cuts: Cut[];
 }
 
 /** A state record, version 1: the facts as JSON. Absolute: it replaces all earlier ones. */
@@ -124,7 +136,7 @@ export function encodeFacts(
   shard: number,
   facts: ReplicaFacts,
   acceptedTo: number,
-  mapped?: ReadonlyMap<number, number>,
+  checkpoint?: { mapped: ReadonlyMap<number, number>; cuts: readonly Cut[] },
 ): Buffer {
   const { starts, windows, ...plain } = facts;
   const image = {
@@ -134,7 +146,10 @@ export function encodeFacts(
     acceptedTo,
     starts: starts.map(({ view, lastOp }) => [view, lastOp]),
     windows: imageOf(windows),
-    ...(mapped && { mapped: [...mapped] }),
+    ...(checkpoint && {
+      mapped: [...checkpoint.mapped],
+      cuts: checkpoint.cuts.map(({ number, keptTo }) => [number, keptTo]),
+    }),
   };
   return Buffer.from(JSON.stringify(image));
 }
@@ -148,13 +163,14 @@ export function decodeFacts(bytes: Buffer): FactsImage | null {
   }
   const parsed = imageSchema.safeParse(plain);
   if (!parsed.success) return null;
-  const { version: _, shard, acceptedTo, starts, windows, mapped, ...rest } = parsed.data;
+  const { version: _, shard, acceptedTo, starts, windows, mapped, cuts, ...rest } = parsed.data;
   const facts: ReplicaFacts = {
     ...rest,
     starts: starts.map(([view, lastOp]) => ({ view, lastOp })),
     windows: windowsFrom(windows as WindowsImage),
   };
-  return { facts, shard, acceptedTo, mapped: new Map(mapped ?? []) };
+  const cutList = (cuts ?? []).map(([number, keptTo]) => ({ number, keptTo }));
+  return { facts, shard, acceptedTo, mapped: new Map(mapped ?? []), cuts: cutList };
 }
 
 /**
@@ -164,10 +180,10 @@ export function decodeFacts(bytes: Buffer): FactsImage | null {
 export function encodeCheckpoint(
   shard: number,
   facts: ReplicaFacts,
-  mapped: ReadonlyMap<number, number>,
+  checkpoint: { mapped: ReadonlyMap<number, number>; cuts: readonly Cut[] },
   pending: Iterable<Entry>,
 ): Buffer {
-  const image = encodeFacts(shard, facts, 0, mapped);
+  const image = encodeFacts(shard, facts, 0, checkpoint);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(image.length);
   const heads: Buffer[] = [];

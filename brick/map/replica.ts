@@ -15,6 +15,7 @@ import type { GrainKey, MapTable } from "./map-table.ts";
 import type { Primary } from "./primary.ts";
 import { encodeReplicaHead, type ReplicaKind } from "./replica-messages.ts";
 import {
+  type Cut,
   encodeFacts,
   type OverlayInterval,
   type ReplicaFacts,
@@ -69,6 +70,11 @@ export interface Replica {
   readonly undurable: Set<Entry>;
   /** `accepted` as far as the log has it. */
   acceptedDurable: number;
+  /**
+   * What was dropped from the log by facts that no flush has covered yet. A checkpoint made now is
+   * ahead of the log: when entries before those facts are read again, these tell which still count.
+   */
+  cuts: Cut[];
   /** The present view, while this brick takes part in it. */
   view: ShardRecord | null;
   role: { is: "idle" } | Primary | Backup;
@@ -138,12 +144,19 @@ export function journalEntry(
 
 /** Logs the facts; `acceptedTo`: pending entries up to there count as accepted in `accepted`. */
 export function journalFacts(replica: Replica, acceptedTo: number, durable: () => void): void {
-  const { accepted } = replica.facts;
+  replica.facts.number += 1;
+  const { accepted, number } = replica.facts;
   const image = encodeFacts(replica.shard, replica.facts, acceptedTo);
   replica.effects.journal([factsTag, image], null, () => {
     replica.acceptedDurable = accepted;
+    replica.cuts = replica.cuts.filter((cut) => cut.number > number);
     durable();
   });
+}
+
+/** Entries logged so far count only up to `keptTo`; the facts logged next will say so. */
+export function cutLog(replica: Replica, keptTo: number): void {
+  replica.cuts.push({ number: replica.facts.number + 1, keptTo });
 }
 
 export function rememberStart(facts: ReplicaFacts, view: number, lastOp: number): void {
