@@ -130,7 +130,11 @@ export class ForwardClient {
     dataOf: (piece: Piece) => readonly Buffer[],
   ): Promise<Forwarded<VolumeDone>> {
     const cancels = new Set<() => void>();
-    if (task !== undefined) task.onCancel = () => cancels.forEach((cancel) => cancel());
+    if (task !== undefined) {
+      task.onCancel = () => {
+        for (const cancel of [...cancels]) cancel();
+      };
+    }
     const replies = await inTurn(pieces, (piece) => {
       if (task?.cancelled) return Promise.resolve<ForwardReply>(fail({ code: "cancelled" }));
       return this.#change(at, uuid, piece, type, dataOf(piece), cancels);

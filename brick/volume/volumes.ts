@@ -31,15 +31,14 @@ import type {
 } from "./volume.ts";
 
 /** The commands of the control plane that a gateway needs. */
-export type AttachmentCommand =
-  | {
-      type: "attach";
-      uuid: string;
-      brick: BrickNumber;
-      boot: number;
-      expectEpoch: number;
-      by: { brick: BrickNumber; boot: number };
-    };
+export type AttachmentCommand = {
+  type: "attach";
+  uuid: string;
+  brick: BrickNumber;
+  boot: number;
+  expectEpoch: number;
+  by: { brick: BrickNumber; boot: number };
+};
 
 export interface VolumesParts {
   readonly host: Host;
@@ -148,7 +147,8 @@ export class Volumes implements VolumeDirectory {
     for (const [uuid, gateway] of this.#gateways) {
       const volume = byUuid.get(uuid);
       if (volume === undefined || volume.status !== "ready") this.#end(uuid, "deleted");
-      else if (!this.#isMine(state.attachments[uuid], gateway.epoch)) this.#end(uuid, "unavailable");
+      else if (!this.#isMine(state.attachments[uuid], gateway.epoch))
+        this.#end(uuid, "unavailable");
       else gateway.onState(volume);
     }
     for (const [uuid, handle] of this.#handles) {

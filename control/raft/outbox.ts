@@ -27,6 +27,7 @@ export interface Outbox {
 interface Dirty {
   hardState: boolean;
   snapshot: Snapshot | null;
+  resetsLog: boolean;
   cutAfterIndex: number | null;
   repairs: Entry[];
   entries: Entry[];
@@ -70,7 +71,14 @@ export function openOutbox(durableIndex: number): Outbox {
 }
 
 function clean(): Dirty {
-  return { hardState: false, snapshot: null, cutAfterIndex: null, repairs: [], entries: [] };
+  return {
+    hardState: false,
+    snapshot: null,
+    resetsLog: false,
+    cutAfterIndex: null,
+    repairs: [],
+    entries: [],
+  };
 }
 
 export function send(outbox: Outbox, to: BrickNumber, message: RaftMessage): void {
@@ -99,6 +107,19 @@ export function persistCut(outbox: Outbox, index: number): void {
   dirty.entries = dirty.entries.filter((entry) => entry.index <= index);
   dirty.repairs = dirty.repairs.filter((entry) => entry.index <= index);
   dirty.cutAfterIndex = Math.min(dirty.cutAfterIndex ?? index, index);
+  outbox.durableIndex = Math.min(outbox.durableIndex, index);
+  for (const one of outbox.logTickets) one.lastIndex = Math.min(one.lastIndex, index);
+}
+
+/** The log begins anew after a snapshot; `index` is the snapshot's. */
+export function persistReset(outbox: Outbox, index: number): void {
+  outbox.dirty = {
+    ...outbox.dirty,
+    resetsLog: true,
+    cutAfterIndex: null,
+    repairs: [],
+    entries: [],
+  };
   outbox.durableIndex = Math.min(outbox.durableIndex, index);
   for (const one of outbox.logTickets) one.lastIndex = Math.min(one.lastIndex, index);
 }
@@ -132,7 +153,7 @@ export function flushOutbox(
     const ticket = (outbox.issuedTicket += 1);
     if (dirty.hardState) outbox.hardStateTicket = ticket;
     if (changesLog) outbox.logTickets.push({ ticket, lastIndex: present.lastIndex });
-    const { snapshot, cutAfterIndex, repairs, entries } = dirty;
+    const { snapshot, resetsLog, cutAfterIndex, repairs, entries } = dirty;
     const hardState = dirty.hardState ? present.hardState : null;
     const { compactThroughIndex } = present;
     effects.push({
@@ -140,6 +161,7 @@ export function flushOutbox(
       ticket,
       hardState,
       snapshot,
+      resetsLog,
       cutAfterIndex,
       repairs,
       entries,

@@ -389,6 +389,7 @@ function bootstrapWork({ hardState, entries }: Loaded): PersistEffect {
     ticket: 0,
     hardState,
     snapshot: null,
+    resetsLog: false,
     cutAfterIndex: null,
     repairs: [],
     entries: entries as readonly Entry[],

@@ -149,7 +149,8 @@ export function decodeRecord(
 /** The records of a group of persist effects, as one batch; empty when the log is untouched. */
 export function recordsOf(works: readonly PersistEffect[], batch: number): LogRecord[] {
   const records: LogRecord[] = [];
-  for (const { cutAfterIndex, repairs, entries } of works) {
+  for (const { resetsLog, cutAfterIndex, repairs, entries } of works) {
+    if (resetsLog) records.push(bare("restart", batch, { index: 0, term: 0 }));
     if (cutAfterIndex !== null) records.push(bare("cut", batch, { index: cutAfterIndex, term: 0 }));
     for (const entry of repairs) records.push(entryRecord("repair", batch, entry));
     for (const entry of entries) records.push(entryRecord("entry", batch, entry));

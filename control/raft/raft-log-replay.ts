@@ -34,8 +34,8 @@ export interface Replayed {
   readonly lostThroughIndex: number | null;
   /** The highest index in each file. */
   readonly files: { number: number; highestIndex: number }[];
-  /** Something was damaged, so that the log has to be written anew. */
-  readonly isDamaged: boolean;
+  /** Something was damaged, or all is void, so that the log has to be written anew. */
+  readonly mustRestart: boolean;
 }
 
 /** A record, or a stretch of bytes between two records that is none. */
@@ -79,7 +79,9 @@ export function replayLog(
   pieces = sinceRestart(pieces);
   const assembly = new Assembly(snapshot);
   assembly.take(pieces);
-  const log = afterSnapshot(assembly.end(tail), snapshot);
+  const assembled = assembly.end(tail);
+  const stale = isStale(assembled, snapshot);
+  const log = stale ? [] : assembled.filter((entry) => entry.index > snapshot.index);
   return {
     log,
     nextBatch: Math.max(goodBatch, flushedBatch) + 1,
@@ -90,7 +92,7 @@ export function replayLog(
       return { number, highestIndex: highestIndex(own, null) };
     }),
     lostThroughIndex: assembly.lost ? highestIndex(pieces, tail) : null,
-    isDamaged: assembly.isDamaged || assembly.lost,
+    mustRestart: assembly.isDamaged || assembly.lost || stale,
   };
 }
 
@@ -251,8 +253,10 @@ class Assembly {
       case "cut":
         this.#log = this.#log.filter((one) => one.index <= index);
         return;
-      case "begin":
       case "restart":
+        this.#log = [];
+        return;
+      case "begin":
     }
   }
 
@@ -299,12 +303,13 @@ function isSame(a: Hole, b: Hole): boolean {
   return a.index === b.index && a.term === b.term;
 }
 
-/** The part of the log that the snapshot does not make superfluous. */
-function afterSnapshot(log: readonly (Entry | Hole)[], { index, term }: Hole) {
+/**
+ * The snapshot came from a leader, in place of a log that was not the leader's; the crash came
+ * before the log was told.
+ */
+function isStale(log: readonly (Entry | Hole)[], { index, term }: Hole): boolean {
   const covered = log.find((entry) => entry.index === index);
-  // The snapshot came from a leader, in place of a log that was not the leader's.
-  if (covered !== undefined && covered.term !== term) return [];
-  return log.filter((entry) => entry.index > index);
+  return covered !== undefined && covered.term !== term;
 }
 
 function highestIndex(pieces: readonly Piece[], tail: Tail | null): number {

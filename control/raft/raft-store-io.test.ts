@@ -63,6 +63,7 @@ class Script {
       ticket,
       hardState: newTerm ? { term: this.#term, votedFor: prng.between(0, 3), healing: null } : null,
       snapshot: null,
+      resetsLog: false,
       cutAfterIndex: from <= last ? from - 1 : null,
       repairs: [],
       entries,
@@ -180,7 +181,11 @@ function findModel(
     if (term < (model.hardState?.term ?? 0)) continue;
     const last = loaded.entries.at(-1);
     const through = Math.max(model.snapshot?.index ?? 0, loaded.snapshot?.index ?? 0);
-    const expected = model.entries.filter((entry) => entry.index > through);
+    const kept = model.entries.filter((entry) => entry.index > through);
+    // Of the next work, the snapshot may be there already; with it the cut.
+    const cut = works[count]?.cutAfterIndex ?? Number.POSITIVE_INFINITY;
+    const isCut = through > cut;
+    const expected = isCut ? kept.filter((entry) => entry.index <= cut) : kept;
     const got = loaded.entries.filter((entry) => entry.index > through);
     if ((loaded.snapshot?.index ?? 0) < (model.snapshot?.index ?? 0)) continue;
     if (last === undefined ? expected.length === 0 : same(expected, got)) return count;
@@ -209,6 +214,7 @@ function worksOf({ hardState, snapshot, entries }: Loaded): PersistEffect[] {
       ticket: 1,
       hardState,
       snapshot,
+      resetsLog: false,
       cutAfterIndex: null,
       repairs: [],
       entries: entries as readonly Entry[],

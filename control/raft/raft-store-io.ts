@@ -122,7 +122,7 @@ export class RaftStore {
     await disk.syncFolder(folder);
     const state = healed(hardState, lostThroughIndex);
     if (lostThroughIndex !== null) await this.#writeHardState(state!);
-    if (replayed.isDamaged || lostThroughIndex !== null) await this.#restartLog(log);
+    if (replayed.mustRestart || lostThroughIndex !== null) await this.#restartLog(log);
     for (const index of damaged) await disk.remove(this.#path(snapshotName(index)));
     const { torn, damage } = replayed;
     const holes = log.filter((entry) => !("payload" in entry)).length;

@@ -233,13 +233,15 @@ export type RaftEffect =
 
 /**
  * Work for the store, to be done in the order of the tickets and answered by `persisted`. Within
- * one: the snapshot, the cut, the repairs, the entries; the hard state at any moment of it.
+ * one: the snapshot, the reset, the cut, the repairs, the entries; the hard state before them.
  */
 export interface PersistEffect {
   readonly type: "persist";
   readonly ticket: number;
   readonly hardState: HardState | null;
   readonly snapshot: Snapshot | null;
+  /** Every entry is void: the snapshot stands in place of a log that was not the leader's. */
+  readonly resetsLog: boolean;
   /** Entries after this index are void. null: none are. */
   readonly cutAfterIndex: number | null;
   /** The content of holes; nothing after them is void. */

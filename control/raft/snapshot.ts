@@ -1,7 +1,7 @@
 import { crc32 } from "node:zlib";
 import { assert } from "../../brick/assert.ts";
 import type { BrickNumber } from "../../brick/units.ts";
-import { persistCut, persistSnapshot, send } from "./outbox.ts";
+import { persistReset, persistSnapshot, send } from "./outbox.ts";
 import { configurationAt, type Peer, type Raft } from "./raft-state.ts";
 import type { Snapshot, SnapshotChunk, SnapshotReply } from "./raft-types.ts";
 import { accept } from "./replication.ts";
@@ -89,7 +89,7 @@ function install(raft: Raft, snapshot: Snapshot): void {
     log.compactThrough(index);
   } else {
     log.reset(index, term);
-    persistCut(raft.outbox, index);
+    persistReset(raft.outbox, index);
   }
   const kept = raft.configurations.filter((one) => one.index > index && one.index <= log.lastIndex);
   raft.configurations = [{ index, configuration: snapshot.configuration }, ...kept];

@@ -36,6 +36,7 @@ export class Medium {
     if (work.hardState !== null) this.hardState = work.hardState;
     if (work.snapshot !== null) this.snapshot = work.snapshot;
     const { cutAfterIndex, repairs, entries, compactThroughIndex } = work;
+    if (work.resetsLog) this.log = [];
     if (cutAfterIndex !== null) this.log = this.log.filter((one) => one.index <= cutAfterIndex);
     for (const entry of repairs) {
       this.log = this.log.map((one) => (one.index === entry.index ? entry : one));
