@@ -226,7 +226,8 @@ function acknowledge(replica: Replica, role: Backup): void {
 }
 
 export function onRecords(replica: Replica, role: Backup, part: number, body: Buffer): void {
-  if (!role.greeted) return;
+  // Before that an overlay message may be under way that replaces the base: sent again later.
+  if (!role.accepting) return;
   takeRecords(replica, role.taking, part, body);
   wakeBackup(replica, role);
 }
