@@ -184,3 +184,38 @@ test("junk instead of a message is dropped", async () => {
   }
   assert(await propose(world, leader, "still here"));
 });
+
+test("a brick whose log, snapshot or vote was damaged heals from its peers", async () => {
+  let healed = 0;
+  for (let seed = 20; seed < 50; seed += 1) {
+    const { world, bricks } = await cluster(seed, 3);
+    const expected: string[] = [];
+    for (let round = 0; round < 3; round += 1) {
+      const leader = await leaderOf(world, bricks);
+      for (let at = 0; at < 40; at += 1) {
+        const text = `${round}.${at}`;
+        if (await propose(world, leader, text)) expected.push(text);
+      }
+      const victim = world.prng.pick(bricks);
+      const machine = world.machine(victim.number);
+      machine.crash();
+      const paths = machine.disk.paths().filter((path) => path.startsWith("raft/"));
+      const file = machine.disk.file(world.prng.pick(paths))!;
+      for (let flip = 0; flip < 3 && file.sizeBytes > 0; flip += 1) {
+        file.flipBit(world.prng.between(0, 8 * file.sizeBytes - 1));
+      }
+      await world.runFor(3000);
+      await world.complete(victim.start());
+      const status = victim.node.status();
+      if (status.isHealing || status.holes > 0) healed += 1;
+      await world.runFor(3000);
+      assert.equal(victim.node.status().isHealing, false);
+      assert.equal(victim.node.status().holes, 0);
+    }
+    const leader = await leaderOf(world, bricks);
+    assert((await world.complete(leader.node.readBarrier())).ok);
+    await world.runFor(1000);
+    for (const brick of bricks) assert.deepEqual(brick.applied, expected, `seed ${seed}`);
+  }
+  assert(healed > 0, "some damage was to be healed");
+});

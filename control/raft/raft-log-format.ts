@@ -30,8 +30,9 @@ import type { Entry, Hole, PersistEffect } from "./raft-types.ts";
  *
  * A batch is what one flush made durable. It opens with `begin`, whose index counts the records
  * that follow in the batch, and whose payload lists the identities of its entries and holes once
- * more: index[8] term[8] count[8] for each dense run of one term. `entry` voids all entries from its index on, `cut` all after its index, `repair` gives a
- * hole its content, `hole` is an entry whose content is lost, `restart` voids everything before.
+ * more: index[8] term[8] count[8] for each dense run of one term, zeros for a restart. `entry`
+ * voids all entries from its index on, `cut` all after its index, `repair` gives a hole its
+ * content, `hole` is an entry whose content is lost, `restart` voids everything before.
  *
  * The file `tail` says which batch was flushed last; it is written after the flush and not
  * flushed itself. Only a batch that it does not cover may be torn.
@@ -182,6 +183,7 @@ function bare(kind: RecordKind, batch: number, { index, term }: Hole): LogRecord
 function beginRecord(batch: number, records: readonly LogRecord[]): LogRecord {
   const runs: { index: number; term: number; count: number }[] = [];
   for (const { kind, index, term } of records) {
+    if (kind === "restart") runs.push({ index: 0, term: 0, count: 0 });
     if (kind !== "entry" && kind !== "hole") continue;
     const run = runs.at(-1);
     if (run !== undefined && run.term === term && run.index + run.count === index) run.count += 1;
@@ -197,6 +199,9 @@ function beginRecord(batch: number, records: readonly LogRecord[]): LogRecord {
   return { ...bare("begin", batch, { index: records.length, term: 0 }), payload };
 }
 
+/** Stands for `restart` among the identities of entries. */
+export const restartIdentity: Hole = { index: 0, term: 0 };
+
 /** Of a whole `begin`: which entries its batch has, in order. */
 export function decodeIdentities(payload: Buffer): Hole[] {
   const out: Hole[] = [];
@@ -204,6 +209,7 @@ export function decodeIdentities(payload: Buffer): Hole[] {
     const first = readUint64(payload, at);
     const term = readUint64(payload, at + 8);
     const count = readUint64(payload, at + 16);
+    if (count === 0) out.push(restartIdentity);
     for (let index = first; index < first + count; index += 1) out.push({ index, term });
   }
   return out;

@@ -4,6 +4,7 @@ import {
   entryOf,
   recordAlignBytes,
   recordBytes,
+  restartIdentity,
   type ScannedRecord,
   type Tail,
 } from "./raft-log-format.ts";
@@ -91,7 +92,7 @@ export function replayLog(
       const own = pieces.filter((piece) => piece.file === number);
       return { number, highestIndex: highestIndex(own, null) };
     }),
-    lostThroughIndex: assembly.lost ? highestIndex(pieces, tail) : null,
+    lostThroughIndex: assembly.lost ? Math.max(snapshot.index, highestIndex(pieces, tail)) : null,
     mustRestart: assembly.isDamaged || assembly.lost || stale,
   };
 }
@@ -221,7 +222,7 @@ class Assembly {
         continue;
       }
       const { kind, index, term } = piece.record;
-      if (kind === "entry" || kind === "hole") {
+      if (kind === "entry" || kind === "hole" || kind === "restart") {
         while (next < listed.length && !isSame(listed[next]!, { index, term })) {
           this.#takeIdentity(listed[next]!, null);
           next += 1;
@@ -254,7 +255,7 @@ class Assembly {
         this.#log = this.#log.filter((one) => one.index <= index);
         return;
       case "restart":
-        this.#log = [];
+        this.#takeIdentity(restartIdentity, null);
         return;
       case "begin":
     }
@@ -268,6 +269,11 @@ class Assembly {
 
   /** An entry of known identity comes to the log, with its content or as a hole. */
   #takeIdentity(identity: Hole, entry: Entry | null): void {
+    if (identity.index === restartIdentity.index) {
+      this.#log = [];
+      this.#gap = this.lost = false;
+      return;
+    }
     if (entry === null) this.isDamaged = true;
     if (this.#gap && !this.lost) this.#bridge(identity);
     const { index } = identity;

@@ -44,6 +44,7 @@ class Script {
 
   next(): PersistEffect {
     const prng = this.#prng;
+    if (this.works.length > 0 && prng.chance(0.04)) return this.#install();
     const ticket = this.works.length + 1;
     const last = this.model.log.at(-1)?.index ?? this.model.snapshot?.index ?? 0;
     let from = last + 1;
@@ -81,6 +82,32 @@ class Script {
     this.model.perform({ ...withSnapshot, cutAfterIndex: null, entries: [] });
     this.works[ticket - 1] = withSnapshot;
     return withSnapshot;
+  }
+
+  /** A snapshot of a later leader takes the place of the log. */
+  #install(): PersistEffect {
+    const prng = this.#prng;
+    const last = this.model.log.at(-1)?.index ?? this.model.snapshot?.index ?? 0;
+    const least = Math.max(this.#committed, this.model.snapshot?.index ?? 0) + 1;
+    const index = prng.between(least, Math.max(least, last) + 5);
+    this.#term += 1;
+    this.#committed = index;
+    const configuration = { voters: [1, 2, 3], learners: [] };
+    const data = prng.fill(Buffer.alloc(prng.between(0, 900)));
+    const work: PersistEffect = {
+      type: "persist",
+      ticket: this.works.length + 1,
+      hardState: { term: this.#term, votedFor: 0, healing: null },
+      snapshot: { index, term: this.#term, configuration, data },
+      resetsLog: true,
+      cutAfterIndex: null,
+      repairs: [],
+      entries: [],
+      compactThroughIndex: index,
+    };
+    this.model.perform(work);
+    this.works.push(work);
+    return work;
   }
 
   #entry(index: number): Entry {
