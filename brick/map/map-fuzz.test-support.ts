@@ -35,6 +35,8 @@ interface Dials {
   powerCutEveryMs: number;
   freezeEveryMs: number;
   cutEveryMs: number;
+  deafEveryMs: number;
+  membersLostEveryMs: number;
   checkpointEveryMs: number;
   takeoverEveryMs: number;
   stateDelayMsMax: number;
@@ -56,6 +58,8 @@ function drawDials(prng: Prng): Dials {
     powerCutEveryMs: maybe(0.6, 500, 4000),
     freezeEveryMs: maybe(0.4, 300, 2000),
     cutEveryMs: maybe(0.4, 300, 2000),
+    deafEveryMs: maybe(0.3, 300, 2000),
+    membersLostEveryMs: maybe(0.4, 300, 2000),
     checkpointEveryMs: maybe(0.7, 10, 400),
     takeoverEveryMs: maybe(0.7, 300, 2500),
     stateDelayMsMax: prng.pick([1, 20, 150]),
@@ -79,6 +83,8 @@ interface Seat {
   leaseEndMs: number;
   silentSinceMs: number;
   frozenUntilMs: number;
+  /** It neither hears the control plane nor is heard by it. */
+  deafUntilMs: number;
   starting: boolean;
 }
 
@@ -139,7 +145,8 @@ export class MapFuzz implements FuzzWorld {
 
   primaryOf(shard: number): { brick: BrickNumber; view: number } {
     const { primary, view } = this.state.shards[shard]!;
-    return { brick: this.#prng.chance(0.05) ? this.#prng.pick(this.#bricks()) : primary, view };
+    const brick = this.#prng.chance(0.1) ? this.#prng.pick(this.#bricks()) : primary;
+    return { brick, view };
   }
 
   /** The whole story: trouble for a while, then all is put right, and looked at. */
@@ -239,6 +246,7 @@ export class MapFuzz implements FuzzWorld {
 
   #tellLater(node: Node): void {
     const { state } = this;
+    if (this.world.clock.nowMs < this.#seats.get(node.brick)!.deafUntilMs) return;
     this.#inBrick(node, this.#prng.unit() * this.dials.stateDelayMsMax, () =>
       this.#tell(node, state),
     );
@@ -247,7 +255,8 @@ export class MapFuzz implements FuzzWorld {
   // The control plane: the product's rules, decided at once.
 
   #isHeard(seat: Seat): boolean {
-    return seat.node !== null && this.world.clock.nowMs >= seat.frozenUntilMs;
+    const { nowMs } = this.world.clock;
+    return seat.node !== null && nowMs >= seat.frozenUntilMs && nowMs >= seat.deafUntilMs;
   }
 
   #control(): void {
@@ -318,8 +327,9 @@ export class MapFuzz implements FuzzWorld {
 
   #carryOut(change: PlannedChange): boolean {
     if (change.type === "release") {
-      const node = this.#seats.get(change.primary)!.node;
-      if (node !== null) {
+      const seat = this.#seats.get(change.primary)!;
+      const { node } = seat;
+      if (node !== null && this.#isHeard(seat)) {
         this.#inBrick(node, this.#prng.unit() * 10, () =>
           node.map.release(change.shard, change.view),
         );
@@ -408,8 +418,9 @@ export class MapFuzz implements FuzzWorld {
   ): Promise<T | null> {
     return new Promise((resolve) => {
       this.world.after(timeoutMs, () => resolve(null));
-      const node = this.#seats.get(brick)!.node;
-      if (node === null) return;
+      const seat = this.#seats.get(brick)!;
+      const { node } = seat;
+      if (node === null || this.world.clock.nowMs < seat.deafUntilMs) return;
       const slow = this.#prng.chance(0.1) ? 500 : 5;
       this.#inBrick(node, this.#prng.unit() * slow, () => {
         ask(node.map).then((answer) => {
@@ -444,11 +455,30 @@ export class MapFuzz implements FuzzWorld {
         this.world.network.set(from, to, { cut: false }),
       );
     });
-    every(dials.checkpointEveryMs, () => {
-      const { node } = this.#seats.get(this.#prng.pick(this.#bricks()))!;
-      if (node !== null) this.#inBrick(node, 0, () => node.store.checkpoint());
+    every(dials.deafEveryMs, () => {
+      const seat = this.#seats.get(this.#prng.pick(this.#bricks()))!;
+      seat.deafUntilMs = this.world.clock.nowMs + this.#prng.between(10, 800);
     });
+    every(dials.membersLostEveryMs, () => {
+      for (const brick of this.#prng.pick(this.state.shards).members) {
+        this.world.after(this.#prng.unit() * 20, () => this.#crash(brick));
+      }
+    });
+    every(dials.checkpointEveryMs, () => this.#checkpoint(this.#prng.pick(this.#bricks())));
     every(dials.takeoverEveryMs, () => this.#takeOver());
+  }
+
+  /** Made right before a power cut, it shows whether it was ahead of the log. */
+  #checkpoint(brick: BrickNumber): void {
+    const { node } = this.#seats.get(brick)!;
+    if (node === null) return;
+    this.#inBrick(node, 0, () => {
+      node.store.checkpoint();
+      if (!this.#prng.chance(0.1)) return;
+      this.world.after(this.#prng.unit(), () => {
+        if (this.#faults) this.#crash(brick);
+      });
+    });
   }
 
   #freeze(brick: BrickNumber): void {
@@ -470,6 +500,7 @@ export class MapFuzz implements FuzzWorld {
 
   async #putRight(): Promise<void> {
     this.#faults = false;
+    for (const seat of this.#seats.values()) seat.deafUntilMs = 0;
     const all = [...this.#bricks(), gatewayBrick];
     const calm = { lossChance: 0, duplicateChance: 0, reorderChance: 0, cut: false };
     this.world.network.setAll(all, calm);
@@ -541,6 +572,7 @@ function newSeat(): Seat {
     leaseEndMs: 0,
     silentSinceMs: 0,
     frozenUntilMs: 0,
+    deafUntilMs: 0,
     starting: false,
   };
 }
