@@ -3,6 +3,7 @@
 # iSCSI: Debian's cloud kernel (downloaded and unpacked, not installed), busybox, open-iscsi, and
 # the programs of ext4 and XFS from this machine. DIR keeps the kernel for the next time.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin
 here=$(dirname "$(readlink -f "$0")")
 mkdir -p "$1"
 dir=$(readlink -f "$1")
@@ -31,6 +32,10 @@ mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/proc" "$root/sys" "$root/tm
 for module in virtio_pci virtio_net crc32c_generic sd_mod iscsi_tcp ext4 xfs; do
   modprobe -d "$dir/kernel" -S "$version" --show-depends "$module" | sed -n 's/^insmod *//p'
 done | awk '!seen[$1]++ { print $1 }' >"$dir/module-paths"
+grep -q 'iscsi_tcp' "$dir/module-paths" || {
+  echo "no iscsi_tcp among the modules of $version" >&2
+  exit 1
+}
 while read -r path; do
   cp "$path" "$root/modules/"
   basename "$path" >>"$root/modules/order"
@@ -47,7 +52,7 @@ add_program() {
     done
 }
 for program in iscsid iscsiadm mkfs.ext4 e2fsck mkfs.xfs xfs_repair fstrim blkdiscard; do
-  path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$program") || {
+  path=$(command -v "$program") || {
     echo "$program is missing" >&2
     exit 1
   }
