@@ -1,7 +1,8 @@
 import type { BrickNumber } from "../units.ts";
 
-const hedgeMsMin = 5;
+const hedgeMsMin = 20;
 const hedgeMsMax = 1000;
+const writeHedgeMsMin = 300;
 /** A brick that let a request run out of time is asked last for this long. */
 const slowForMs = 2000;
 
@@ -48,6 +49,14 @@ export class BrickHealth {
     if (health === undefined) return this.#hedgeMsFirst;
     const unusualMs = health.meanMs + 4 * health.deviationMs;
     return Math.min(hedgeMsMax, Math.max(hedgeMsMin, unusualMs, this.#hedgeMsFirst / 4));
+  }
+
+  /**
+   * The same for a write. A copy too many costs its space for good, and under load a flush takes its
+   * time: only a brick that seems to hang is passed over.
+   */
+  writeHedgeAfterMs(brick: BrickNumber): number {
+    return Math.max(writeHedgeMsMin, 4 * this.hedgeAfterMs(brick));
   }
 
   /** Only bricks of the cluster are kept. */

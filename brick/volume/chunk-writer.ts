@@ -204,7 +204,7 @@ export class ChunkWriter {
       let look = stateIsNew;
       for (const [brick, asked] of storing.underWay) {
         if (asked.hedged) continue;
-        if (nowMs - asked.sinceMs < this.#context.health.hedgeAfterMs(brick)) continue;
+        if (nowMs - asked.sinceMs < this.#context.health.writeHedgeAfterMs(brick)) continue;
         // Only when there is another brick to ask; else its answer is waited for.
         if (this.#nextBrick(storing) === null) break;
         asked.hedged = true;
