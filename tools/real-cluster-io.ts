@@ -34,9 +34,9 @@ export interface RealClusterOptions {
 }
 
 export class RealCluster {
-  readonly folder = mkdtempSync(join(tmpdir(), "endisk-real-"));
   readonly lines: string[] = [];
   readonly #options: RealClusterOptions;
+  #folder: string | null = null;
   #ports: PortPlan | null = null;
   #up: ChildProcess | null = null;
   readonly #extra: ChildProcess[] = [];
@@ -44,6 +44,12 @@ export class RealCluster {
 
   constructor(options: RealClusterOptions = {}) {
     this.#options = options;
+  }
+
+  /** Made when first asked for, gone after dispose(). */
+  get folder(): string {
+    this.#folder ??= mkdtempSync(join(tmpdir(), "endisk-real-"));
+    return this.#folder;
   }
 
   get data(): string {
@@ -216,7 +222,8 @@ export class RealCluster {
 
   async dispose(): Promise<void> {
     await this.stop();
-    rmSync(this.folder, { recursive: true, force: true });
+    if (this.#folder !== null) rmSync(this.#folder, { recursive: true, force: true });
+    this.#folder = null;
   }
 }
 
