@@ -61,6 +61,8 @@ export class BrickNode {
       ...(segmentBytes !== undefined && { segmentBytes }),
       ...(identity !== undefined && { identity }),
     });
+    const cut = store.cut || store.damaged;
+    // From here on the replicas themselves remember what may be missing.
     await map.attach(store);
     serveChunks(calls, store);
     await options.onStoreOpen(store.superblock.boot);
@@ -78,7 +80,7 @@ export class BrickNode {
       calls,
       superblock: store.superblock,
       addresses: options.addresses,
-      cut: store.cut || store.damaged,
+      cut,
       map,
       space: () => store.space(),
       onState,
