@@ -149,6 +149,16 @@ function changeMembers(cluster: Cluster, chance: Prng, leader: Server, brick: nu
   cluster.change(leader.brick, { type, brick });
 }
 
+function haveAllEverything(cluster: Cluster): boolean {
+  const leader = cluster.leader();
+  if (leader === null) return false;
+  const { voters, learners } = configurationOf(leader.raft!);
+  return [...voters, ...learners].every((brick) => {
+    const { state, raft } = cluster.servers.get(brick)!;
+    return state.index === leader.raft!.log.lastIndex && raft!.healing === null;
+  });
+}
+
 /** Everyone is up and every message arrives: soon there is a leader and everyone has everything. */
 function peace(cluster: Cluster, all: readonly number[]): void {
   cluster.cut.clear();
@@ -156,23 +166,20 @@ function peace(cluster: Cluster, all: readonly number[]): void {
   cluster.dials.latencyMs = [1, 5];
   cluster.dials.persistMs = [1, 5];
   for (const brick of all) if (cluster.servers.get(brick)!.raft === null) cluster.start(brick);
-  const before = cluster.committed.length - 1;
   const elected = cluster.run(cluster.nowMs + 20_000, () => cluster.leader() !== null);
   assert(elected, `there is a leader ${cluster.describe()}`);
-  cluster.run(cluster.nowMs + 5000);
+  const quiet = cluster.run(cluster.nowMs + 10_000, () => haveAllEverything(cluster));
+  assert(quiet, `everyone has everything, without a further proposal ${cluster.describe()}`);
+  // What was under way in the trouble may still cost a leader its term.
+  cluster.run(cluster.nowMs + 3000);
+  const before = cluster.committed.length - 1;
   cluster.propose(cluster.leader()!.brick, "peace");
-  const reads = cluster.confirmedReads;
-  cluster.read(cluster.leader()!.brick);
   const caughtUp = cluster.run(cluster.nowMs + 20_000, () => {
-    const leader = cluster.leader();
-    if (leader === null || cluster.committed.length - 1 <= before) return false;
-    const { voters, learners } = configurationOf(leader.raft!);
-    return [...voters, ...learners].every((brick) => {
-      const { state, raft } = cluster.servers.get(brick)!;
-      return state.index === leader.raft!.log.lastIndex && raft!.healing === null;
-    });
+    return cluster.committed.length - 1 > before && haveAllEverything(cluster);
   });
   assert(caughtUp, `everyone has everything ${cluster.describe()}`);
+  const reads = cluster.confirmedReads;
+  cluster.read(cluster.leader()!.brick);
   cluster.run(cluster.nowMs + 2000);
   assert(cluster.confirmedReads > reads, `reads are confirmed ${cluster.describe()}`);
 }

@@ -36,7 +36,10 @@ const layout = {
     fields: { ok: "flag", index: "index", hintIndex: "index", hintTerm: "index", healing: "flag" },
   },
   heartbeat: { number: 7, fields: { round: "index", commitIndex: "index" } },
-  heartbeatReply: { number: 8, fields: { round: "index", lastIndex: "index", healing: "flag" } },
+  heartbeatReply: {
+    number: 8,
+    fields: { round: "index", lastIndex: "index", agreedIndex: "index", healing: "flag" },
+  },
   snapshotChunk: {
     number: 9,
     fields: {

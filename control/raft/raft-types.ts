@@ -136,7 +136,10 @@ export interface HeartbeatReply {
   readonly type: "heartbeatReply";
   readonly term: number;
   readonly round: number;
+  /** The follower's log is whole up to here. */
   readonly lastIndex: number;
+  /** It knows its log to be the leader's up to here; less than before when it has restarted. */
+  readonly agreedIndex: number;
   readonly healing: boolean;
 }
 export interface SnapshotChunk {

@@ -269,12 +269,18 @@ export function receiveHeartbeat(raft: Raft, from: BrickNumber, message: Heartbe
     term: raft.term,
     round: message.round,
     lastIndex: raft.log.wholeThroughIndex,
+    agreedIndex: raft.agreedIndex,
     healing: isLacking(raft),
   });
 }
 
 export function receiveHeartbeatReply(peer: Peer, message: HeartbeatReply): void {
   peer.ackedRound = Math.max(peer.ackedRound, message.round);
+  // A follower that restarted may take no commit index before an append has shown it that its log
+  // agrees: one is due, empty if need be.
+  if (message.agreedIndex < Math.min(peer.matchIndex, peer.sentCommitIndex)) {
+    peer.sentCommitIndex = 0;
+  }
   if (message.healing && message.lastIndex < peer.matchIndex) {
     peer.matchIndex = message.lastIndex;
     probeFrom(peer, message.lastIndex + 1);
