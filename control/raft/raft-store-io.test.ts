@@ -250,20 +250,26 @@ function worksOf({ hardState, snapshot, entries }: Loaded): PersistEffect[] {
   ];
 }
 
-type Harm = (bytes: Buffer, prng: Prng) => void;
+/** Changes the bytes in place, or gives others. */
+type Harm = (bytes: Buffer, prng: Prng) => Buffer | undefined;
 const harms: Record<string, Harm> = {
   "one bit": (bytes, prng) => {
     const at = prng.between(0, bytes.length - 1);
     bytes[at] = bytes[at]! ^ (1 << prng.between(0, 7));
+    return undefined;
   },
   "a sector of zeros": (bytes, prng) => {
     const at = 512 * prng.between(0, Math.floor((bytes.length - 1) / 512));
     bytes.fill(0, at, Math.min(bytes.length, at + 512));
+    return undefined;
   },
   "a page of junk": (bytes, prng) => {
     const at = 4096 * prng.between(0, Math.floor((bytes.length - 1) / 4096));
     prng.fill(bytes.subarray(at, at + 4096));
+    return undefined;
   },
+  "an end that is gone": (bytes, prng) => bytes.subarray(0, prng.between(0, bytes.length - 1)),
+  "all content": () => Buffer.alloc(0),
 };
 
 for (const [name, harm] of Object.entries(harms)) {
@@ -279,7 +285,7 @@ for (const [name, harm] of Object.entries(harms)) {
         const path = prng.pick([...copy.names.keys()].sort());
         const file = copy.names.get(path)!;
         if (file.content.length === 0) continue;
-        harm(file.content, prng);
+        file.content = harm(file.content, prng) ?? file.content;
         const { loaded, report, store } = await open(copy);
         checkHarmed({ loaded, report, truth, lastIndex, what: `seed ${seed}.${round} ${path}` });
         if (report.lostThroughIndex !== null) seen.lost += 1;
@@ -288,7 +294,7 @@ for (const [name, harm] of Object.entries(harms)) {
         await healAndReopen(copy, { loaded, truth, store, lost: report.lostThroughIndex !== null });
       }
     }
-    assert(seen.holes > 0, JSON.stringify(seen));
+    assert(seen.holes + seen.lost > 0, JSON.stringify(seen));
   });
 }
 

@@ -506,6 +506,18 @@ test("Membership: one change at a time, none before an entry of the term is comm
   assert.equal(codeOf(5), "accepted");
 });
 
+test("Membership: no change before an entry of the term is committed", () => {
+  const configuration = { voters: [1, 2, 3], learners: [] };
+  const snapshot = { index: 10, term: 2, configuration, data: Buffer.alloc(0) };
+  const server = new Server({ snapshot, state: { term: 2 } });
+  server.lead();
+  const change = { type: "addLearner", brick: 4 } as const;
+  const [rejected] = server
+    .give({ type: "changeMembership", id: 1, change })
+    .filter((effect) => effect.type === "rejected");
+  assert(rejected?.type === "rejected" && rejected.fault.code === "change_pending");
+});
+
 test("Membership: a learner has no part in majorities and is promoted only when it has caught up", () => {
   const server = new Server({ voters: [1, 2], learners: [3] });
   server.lead();
@@ -604,6 +616,8 @@ test("Snapshots: one at odds with the log replaces it", () => {
   receiveSnapshot(server, { index: 3, term: 3 });
   assert.deepEqual(terms(server.raft), []);
   assert.equal(server.raft.log.lastIndex, 3);
+  const work = server.effects.filter((effect) => effect.type === "persist").at(-1);
+  assert(work?.type === "persist" && work.resetsLog && work.snapshot?.index === 3);
   const reply = server.replies().find((message) => message.type === "appendReply");
   assert.equal(reply, undefined, "not before it is durable");
   server.flush();
@@ -646,6 +660,27 @@ test("Healing: ends with everything up to the loss, durable and the leader's", (
   assert.equal(server.raft.healing, null);
 });
 
+test("Healing: entries that were durable and voided do not count for those in their place", () => {
+  const healing = { throughIndex: 4, term: 2 };
+  const server = new Server({ terms: [2, 2, 2], state: { term: 2, healing } });
+  server.receive(2, append(3, [1, 1], [3, 3, 3]));
+  assert.notEqual(server.raft.healing, null);
+  server.flush();
+  assert.equal(server.raft.healing, null);
+});
+
+test("Healing: a flush of entries voided meanwhile does not count for those in their place", () => {
+  const healing = { throughIndex: 3, term: 2 };
+  const server = new Server({ state: { term: 2, healing } });
+  server.receive(2, append(2, [1, 1], [2]));
+  const first = server.raft.outbox.issuedTicket;
+  server.receive(2, append(3, [1, 1], [3, 3]));
+  server.give({ type: "persisted", ticket: first });
+  assert.equal(server.raft.outbox.durableIndex, 1);
+  server.flush();
+  assert.equal(server.raft.healing, null);
+});
+
 test("Healing: ends with a later leader's own commit, should its log be shorter", () => {
   const healing = { throughIndex: 40, term: 2 };
   const server = new Server({ terms: [2], state: { term: 2, healing } });
@@ -660,6 +695,9 @@ test("Holes: asked of everyone, filled by the very entry only, not acknowledged 
   const server = new Server({ terms: [2, 2], holes: [2] });
   server.wait(0);
   const asked = server.take().filter(({ message }) => message.type === "repairRequest");
+  server.wait(60_000);
+  assert.equal(server.raft.role.name, "follower", "a leader gives others every entry");
+  server.take();
   assert.deepEqual(
     asked.map(({ to }) => to),
     [2, 3],
