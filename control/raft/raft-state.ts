@@ -165,6 +165,9 @@ export function createRaft(options: RaftOptions): Raft {
   for (const entry of entries) appendToLog(raft, entry);
   assert(raft.log.lastTerm <= raft.term, "the term was made durable before its entries");
   resetElectionTimer(raft);
+  const { voters } = configurationOf(raft);
+  // Nobody else can lead, so that there is nobody to wait for.
+  if (voters.length === 1 && voters[0] === self) raft.electionDeadlineMs = nowMs;
   return raft;
 }
 
