@@ -35,6 +35,8 @@ export interface Entry {
   readonly inlineBytes: number;
   /** Its bytes; null when they are in the chunk store only. */
   inline: Buffer | null;
+  /** The head as it was encoded last: the log and every peer mostly get the same. */
+  encoded?: { view: number; commitOp: number; withInline: boolean; head: Buffer };
 }
 
 export const entryHeadBytes = 152;
@@ -56,6 +58,15 @@ export const grainsPerUnmapMax = 1024;
  * `commitOp` is the primary's commit point when the entry was sent.
  */
 export function encodeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
+  const { encoded, view } = entry;
+  const same = encoded?.commitOp === commitOp && encoded.withInline === withInline;
+  if (same && encoded.view === view) return encoded.head;
+  const head = writeEntryHead(entry, commitOp, withInline);
+  entry.encoded = { view, commitOp, withInline, head };
+  return head;
+}
+
+function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
   const head = Buffer.alloc(entryHeadBytes);
   head[0] = entryVersion;
   head[1] = kinds.indexOf(entry.kind);

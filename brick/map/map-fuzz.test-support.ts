@@ -37,6 +37,7 @@ interface Dials {
   cutEveryMs: number;
   deafEveryMs: number;
   membersLostEveryMs: number;
+  strandEveryMs: number;
   checkpointEveryMs: number;
   takeoverEveryMs: number;
   stateDelayMsMax: number;
@@ -60,6 +61,7 @@ function drawDials(prng: Prng): Dials {
     cutEveryMs: maybe(0.4, 300, 2000),
     deafEveryMs: maybe(0.3, 300, 2000),
     membersLostEveryMs: maybe(0.4, 300, 2000),
+    strandEveryMs: maybe(0.4, 300, 2000),
     checkpointEveryMs: maybe(0.7, 10, 400),
     takeoverEveryMs: maybe(0.7, 300, 2500),
     stateDelayMsMax: prng.pick([1, 20, 150]),
@@ -464,6 +466,7 @@ export class MapFuzz implements FuzzWorld {
         this.world.after(this.#prng.unit() * 20, () => this.#crash(brick));
       }
     });
+    every(dials.strandEveryMs, () => this.#strand(this.#prng.between(0, dials.shards - 1)));
     every(dials.checkpointEveryMs, () => this.#checkpoint(this.#prng.pick(this.#bricks())));
     every(dials.takeoverEveryMs, () => this.#takeOver());
   }
@@ -477,6 +480,27 @@ export class MapFuzz implements FuzzWorld {
       if (!this.#prng.chance(0.1)) return;
       this.world.after(this.#prng.unit(), () => {
         if (this.#faults) this.#crash(brick);
+      });
+    });
+  }
+
+  /**
+   * A primary whose entries reach nobody, or some only, gathers a log of its own before it falls;
+   * and when others have gone on without it, they fall too.
+   */
+  #strand(shard: number): void {
+    const brick = this.state.shards[shard]!.primary;
+    for (const other of this.#bricks()) {
+      if (other === brick || this.#prng.chance(0.2)) continue;
+      this.world.network.set(brick, other, { cut: true });
+      this.world.after(500, () => this.world.network.set(brick, other, { cut: false }));
+    }
+    this.world.after(this.#prng.between(20, 200), () => {
+      if (!this.#faults) return;
+      this.#crash(brick);
+      this.world.after(this.#prng.between(150, 500), () => {
+        if (!this.#faults) return;
+        for (const member of this.state.shards[shard]!.members) this.#crash(member);
       });
     });
   }

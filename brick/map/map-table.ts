@@ -84,6 +84,8 @@ interface Entry {
   readonly grain: number;
   /** null: there is no such record. */
   bytes: Buffer | null;
+  /** The record itself, while it is dirty: such a grain is often changed again soon. */
+  value: Grain | null;
   /** Since the cache's hand last passed. */
   used: boolean;
 }
@@ -127,12 +129,13 @@ export class MapTable {
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
       const bytes = this.#store().get(recordKey(line, key.grain)) ?? null;
-      entry = { line, grain: key.grain, bytes, used: false };
+      entry = { line, grain: key.grain, bytes, value: null, used: false };
       line.entries.set(key.grain, entry);
       this.#cache(entry);
     }
     entry.used = true;
-    return entry.bytes === null ? undefined : decode(entry.bytes);
+    if (entry.bytes === null) return undefined;
+    return entry.value ?? decode(entry.bytes);
   }
 
   /** null removes the record. Kept in memory until it is collected. */
@@ -147,11 +150,12 @@ export class MapTable {
     const bytes = grain === null ? null : encodeGrain(grain);
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
-      entry = { line, grain: key.grain, bytes, used: true };
+      entry = { line, grain: key.grain, bytes, value: grain, used: true };
       line.entries.set(key.grain, entry);
     } else {
       if (this.#clean.delete(entry)) this.#cleanBytes -= cost(entry);
       entry.bytes = bytes;
+      entry.value = grain;
     }
     this.#dirty.add(entry);
   }
@@ -292,7 +296,9 @@ export class MapTable {
   /** The key-value store has what was handed out last. */
   collected(): void {
     for (const entry of this.#collecting) {
-      if (!this.#dirty.has(entry) && !entry.line.table.dropped) this.#cache(entry);
+      if (this.#dirty.has(entry) || entry.line.table.dropped) continue;
+      entry.value = null;
+      this.#cache(entry);
     }
     this.#collecting.clear();
     this.#looseCollecting = new Map();

@@ -263,7 +263,7 @@ function change(
   if (old !== undefined && old.op >= entry.op) return;
   const made = make(old);
   if (made === null || made === undefined) return;
-  if (kind === "base") putBase(replica, key, made);
+  if (kind === "base") putBase(replica, key, made, old);
   else table.put(kind, shard, incarnation, key, made);
 }
 
@@ -271,9 +271,13 @@ function change(
  * A grain emptied while some brick of the chain is away stays as an empty record: else the brick
  * would not learn, when it catches up, that the grain is gone.
  */
-export function putBase(replica: Replica, key: GrainKey, grain: Grain): void {
+export function putBase(
+  replica: Replica,
+  key: GrainKey,
+  grain: Grain,
+  old: Grain | undefined,
+): void {
   const { table, shard, facts, mapped } = replica;
-  const old = table.get("base", shard, facts.incarnation, key);
   const change = mappedSectors(grain) - mappedSectors(old);
   if (change !== 0) mapped.set(key.branch, (mapped.get(key.branch) ?? 0) + change);
   const keep = grain.extents.length > 0 || replica.view === null || replica.view.chain.length > 0;
@@ -324,5 +328,5 @@ export function overlaysOf(facts: ReplicaFacts): OverlayInterval[] {
 export function mergeOne(replica: Replica, key: GrainKey, overlay: Grain): void {
   const base = replica.table.get("base", replica.shard, replica.facts.incarnation, key);
   if (base !== undefined && base.op >= overlay.op) return;
-  putBase(replica, key, overlayOver(base, overlay));
+  putBase(replica, key, overlayOver(base, overlay), base);
 }

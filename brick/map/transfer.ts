@@ -126,7 +126,7 @@ export function putRecords(replica: Replica, records: readonly RecordPart[]): bo
     const value = decodeGrain(bytes);
     if (value === null) return false;
     const old = table.get("base", shard, facts.incarnation, key);
-    if (old === undefined || old.op < value.op) putBase(replica, key, value);
+    if (old === undefined || old.op < value.op) putBase(replica, key, value, old);
   }
   return true;
 }
