@@ -20,6 +20,16 @@ export interface SupervisedBrick {
   args: () => string[];
 }
 
+/**
+ * glibc keeps what received data has freed, instead of giving it back to the system and faulting it
+ * in again page by page: twice the throughput of large reads. Other C libraries ignore it.
+ */
+const memoryEnvironment = {
+  MALLOC_MMAP_THRESHOLD_: "268435456",
+  MALLOC_TRIM_THRESHOLD_: "268435456",
+  MALLOC_ARENA_MAX: "2",
+};
+
 export class Supervisor {
   readonly #bricks = new Map<number, BrickChild>();
   readonly #restart: boolean;
@@ -55,6 +65,7 @@ export class Supervisor {
     // The pipe to standard input ends with us, however we end: the brick then stops by itself.
     const process_ = spawn(process.execPath, [endiskPath, ...child.brick.args()], {
       stdio: ["pipe", "pipe", "pipe"],
+      env: { ...memoryEnvironment, ...process.env },
     });
     child.process = process_;
     process_.stdin?.on("error", () => {});

@@ -16,18 +16,16 @@ export const segmentBytesMax = 1024 * MiB;
 export const segmentCountMin = 3;
 /** The step in which a segment is filled with zeros ahead of use. */
 const sliceBytes = 1 * MiB;
-/** The same when the log is about to run out of zeros: one flush for more of them. */
-const urgentSliceBytes = 8 * MiB;
 /** No record is longer, whatever the segment would hold: a commit must not take forever. */
 export const recordBodyBytesMax = 1 * MiB;
 /** Zeros kept ahead of a log that has hardly been written. */
 const aheadBytesMin = 4 * MiB;
 /** Segments of zeros kept ahead of a log that is written a lot, */
-const aheadSegmentsMax = 4;
+const aheadSegmentsMax = 8;
 /** but no more than this part of the capacity; one segment in any case. */
 const aheadCapacityShare = 1 / 16;
-/** While the log is busy, zeros wait until fewer than this part of a segment is left. */
-const aheadSegmentsUrgent = 1 / 4;
+/** While the log is busy, zeros wait until fewer than this many segments of them are left. */
+const aheadSegmentsUrgent = 1;
 /** A log that was not written for this long is not busy. */
 const quietMs = 20;
 /** How soon a full disk is asked again. */
@@ -296,7 +294,8 @@ export class Segments {
 
   /** Zeros cost commits their speed: best they are written while nobody waits for the disk. */
   #isWaitingForQuiet(): boolean {
-    if (this.#isUrgent()) return false;
+    const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
+    if (this.#preparedAheadBytes() < urgentBytes) return false;
     if (!this.#quietTimer && this.#writtenAtLookBytes === this.#writtenThisBootBytes) return false;
     if (!this.#quietTimer) {
       this.#quietTimer = true;
@@ -307,11 +306,6 @@ export class Segments {
       });
     }
     return true;
-  }
-
-  #isUrgent(): boolean {
-    const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
-    return this.#preparedAheadBytes() < urgentBytes;
   }
 
   async #prepareAll(): Promise<void> {
@@ -376,8 +370,7 @@ export class Segments {
 
   async #prepareSlice(segment: Segment): Promise<void> {
     const from = segment.preparedBytes;
-    const step = this.#isUrgent() ? urgentSliceBytes : sliceBytes;
-    const length = Math.min(step, this.segmentBytes - from);
+    const length = Math.min(sliceBytes, this.segmentBytes - from);
     const { disk } = this.#host;
     if ((await disk.freeBytes()) < length + this.#limits.diskFloorBytes) {
       throw new DiskError("ENOSPC", "the file system is at its floor");
@@ -385,7 +378,7 @@ export class Segments {
     const write = async (file: DiskFile) => {
       if (segment.wipe) await file.truncate(0);
       segment.wipe = false;
-      await file.write(from, zeroBuffers(length));
+      await file.write(from, [zeros.subarray(0, length)]);
       await file.sync();
     };
     await this.#files.with(segment.number, write, true);
@@ -395,15 +388,6 @@ export class Segments {
     }
     segment.preparedBytes = from + length;
   }
-}
-
-/** The same zeros again and again, gathered into one write. */
-function zeroBuffers(lengthBytes: number): Buffer[] {
-  const buffers: Buffer[] = [];
-  for (let done = 0; done < lengthBytes; done += sliceBytes) {
-    buffers.push(zeros.subarray(0, Math.min(sliceBytes, lengthBytes - done)));
-  }
-  return buffers;
 }
 
 const fullCodes: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
