@@ -134,8 +134,7 @@ export class MapTable {
       this.#cache(entry);
     }
     entry.used = true;
-    if (entry.bytes === null) return undefined;
-    return entry.value ?? decode(entry.bytes);
+    return entry.bytes === null ? undefined : (entry.value ?? decode(entry.bytes));
   }
 
   /** null removes the record. Kept in memory until it is collected. */
