@@ -83,8 +83,9 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   const wanted = replicasNow(state);
   const holders = Object.values(state.bricks)
     .filter((brick) => brick.status === "up" || brick.status === "down")
-    .map(({ number, capacityBytes, domain }) => {
-      return { number, weight: Math.max(1, capacityBytes), domain };
+    .map(({ number, capacityBytes, domain, full }) => {
+      // A full brick cannot log what its shards are asked to: they belong where there is room.
+      return { number, weight: full ? 1 : Math.max(1, capacityBytes), domain };
     });
   const led = new Map<BrickNumber, number>();
   let growing = 0;

@@ -231,9 +231,7 @@ export class NodeBackend implements AdminBackend {
   #volume(volume: VolumeRecord, stats: ReadonlyMap<number, BrickStats>): VolumeSummary {
     const { name, uuid, sizeBytes, copies, status, branch } = volume;
     let usedBytes = 0;
-    let freeOnBricks = 0;
     for (const one of stats.values()) {
-      freeOnBricks += one.freeBytes;
       for (const [mapped, bytes] of one.mapped) if (mapped === branch) usedBytes += bytes;
     }
     return {
@@ -244,7 +242,7 @@ export class NodeBackend implements AdminBackend {
       copies,
       status,
       usedBytes,
-      freeBytes: Math.max(0, Math.min(sizeBytes - usedBytes, Math.floor(freeOnBricks / copies))),
+      freeBytes: Math.max(0, Math.min(sizeBytes - usedBytes, writableBytes(stats, copies))),
       attachedBrick: this.#node.control.state().attachments[uuid]?.brick ?? 0,
     };
   }
@@ -266,6 +264,18 @@ export class NodeBackend implements AdminBackend {
     }
     return summary;
   }
+}
+
+/** What fits on the bricks with every byte on `copies` different ones. */
+function writableBytes(stats: ReadonlyMap<number, BrickStats>, copies: number): number {
+  const free = [...stats.values()].map((one) => one.freeBytes).sort((a, b) => b - a);
+  // The largest bricks can give no more than the others can pair with: each in turn is left out.
+  let bytes = Number.POSITIVE_INFINITY;
+  for (let without = 0; without < copies; without += 1) {
+    const rest = free.slice(without).reduce((sum, one) => sum + one, 0);
+    bytes = Math.min(bytes, rest / (copies - without));
+  }
+  return Math.floor(bytes);
 }
 
 /** A fault as the answer to a read. */
