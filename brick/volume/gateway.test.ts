@@ -107,7 +107,7 @@ test("random commands on quiet bricks read what was written", async () => {
   }
 });
 
-for (const seed of [1, 2, 3, 4, 5, 6, Number(process.env["SEED"] ?? 7)]) {
+for (const seed of [1, 2, 3, 4, 5, 6, Number(process.env.SEED ?? 7)]) {
   test(`random commands among losses, deaths and moves, seed ${seed}`, async () => {
     await randomRun(seed, 800, true);
   });
