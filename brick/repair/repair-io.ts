@@ -2,6 +2,8 @@ import { decodeChunkGetReply, encodeChunkGet, getStatus } from "../chunk/chunk-m
 import { chunkKey, keyEquals } from "../chunk/key.ts";
 import type { ClusterState } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
+import type { Entry } from "../map/entry.ts";
+import { holdersMax } from "../map/grain.ts";
 import { decodeMapReply, encodeMapRehint, type MapStatus } from "../map/map-messages.ts";
 import type { MapService } from "../map/map-service-io.ts";
 import type { GrainKey, TableEntry } from "../map/map-table.ts";
@@ -11,13 +13,15 @@ import { messageType } from "../rpc/message-types.ts";
 import type { Store } from "../store/store.ts";
 import { type BrickNumber, MiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
-import { leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
+import { leaves, leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
 
 /** Map records looked at in one step of a walk, and the pause between steps. */
 const pageRecords = 128;
 const pauseMs = 20;
 /** A walk that could not do everything begins anew after this. */
 const retryMs = 2000;
+/** The same, when there was nothing that it could try. */
+const stuckRetryMs = 30_000;
 const copyTimeoutMs = 10_000;
 const getTimeoutMs = 3000;
 const rehintTimeoutMs = 2000;
@@ -37,7 +41,10 @@ interface Walk {
   after: GrainKey | null;
   /** What the walk under way is for. */
   purpose: string;
+  /** Extents that a walk could not put in order. */
   left: number;
+  /** Of these, ones for which nothing can be done until more bricks are up, or less full. */
+  stuck: number;
   resumeAtMs: number;
 }
 
@@ -54,6 +61,11 @@ export class Repair {
   readonly #map: MapService;
   readonly #state: () => ClusterState;
   readonly #walks = new Map<number, Walk>();
+  /** Copies wanted by branch, as of `state`. */
+  #copies: { state: ClusterState | null; byBranch: Map<number, number> } = {
+    state: null,
+    byBranch: new Map(),
+  };
   #closed = false;
 
   constructor(parts: {
@@ -70,6 +82,7 @@ export class Repair {
     this.#map = parts.map;
     this.#state = parts.state;
     serveCopies(parts.calls, parts.store);
+    parts.map.onCommit = (replica, entry) => this.#committed(replica, entry);
     this.#later(pauseMs);
   }
 
@@ -77,12 +90,43 @@ export class Repair {
     this.#closed = true;
   }
 
-  /** Shards led here in which something on bricks that leave may still be needed. */
+  /**
+   * Shards that this brick is to lead in which something on bricks that leave may still be needed:
+   * all that were not found in order since.
+   */
   pendingShards(): number[] {
     const state = this.#state();
-    return this.#led()
-      .filter((replica) => this.#walks.get(replica.shard)?.clean !== purposeOf(state, replica))
-      .map((replica) => replica.shard);
+    const pending: number[] = [];
+    for (const [shard, { primary, view }] of state.shards.entries()) {
+      if (primary !== this.#self) continue;
+      if (this.#walks.get(shard)?.clean !== purposeOf(state, view)) pending.push(shard);
+    }
+    return pending;
+  }
+
+  /**
+   * A write placed before its gateway knew what leaves may land after the walk has passed its grain:
+   * then the shard is not in order, whatever the walk finds.
+   */
+  #committed(replica: Replica, entry: Entry): void {
+    if (replica.role.is !== "primary" || entry.key === null) return;
+    const state = this.#state();
+    let staying = 0;
+    for (const brick of entry.holders) if (!leaves(state, brick)) staying += 1;
+    if (staying >= this.#copiesOf(state, entry.branch)) return;
+    const walk = this.#walk(replica.shard);
+    walk.clean = "";
+    walk.left += 1;
+  }
+
+  /** 0: nobody reads that branch any more. */
+  #copiesOf(state: ClusterState, branch: number): number {
+    if (this.#copies.state !== state) {
+      const volumes = Object.values(state.volumes);
+      const byBranch = new Map(volumes.map((volume) => [volume.branch, volume.copies]));
+      this.#copies = { state, byBranch };
+    }
+    return this.#copies.byBranch.get(branch) ?? 0;
   }
 
   #led(): Replica[] {
@@ -101,10 +145,10 @@ export class Repair {
     const nowMs = this.#host.clock.nowMs();
     const state = this.#state();
     for (const replica of this.#led()) {
-      const purpose = purposeOf(state, replica);
+      const purpose = purposeOf(state, replica.view?.view);
       const walk = this.#walk(replica.shard);
       if (walk.clean === purpose || (walk.purpose === purpose && walk.resumeAtMs > nowMs)) continue;
-      if (walk.purpose !== purpose) Object.assign(walk, { purpose, after: null, left: 0 });
+      if (walk.purpose !== purpose) Object.assign(walk, { purpose, after: null });
       const bytes = await this.#page(replica, walk);
       return (bytes / repairBytesPerSecond) * 1000;
     }
@@ -114,7 +158,7 @@ export class Repair {
   #walk(shard: number): Walk {
     let walk = this.#walks.get(shard);
     if (walk === undefined) {
-      walk = { clean: "", after: null, purpose: "", left: 0, resumeAtMs: 0 };
+      walk = { clean: "", after: null, purpose: "", left: 0, stuck: 0, resumeAtMs: 0 };
       this.#walks.set(shard, walk);
     }
     return walk;
@@ -122,28 +166,32 @@ export class Repair {
 
   async #page(replica: Replica, walk: Walk): Promise<number> {
     const { table, shard, facts } = replica;
+    if (walk.after === null) Object.assign(walk, { left: 0, stuck: 0 });
     const page = table.scan("base", shard, facts.incarnation, walk.after, pageRecords);
     const last = page.entries.at(-1);
     if (last !== undefined) {
       walk.after = { branch: last.branch, grain: last.grain, generation: last.generation };
     }
     let bytes = 0;
-    for (const entry of page.entries) bytes += await this.#mend(replica, walk, entry);
+    for (const entry of page.entries) {
+      // Bricks leave or return: the walk begins anew.
+      if (purposeOf(this.#state(), replica.view?.view) !== walk.purpose) return bytes;
+      bytes += await this.#mend(replica, walk, entry);
+    }
     if (!page.done) return bytes;
-    // Whatever was committed meanwhile was placed on bricks that stay, or counts as left over.
-    if (walk.left === 0 && purposeOf(this.#state(), replica) === walk.purpose) {
+    if (walk.left === 0 && purposeOf(this.#state(), replica.view?.view) === walk.purpose) {
       walk.clean = walk.purpose;
     }
+    const pause = walk.left > 0 && walk.left === walk.stuck ? stuckRetryMs : retryMs;
     walk.after = null;
-    walk.left = 0;
-    walk.resumeAtMs = this.#host.clock.nowMs() + retryMs;
+    walk.resumeAtMs = this.#host.clock.nowMs() + pause;
     return bytes;
   }
 
   async #mend(replica: Replica, walk: Walk, entry: TableEntry): Promise<number> {
     const state = this.#state();
-    const volume = Object.values(state.volumes).find((one) => one.branch === entry.branch);
-    if (volume === undefined) return 0;
+    const copies = this.#copiesOf(state, entry.branch);
+    if (copies === 0) return 0;
     const placement = writePlacement(state);
     const seen = new Set<string>();
     let bytes = 0;
@@ -151,10 +199,11 @@ export class Repair {
       const name = extent.key.toString("latin1");
       if (seen.has(name)) continue;
       seen.add(name);
-      const short = extent.holders.filter((brick) => leaves(state, brick)).length > 0;
-      const task = planExtent(state, placement, volume.copies, entry.grain, extent);
-      if (task === null) {
-        if (short && extent.holders.length - 1 < volume.copies) walk.left += 1;
+      const task = planExtent(state, placement, copies, entry.grain, extent);
+      if (task === null) continue;
+      if (task === "stuck") {
+        walk.left += 1;
+        walk.stuck += 1;
         continue;
       }
       const copied = await this.#carryOut(replica, entry, task);
@@ -164,7 +213,7 @@ export class Repair {
     return bytes;
   }
 
-  /** Bytes copied; null when it did not succeed. */
+  /** Bytes copied; null when copies are still missing. */
   async #carryOut(replica: Replica, entry: TableEntry, task: RepairTask): Promise<number | null> {
     const made: BrickNumber[] = [];
     let bytes = 0;
@@ -177,8 +226,13 @@ export class Repair {
     if (task.lost) this.counters.repairBytes += bytes;
     else this.counters.rebalanceBytes += bytes;
     if (made.length === 0) return null;
-    const status = await this.#rehint(replica, entry, task.key, [...task.kept, ...made]);
-    return status === "ok" && made.length === task.targets.length ? bytes : null;
+    const enough = task.full && made.length === task.targets.length;
+    const holders = new Set([...task.kept, ...made]);
+    // Until there are enough that stay, those that leave are still worth asking.
+    if (!enough) for (const source of task.sources) holders.add(source);
+    const named = [...holders].slice(0, holdersMax);
+    const status = await this.#rehint(replica, entry, task.key, named);
+    return status === "ok" && enough ? bytes : null;
   }
 
   #copy(target: BrickNumber, task: RepairTask): Promise<number | null> {
@@ -209,15 +263,8 @@ export class Repair {
   }
 }
 
-function purposeOf(state: ClusterState, replica: Replica): string {
-  return `${replica.view?.view}:${leavingBricks(state)}`;
-}
-
-function leaves(state: ClusterState, brick: BrickNumber): boolean {
-  const status = state.bricks[String(brick)]?.status;
-  return (
-    status === "draining" || status === "failed" || status === "removed" || status === undefined
-  );
+function purposeOf(state: ClusterState, view: number | undefined): string {
+  return `${view}:${leavingBricks(state)}`;
 }
 
 /** A request to fetch a chunk: sourceCount[1] zero[3] key[32], sources[2 each]. */

@@ -6,7 +6,7 @@ import type { Extent } from "../map/grain.ts";
 import { Prng } from "../prng.ts";
 import { type BrickNumber, GiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
-import { leavingBricks, planExtent } from "./repair-plan.ts";
+import { leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
 
 type Facts = Partial<BrickRecord> & { status: BrickStatus };
 
@@ -58,6 +58,12 @@ function plan(state: ClusterState, holders: readonly BrickNumber[], copies = 2) 
   return planExtent(state, writePlacement(state), copies, 7, extentAt(holders));
 }
 
+function taskOf(state: ClusterState, holders: readonly BrickNumber[], copies = 2): RepairTask {
+  const task = plan(state, holders, copies);
+  assert.ok(task !== null && task !== "stuck");
+  return task;
+}
+
 test("an extent with its copies needs nothing", () => {
   const state = stateOf("up", "up", "up");
   assert.equal(plan(state, [1, 2]), null);
@@ -78,30 +84,38 @@ test("a brick that failed, was removed or was never there does not count, and it
       kept: [1],
       sources: [1],
       targets: [3],
+      full: true,
       lost: true,
     });
   }
-  assert.deepEqual(plan(stateOf("up", "up"), [1, 9])?.targets, [2]);
+  assert.deepEqual(taskOf(stateOf("up", "up"), [1, 9]).targets, [2]);
 });
 
 test("a brick that drains does not count, but can be asked, and nothing is lost", () => {
-  const task = plan(stateOf("up", "draining", "up"), [2, 1]);
-  assert.deepEqual(task?.kept, [1]);
-  assert.deepEqual(new Set(task?.sources), new Set([1, 2]));
-  assert.deepEqual(task?.targets, [3]);
-  assert.equal(task?.lost, false);
+  const task = taskOf(stateOf("up", "draining", "up"), [2, 1]);
+  assert.deepEqual(task.kept, [1]);
+  assert.deepEqual(new Set(task.sources), new Set([1, 2]));
+  assert.deepEqual(task.targets, [3]);
+  assert.equal(task.lost, false);
 });
 
 test("a draining brick that is away is no source", () => {
   const state = stateOf("up", { status: "draining", reachable: false }, "up");
-  assert.deepEqual(plan(state, [2, 1])?.sources, [1]);
-  assert.equal(plan(state, [2]), null);
+  assert.deepEqual(taskOf(state, [2, 1]).sources, [1]);
+  assert.equal(plan(state, [2]), "stuck");
 });
 
-test("without anyone to ask or anyone to give to there is no task", () => {
-  assert.equal(plan(stateOf("down", "failed", "up"), [1, 2]), null);
-  assert.equal(plan(stateOf("up", "failed", "down"), [1, 2]), null);
-  assert.equal(plan(stateOf("up", "failed", { status: "up", full: true }), [1, 2]), null);
+test("without anyone to ask or anyone to give to it is stuck", () => {
+  assert.equal(plan(stateOf("down", "failed", "up"), [1, 2]), "stuck");
+  assert.equal(plan(stateOf("up", "failed", "down"), [1, 2]), "stuck");
+  assert.equal(plan(stateOf("up", "failed", { status: "up", full: true }), [1, 2]), "stuck");
+});
+
+test("a copy that was never made counts as lost; fewer takers than copies are not the end of it", () => {
+  assert.equal(taskOf(stateOf("up", "up"), [1]).lost, true);
+  const task = taskOf(stateOf("draining", "draining", "up"), [1, 2]);
+  assert.deepEqual(task.targets, [3]);
+  assert.equal(task.full, false);
 });
 
 test("what is planned is eligible, distinct, and no more than is missing", () => {
@@ -136,18 +150,24 @@ test("what is planned is eligible, distinct, and no more than is missing", () =>
           .map(({ number }) => number);
         const askable = held.filter((one) => ["up", "draining"].includes(statusOf(one)));
         const possible = Math.min(copies - staying.length, open.length);
-        if (possible <= 0 || askable.length === 0) {
+        if (copies <= staying.length) {
           assert.equal(task, null);
           return;
         }
-        assert.ok(task !== null);
+        if (possible === 0 || askable.length === 0) {
+          assert.equal(task, "stuck");
+          return;
+        }
+        assert.ok(task !== null && task !== "stuck");
         assert.deepEqual(task.kept, staying);
         assert.deepEqual([...task.sources].sort(), askable.sort());
         assert.equal(task.targets.length, possible);
         assert.equal(new Set(task.targets).size, possible);
         for (const target of task.targets) assert.ok(open.includes(target));
         const gone = held.some((one) => ["failed", "removed"].includes(statusOf(one)));
-        assert.equal(task.lost, gone);
+        const moves = held.some((one) => statusOf(one) === "draining");
+        assert.equal(task.lost, gone || !moves);
+        assert.equal(task.full, possible === copies - staying.length);
       },
     ),
   );

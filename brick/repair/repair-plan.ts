@@ -13,7 +13,9 @@ export interface RepairTask {
   readonly sources: readonly BrickNumber[];
   /** Bricks that shall get it. */
   readonly targets: readonly BrickNumber[];
-  /** Some copy was lost, not only asked to move. */
+  /** With these there are copies enough; else more is to be done once more bricks can take some. */
+  readonly full: boolean;
+  /** Some copy was lost, or never made, not only asked to move. */
   readonly lost: boolean;
 }
 
@@ -31,9 +33,14 @@ export function leavingBricks(state: ClusterState): string {
     .join(",");
 }
 
+/** A copy there counts no more, or will not for long. */
+export function leaves(state: ClusterState, number: BrickNumber): boolean {
+  return !stays(state, number);
+}
+
 /**
- * What to do about one extent; null when it has its copies, or when nothing can be done now. A brick
- * that is merely down keeps counting: its chunks come back with it.
+ * What to do about one extent; null when it has its copies, "stuck" when it lacks some but nothing
+ * can be done now. A brick that is merely down keeps counting: its chunks come back with it.
  */
 export function planExtent(
   state: ClusterState,
@@ -41,7 +48,7 @@ export function planExtent(
   copies: number,
   grain: number,
   extent: Extent,
-): RepairTask | null {
+): RepairTask | "stuck" | null {
   const kept = extent.holders.filter((brick) => stays(state, brick));
   const missing = copies - kept.length;
   if (missing <= 0) return null;
@@ -51,10 +58,10 @@ export function planExtent(
     if (targets.length === missing) break;
     if (!extent.holders.includes(brick)) targets.push(brick);
   }
-  if (targets.length === 0 || sources.length === 0) return null;
-  const lost = extent.holders.some((brick) => {
-    const status = brickOf(state, brick)?.status;
-    return status === "failed" || status === "removed" || status === undefined;
-  });
-  return { key: extent.key, grain, kept, sources, targets, lost };
+  if (targets.length === 0 || sources.length === 0) return "stuck";
+  const statuses = extent.holders.map((brick) => brickOf(state, brick)?.status ?? "removed");
+  const lost =
+    !statuses.includes("draining") || statuses.some((one) => one === "failed" || one === "removed");
+  const full = targets.length === missing;
+  return { key: extent.key, grain, kept, sources, targets, full, lost };
 }
