@@ -94,6 +94,8 @@ export class MapService implements StoreParticipant {
   #collecting: (() => void)[] = [];
   /** A start of a view that we have not learnt of yet. */
   readonly #early = new Map<number, { from: BrickNumber; view: number; body: Buffer }>();
+  /** The log held a record of the map that says not even whose it is. */
+  #isUnreadable = false;
   #closed = false;
 
   constructor(host: Host, calls: Calls, self: BrickNumber) {
@@ -118,8 +120,10 @@ export class MapService implements StoreParticipant {
 
   replay(record: Buffer): void {
     const shard = shardOfRecord(record);
-    if (shard === null) this.#host.log("map: a log record cannot be read");
-    else replayRecord(this.#replica(shard), record);
+    if (shard === null) {
+      this.#host.log("map: a log record cannot be read; every replica may lack what it said");
+      this.#isUnreadable = true;
+    } else replayRecord(this.#replica(shard), record);
   }
 
   collect(): KvChange[] {
@@ -156,7 +160,9 @@ export class MapService implements StoreParticipant {
           replica.broken = true;
         }
       }
-      if (store.cut || store.damaged || replica.broken) replica.facts.lossy = true;
+      if (store.cut || store.damaged || this.#isUnreadable || replica.broken) {
+        replica.facts.lossy = true;
+      }
       if (replica.broken) this.#host.log(`map: the log of shard ${replica.shard} has a hole`);
     }
     if (store.cut || store.damaged) {

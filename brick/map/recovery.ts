@@ -1,6 +1,8 @@
 import { assert } from "../assert.ts";
+import { chunkBytesMax } from "../chunk/key.ts";
+import { messageBodyBytesMax } from "../rpc/frame.ts";
 import { decodeEntry, type Entry, encodeEntryHead, entryHeadBytes } from "./entry.ts";
-import { decodeGrain } from "./grain.ts";
+import { decodeGrain, grainRecordBytesMax } from "./grain.ts";
 import type { GrainKey } from "./map-table.ts";
 import { apply, completeAt, mergeOne, mergeOverlay, overlaysOf, type Replica } from "./replica.ts";
 import { decodeRecords, encodeRecords } from "./replica-messages.ts";
@@ -44,8 +46,11 @@ export interface FetchRequest {
 
 const fetchBytes = 36;
 const fetchKeyAt = 20;
-const fetchEntriesMax = 64;
-const fetchRecordsMax = 1024;
+/** Entries with the largest chunks, and the largest map records, that fit one message. */
+const fetchEntriesMax = 16;
+const fetchRecordsMax = 128;
+assert(fetchEntriesMax * (entryHeadBytes + chunkBytesMax) < messageBodyBytesMax);
+assert(fetchRecordsMax * (grainRecordBytesMax + 32) < messageBodyBytesMax);
 
 export function encodeFetch(request: FetchRequest): Buffer {
   const bytes = Buffer.alloc(fetchBytes);
