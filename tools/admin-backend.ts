@@ -102,13 +102,21 @@ export class NodeBackend implements AdminBackend {
   }
 
   async brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>> {
-    // Every shard must be led somewhere, and found in order, since the brick began to leave.
-    const stats = [...(await this.#allStats()).values()];
-    const led = stats.reduce((sum, one) => sum + one.shardsLed, 0);
-    const emptied =
-      led === this.#node.control.state().shards.length &&
-      stats.every((one) => one.repairPending === 0);
+    const emptied = await this.#isEmptied(number);
     return this.#onBrick(number, { type: "removeBrick", number, emptied, force: lost });
+  }
+
+  /** Whether every shard is led somewhere, and was found in order since the brick began to leave. */
+  async #isEmptied(number: number): Promise<boolean> {
+    if (!(await this.#node.control.refresh())) return false;
+    const state = this.#node.control.state();
+    const status = brickOf(state, number)?.status;
+    if (status !== "draining" && status !== "failed") return false;
+    const stats = [...(await this.#allStats()).values()];
+    // A primary that has not learnt of the drain yet speaks of an older world.
+    if (stats.some((one) => one.stateVersion < state.version)) return false;
+    const led = stats.reduce((sum, one) => sum + one.shardsLed, 0);
+    return led === state.shards.length && stats.every((one) => one.repairPending === 0);
   }
 
   async volumeCreate(name: string, sizeBytes: number, copies: number) {

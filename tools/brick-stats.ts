@@ -19,6 +19,8 @@ const statsSchema = z.object({
   shardsLed: count,
   shardsMember: count,
   shardsCandidate: count,
+  /** Of the cluster state by which the rest was said. */
+  stateVersion: count,
   /** Shards led here that may still need chunks of bricks that leave. */
   repairPending: count,
   /** Of the shards led here: mapped bytes by branch. */
@@ -45,6 +47,7 @@ export function brickStats(node: BrickNode): BrickStats {
     shardsLed: shards.filter((shard) => shard.primary === self).length,
     shardsMember: shards.filter((shard) => shard.members.includes(self)).length,
     shardsCandidate: shards.filter((shard) => shard.candidates.includes(self)).length,
+    stateVersion: node.control.state().version,
     repairPending: node.repair.pendingShards().length,
     mapped: [...node.map.mappedBytes()],
   };
