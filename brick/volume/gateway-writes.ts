@@ -1,13 +1,14 @@
 import { assert } from "../assert.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
+import type { MapLookupReply } from "../map/map-messages.ts";
 import { GiB } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
 import { Operation, unavailable } from "./operation.ts";
 import type { HeldRange } from "./range-lock.ts";
-import { MapOperation, type MapOutcome, type ShardLink } from "./shard-link.ts";
+import { Lookup, MapOperation, type MapOutcome, type ShardLink } from "./shard-link.ts";
 import { type Piece, splitUnmap, splitWrite } from "./split.ts";
 import type { VolumeDone, VolumeFault, VolumeTask } from "./volume.ts";
 
@@ -197,7 +198,8 @@ export class Writes {
     const { stats } = this.gateway.context;
     if (piece.data === null) {
       stats.piecesZero += 1;
-      this.#commit(operation, one, new MapOperation(piece, null, this.#settler(operation, one)));
+      if (piece.grainCount > 0) this.#unmapRun(operation, one);
+      else this.#commit(operation, one, this.#unmapOf(operation, one));
       return;
     }
     const key = chunkKey(piece.data);
@@ -212,6 +214,28 @@ export class Writes {
     }
     stats.piecesStored += 1;
     this.#store(operation, one, key, piece.data);
+  }
+
+  #unmapOf(operation: WriteOperation, one: PieceUnderWay): MapOperation {
+    return new MapOperation(one.piece, null, this.#settler(operation, one));
+  }
+
+  /**
+   * Unmaps whole grains, but asks first: most of what a host discards (a whole new disk, to begin
+   * with) was never written, and then there is nothing to log. The range is locked and ours alone,
+   * so what the shard says of it stays true.
+   */
+  #unmapRun(operation: WriteOperation, one: PieceUnderWay): void {
+    const { grain, grainCount } = one.piece;
+    const answered = (reply: MapLookupReply | null): void => {
+      if (one.ended) return;
+      const unwritten =
+        reply !== null && reply.coveredCount >= grainCount && reply.grains.size === 0;
+      if (unwritten) this.#settled(operation, one, { code: "done", holders: [] });
+      else this.#commit(operation, one, this.#unmapOf(operation, one));
+    };
+    const wanted = () => !one.ended;
+    this.gateway.linkOf(grain).lookup(new Lookup(grain, grainCount, wanted, answered));
   }
 
   /** Whether the shard's replicas are as many as the copies that an inline chunk needs now. */
@@ -261,7 +285,7 @@ export class Writes {
     if (outcome.code === "done") {
       operation.landedCount += 1;
       const { grain, grainCount, firstSector, sectorCount } = one.piece;
-      const { key } = one.operation!;
+      const key = one.operation?.key ?? null;
       const { map } = this.gateway;
       if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
       else if (key === null) map.commit(grain, firstSector, sectorCount, null);
