@@ -87,6 +87,12 @@ test("a volume's life on the command line", async () => {
     ["disk0", "v1"],
   );
   assert.equal((await endisk("volume", "delete", "v1", ...data)).code, 0);
+  assert.equal((await endisk("volume", "show", "v1", ...data)).code, 4);
+  // The name is free again, and the new volume is another one.
+  const again = await endisk("volume", "create", "v1", "--size", "1GiB", "--json", ...data);
+  assert.equal(again.code, 0, again.output);
+  assert.notEqual(JSON.parse(again.output).uuid, JSON.parse(made.output).uuid);
+  assert.equal((await endisk("volume", "delete", "v1", ...data)).code, 0);
   assert.equal((await endisk("volume", "show", "none", ...data)).code, 4);
   assert.equal((await endisk("brick", "show", "77", ...data)).code, 4);
 });

@@ -141,7 +141,14 @@ export class NodeBackend implements AdminBackend {
   }
 
   async volumeDelete(name: string): Promise<AdminReply<VolumeSummary>> {
-    return this.#onVolume(name, { type: "deleteVolume", name });
+    const deleted = await this.#onVolume(name, { type: "deleteVolume", name });
+    if (!deleted.ok) return deleted;
+    // Branch numbers are not used again, so the name is free at once; what the branch maps is
+    // garbage from here on.
+    const { uuid } = deleted.value;
+    const result = await this.#node.control.submit({ type: "forgetVolume", uuid });
+    if (result.ok || result.fault.code === "unknown") return deleted;
+    return refused(result.fault);
   }
 
   async tokenAdd(id: string, hash: string, validMs: number): Promise<AdminReply<null>> {
