@@ -342,30 +342,10 @@ export class MapService implements StoreParticipant {
   #serve(): void {
     const calls = this.#calls;
     calls.serve(messageType.mapReplica, (from, body) => this.#onMessage(from, body));
-    calls.serve(messageType.mapWrite, (_from, body, reply) => {
-      const request = decodeMapWrite(body);
-      const replica = request === null ? undefined : this.#replicas.get(request.shard);
-      if (request === null || replica === undefined) reply(notHere(request === null));
-      else onWrite(replica, request, (answer) => reply(encodeMapReply(answer)));
-    });
-    calls.serve(messageType.mapFence, (_from, body, reply) => {
-      const request = decodeMapFence(body);
-      const replica = request === null ? undefined : this.#replicas.get(request.shard);
-      if (request === null || replica === undefined) reply(notHere(request === null));
-      else onFence(replica, request, (answer) => reply(encodeMapReply(answer)));
-    });
-    calls.serve(messageType.mapCancel, (_from, body, reply) => {
-      const request = decodeMapCancel(body);
-      const replica = request === null ? undefined : this.#replicas.get(request.shard);
-      if (request === null || replica === undefined) reply(notHere(request === null));
-      else onCancel(replica, request, (answer) => reply(encodeMapReply(answer)));
-    });
-    calls.serve(messageType.mapRehint, (_from, body, reply) => {
-      const request = decodeMapRehint(body);
-      const replica = request === null ? undefined : this.#replicas.get(request.shard);
-      if (request === null || replica === undefined) reply(notHere(request === null));
-      else onRehint(replica, request, (answer) => reply(encodeMapReply(answer)));
-    });
+    this.#serveRequest(messageType.mapWrite, decodeMapWrite, onWrite);
+    this.#serveRequest(messageType.mapFence, decodeMapFence, onFence);
+    this.#serveRequest(messageType.mapCancel, decodeMapCancel, onCancel);
+    this.#serveRequest(messageType.mapRehint, decodeMapRehint, onRehint);
     calls.serve(messageType.mapLookup, (_from, body, reply) => {
       const request = decodeMapLookup(body);
       const replica = request === null ? undefined : this.#replicas.get(request.shard);
@@ -380,6 +360,20 @@ export class MapService implements StoreParticipant {
       if (request === null) return;
       const page = answerFetch(this.#replica(request.shard), request);
       if (page !== null) reply(page);
+    });
+  }
+
+  /** Requests that change a shard: decoded, handed to its replica here, and answered once. */
+  #serveRequest<T extends { shard: number }>(
+    type: number,
+    decode: (body: Buffer) => T | null,
+    handle: (replica: Replica, request: T, answer: (reply: MapReply) => void) => void,
+  ): void {
+    this.#calls.serve(type, (_from, body, reply) => {
+      const request = decode(body);
+      const replica = request === null ? undefined : this.#replicas.get(request.shard);
+      if (request === null || replica === undefined) reply(notHere(request === null));
+      else handle(replica, request, (answer) => reply(encodeMapReply(answer)));
     });
   }
 

@@ -123,17 +123,22 @@ function known(
   return true;
 }
 
-export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
+/** The role when the request's sequence may be proposed; null when it has been answered otherwise. */
+function leadingForNew(
+  replica: Replica,
+  request: { branch: number; epoch: number; sequence: number; lowWater: number },
+  answer: Answer,
+): Primary | null {
   const role = leading(replica);
-  if (role === null) {
-    say(replica, answer, "not_now");
-    return;
-  }
-  if (known(replica, role, request, answer)) return;
-  if (!hasRoom(replica, role)) {
-    say(replica, answer, "not_now");
-    return;
-  }
+  if (role !== null && known(replica, role, request, answer)) return null;
+  if (role !== null && hasRoom(replica, role)) return role;
+  say(replica, answer, "not_now");
+  return null;
+}
+
+export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
+  const role = leadingForNew(replica, request, answer);
+  if (role === null) return;
   const bricks = participants(replica);
   if (request.key !== null && !replica.effects.hasSpace(bricks)) {
     say(replica, answer, "no_space");
@@ -169,16 +174,8 @@ export function onFence(replica: Replica, request: MapFenceRequest, answer: Answ
 }
 
 export function onCancel(replica: Replica, request: MapCancelRequest, answer: Answer): void {
-  const role = leading(replica);
-  if (role === null) {
-    say(replica, answer, "not_now");
-    return;
-  }
-  if (known(replica, role, request, answer)) return;
-  if (!hasRoom(replica, role)) {
-    say(replica, answer, "not_now");
-    return;
-  }
+  const role = leadingForNew(replica, request, answer);
+  if (role === null) return;
   const make = (op: number, view: number) =>
     entryOf(replica, { ...request, kind: "cancel" }, op, view);
   propose(replica, role, make, whenLanded(replica, role, answer));
