@@ -1,3 +1,4 @@
+import type { UnitRecord } from "./unit/unit-record.ts";
 import type { BrickNumber } from "./units.ts";
 
 /**
@@ -22,6 +23,12 @@ export interface ClusterState {
   /** Attachments by volume uuid. */
   readonly attachments: { readonly [uuid: string]: AttachmentRecord };
   readonly attachmentEpochNext: number;
+  /** SCSI state by volume uuid; absent: `newUnit`. */
+  readonly units?: { readonly [uuid: string]: UnitRecord };
+  /** Initiators that are known, by iSCSI name in lower case. */
+  readonly initiators?: { readonly [name: string]: InitiatorRecord };
+  /** What a discovery session of anyone may prove instead of its own initiator's credentials. */
+  readonly discoveryChap?: ChapRecord;
   /** Garbage-collection epoch (advanced by a later feature; carried in records from the start). */
   readonly gcEpoch: number;
   /** One-time join tokens by their id: SHA-256 of the token, and when it ends in clusterTimeMs. */
@@ -69,7 +76,35 @@ export interface BrickRecord {
   readonly voter: boolean;
   /** clusterTimeMs when it became `down`; 0 when it is not. */
   readonly downSinceMs: number;
+  /**
+   * How often it was set down: a command that its portal forwarded before the last time must not
+   * begin at a gateway any more, however long the network held it. Absent: never.
+   */
+  readonly absences?: number;
 }
+
+/** An initiator and what it must prove (RFC 7143 §12.1.3, CHAP). */
+export interface InitiatorRecord {
+  /** iSCSI name, lower case. */
+  readonly name: string;
+  /** null: it is known by its name alone. */
+  readonly chap: ChapRecord | null;
+}
+
+export interface ChapRecord {
+  /** CHAP_N that the initiator sends; compared byte for byte. */
+  readonly user: string;
+  /** Sealed with a key of the cluster secret (hex): the state holds no secret in clear. */
+  readonly secret: string;
+  /** The weakest algorithm that is accepted. */
+  readonly weakest: ChapAlgorithm;
+  /** What the target proves in return, when the initiator asks for it. */
+  readonly mutual: { readonly user: string; readonly secret: string } | null;
+}
+
+/** Weakest first. */
+export const chapAlgorithms = ["md5", "sha1", "sha256", "sha3-256"] as const;
+export type ChapAlgorithm = (typeof chapAlgorithms)[number];
 
 /** One view of a shard. `members` are complete replicas, `candidates` log new ops but lack older. */
 export interface ShardView {
@@ -120,6 +155,21 @@ export interface VolumeRecord {
   /** The snapshot counter under which map records are written now. */
   readonly generation: number;
   readonly status: "ready" | "deleting";
+  /**
+   * Initiators that may use it, by name. Absent or empty: nobody has been named; then portals on
+   * loopback let anyone in and others nobody, unless `open`.
+   */
+  readonly access?: { readonly [initiator: string]: AccessRecord };
+  /** Anyone may use it, unproven, at every portal: the operator has said so. */
+  readonly open?: boolean;
+}
+
+export interface AccessRecord {
+  /**
+   * The volume is LUN 0 of its own target in any case; a number makes it that LUN of the cluster's
+   * common target too, as this initiator sees it. null: not there.
+   */
+  readonly lun: number | null;
 }
 
 /** The right of one gateway (brick, boot) to serve a volume. */

@@ -1,12 +1,18 @@
+import { changeUnit, mayAccess, type UnitChange } from "../brick/unit/unit-changes.ts";
+import { newUnit, type UnitRecord } from "../brick/unit/unit-record.ts";
 import { grainBytes, sectorBytes } from "../brick/units.ts";
 import type {
+  UnitChanged,
+  UnitWatcher,
   Volume,
   VolumeAllocation,
   VolumeDirectory,
   VolumeDone,
   VolumeFault,
   VolumeInfo,
+  VolumePort,
   VolumeRead,
+  VolumeSpace,
   VolumeTask,
 } from "../brick/volume/volume.ts";
 
@@ -17,6 +23,19 @@ import type {
 export class MemoryVolume implements Volume {
   info: VolumeInfo;
   fault: VolumeFault | null = null;
+  /** What `space` answers. */
+  spaceNow: VolumeSpace = {
+    usedBytes: 0,
+    freeBytes: 2 ** 40,
+    poolUsedBytes: 0,
+    poolBytes: 2 ** 41,
+  };
+  /** What `ports` answers. */
+  portsNow: VolumePort[] = [{ targetPort: 1, state: "optimized" }];
+  /** Volumes that `copyFrom` may name besides this one. */
+  readonly others = new Map<string, MemoryVolume>();
+  #unit: UnitRecord = newUnit;
+  readonly #watchers = new Set<UnitWatcher>();
   readonly #grains = new Map<number, { bytes: Buffer; written: Uint8Array }>();
 
   constructor(name: string, sizeBytes: number, uuid = "00112233445566778899aabbccddeeff") {
@@ -27,8 +46,8 @@ export class MemoryVolume implements Volume {
     this.info = { ...this.info, sizeBytes };
   }
 
-  async read(offsetBytes: number, lengthBytes: number, _task?: VolumeTask): Promise<VolumeRead> {
-    const fault = this.#faultOf(offsetBytes, lengthBytes);
+  async read(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
+    const fault = this.#faultOf(offsetBytes, lengthBytes, task, "read");
     if (fault !== null) return { ok: false, fault };
     const buffers: Buffer[] = [];
     for (const piece of pieces(offsetBytes, lengthBytes)) {
@@ -42,10 +61,10 @@ export class MemoryVolume implements Volume {
   async write(
     offsetBytes: number,
     data: readonly Buffer[],
-    _task?: VolumeTask,
+    task?: VolumeTask,
   ): Promise<VolumeDone> {
     const lengthBytes = data.reduce((sum, buffer) => sum + buffer.length, 0);
-    const fault = this.#faultOf(offsetBytes, lengthBytes);
+    const fault = this.#faultOf(offsetBytes, lengthBytes, task, "write");
     if (fault !== null) return { ok: false, fault };
     let at = offsetBytes;
     for (const buffer of data) {
@@ -60,8 +79,8 @@ export class MemoryVolume implements Volume {
     return { ok: true };
   }
 
-  async unmap(offsetBytes: number, lengthBytes: number, _task?: VolumeTask): Promise<VolumeDone> {
-    const fault = this.#faultOf(offsetBytes, lengthBytes);
+  async unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
+    const fault = this.#faultOf(offsetBytes, lengthBytes, task, "write");
     if (fault !== null) return { ok: false, fault };
     for (const { grain, start, end } of pieces(offsetBytes, lengthBytes)) {
       const found = this.#grains.get(grain);
@@ -78,8 +97,9 @@ export class MemoryVolume implements Volume {
     offsetBytes: number,
     lengthBytes: number,
     runsMax: number,
+    task?: VolumeTask,
   ): Promise<VolumeAllocation> {
-    const fault = this.#faultOf(offsetBytes, lengthBytes);
+    const fault = this.#faultOf(offsetBytes, lengthBytes, task, "read");
     if (fault !== null) return { ok: false, fault };
     const runs: { lengthBytes: number; mapped: boolean }[] = [];
     for (const { grain, start, end } of pieces(offsetBytes, lengthBytes)) {
@@ -95,10 +115,109 @@ export class MemoryVolume implements Volume {
     return { ok: true, runs };
   }
 
-  #faultOf(offsetBytes: number, lengthBytes: number): VolumeFault | null {
+  async compareAndWrite(
+    offsetBytes: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    const expected = Buffer.concat(compare);
+    const fault = this.#faultOf(offsetBytes, expected.length, task, "write");
+    if (fault !== null) return { ok: false, fault };
+    const found = this.#bytes(offsetBytes, expected.length);
+    const at = found.findIndex((byte, index) => byte !== expected[index]);
+    if (at >= 0) return { ok: false, fault: { code: "miscompare", offsetBytes: at } };
+    return this.write(offsetBytes, data, task);
+  }
+
+  async orWrite(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    const bits = Buffer.concat(data);
+    const fault = this.#faultOf(offsetBytes, bits.length, task, "write");
+    if (fault !== null) return { ok: false, fault };
+    const found = this.#bytes(offsetBytes, bits.length);
+    return this.write(offsetBytes, [Buffer.from(found.map((byte, index) => byte | bits[index]!))]);
+  }
+
+  async copyFrom(
+    source: { readonly uuid: string; readonly offsetBytes: number },
+    offsetBytes: number,
+    lengthBytes: number,
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    const from = source.uuid === this.info.uuid ? this : this.others.get(source.uuid);
+    if (from === undefined) return { ok: false, fault: { code: "deleted" } };
+    const bytes = await from.read(source.offsetBytes, lengthBytes, task);
+    if (!bytes.ok) return bytes;
+    return this.write(offsetBytes, [Buffer.concat(bytes.buffers)], task);
+  }
+
+  unit(): UnitRecord {
+    return this.#unit;
+  }
+
+  async changeUnit(change: UnitChange): Promise<UnitChanged> {
+    if (this.fault !== null) return { ok: false, fault: this.fault };
+    const { record, outcome } = changeUnit(this.#unit, change);
+    if (record !== this.#unit) {
+      this.#unit = record;
+      await Promise.all([...this.#watchers].map((watcher) => watcher(record)));
+    }
+    return { ok: true, outcome };
+  }
+
+  async freshUnit(): Promise<{ ok: true; unit: UnitRecord } | { ok: false; fault: VolumeFault }> {
+    if (this.fault !== null) return { ok: false, fault: this.fault };
+    return { ok: true, unit: this.#unit };
+  }
+
+  watchUnit(watcher: UnitWatcher): { stop(): void } {
+    this.#watchers.add(watcher);
+    return { stop: () => this.#watchers.delete(watcher) };
+  }
+
+  ports(): readonly VolumePort[] {
+    return this.portsNow;
+  }
+
+  async moveTo(targetPort: number): Promise<VolumeDone> {
+    this.portsNow = this.portsNow.map((port) => ({
+      targetPort: port.targetPort,
+      state: port.targetPort === targetPort ? "optimized" : "nonOptimized",
+    }));
+    return { ok: true };
+  }
+
+  space(): VolumeSpace {
+    return this.spaceNow;
+  }
+
+  #bytes(offsetBytes: number, lengthBytes: number): Buffer {
+    const buffers: Buffer[] = [];
+    for (const { grain, start, end } of pieces(offsetBytes, lengthBytes)) {
+      buffers.push(this.#grains.get(grain)?.bytes.subarray(start, end) ?? zeros(end - start));
+    }
+    return Buffer.concat(buffers);
+  }
+
+  #faultOf(
+    offsetBytes: number,
+    lengthBytes: number,
+    task: VolumeTask | undefined,
+    access: "read" | "write",
+  ): VolumeFault | null {
     if (this.fault !== null) return this.fault;
     const { sizeBytes } = this.info;
-    return offsetBytes + lengthBytes > sizeBytes ? { code: "out_of_range", sizeBytes } : null;
+    if (offsetBytes + lengthBytes > sizeBytes) return { code: "out_of_range", sizeBytes };
+    if (this.#unit.sanitize?.state === "running") return { code: "sanitizing" };
+    const nexus = task?.nexus ?? null;
+    if (nexus === null || this.#unit === newUnit || mayAccess(this.#unit, nexus, access)) {
+      return null;
+    }
+    return { code: "reservation_conflict" };
   }
 
   #grain(index: number): { bytes: Buffer; written: Uint8Array } {

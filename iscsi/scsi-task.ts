@@ -43,6 +43,7 @@ export function makeTask(
     session,
     unit,
     nexus,
+    luns: [0],
     row,
     cdb,
     tag: fields.initiatorTaskTag.get(bhs),
@@ -68,7 +69,7 @@ export function makeTask(
     state: "held",
     aborted: false,
     failure: null,
-    task: new VolumeTask(),
+    task: new VolumeTask(nexus.id, unit.noticeNext),
     onSettled: null,
   };
   if (task.unsolicited && session.parameters.initialR2t) {

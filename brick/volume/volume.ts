@@ -1,3 +1,6 @@
+import type { UnitChange, UnitOutcome } from "../unit/unit-changes.ts";
+import type { NexusId, UnitRecord } from "../unit/unit-record.ts";
+
 /**
  * A thin disk as its gateway sees it: byte ranges, aligned to sectors, of immutable meaning once
  * acknowledged. The iSCSI target above knows nothing else of the cluster.
@@ -16,8 +19,77 @@ export interface Volume {
   write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone>;
   /** Makes the range read as zeros and gives its space back; durable when it resolves ok. */
   unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone>;
+  /**
+   * COMPARE AND WRITE: when the range reads as `compare`, writes `data` (as long as it), with
+   * nothing of another command between; else fault "miscompare". Atomic over all portals.
+   */
+  compareAndWrite(
+    offsetBytes: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone>;
+  /** ORWRITE: sets the bits that are set in `data`, with nothing of another command between. */
+  orWrite(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone>;
+  /**
+   * Makes the range at `offsetBytes` read as `source` reads, by map edits alone: no data moves.
+   * `source.uuid` may be this volume's own; overlapping ranges read as before the copy.
+   */
+  copyFrom(
+    source: { readonly uuid: string; readonly offsetBytes: number },
+    offsetBytes: number,
+    lengthBytes: number,
+    task?: VolumeTask,
+  ): Promise<VolumeDone>;
   /** Which of the range is written: alternating runs from offsetBytes, at most `runsMax` of them. */
-  allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation>;
+  allocation(
+    offsetBytes: number,
+    lengthBytes: number,
+    runsMax: number,
+    task?: VolumeTask,
+  ): Promise<VolumeAllocation>;
+
+  /** The SCSI state that all portals share, as this brick knows it now. */
+  unit(): UnitRecord;
+  /**
+   * Changes it. Resolves when the change is committed, every reachable brick knows it (and the
+   * gateway acts by it), and the commands that it ends have settled everywhere (DESIGN.md,
+   * invariant 5). Resolves with the device server's answer.
+   */
+  changeUnit(change: UnitChange): Promise<UnitChanged>;
+  /** `unit()` as new as this call. */
+  freshUnit(): Promise<{ ok: true; unit: UnitRecord } | { ok: false; fault: VolumeFault }>;
+  /**
+   * Calls back on each newer record, before any command is checked against it. What the watcher
+   * returns resolves when the commands of its portal that the new notices end have settled.
+   */
+  watchUnit(watcher: UnitWatcher): { stop(): void };
+  /** Where the unit is served, for ALUA: the state of each target port (brick number). */
+  ports(): readonly VolumePort[];
+  /** Moves the attachment to the gateway of a target port (SET TARGET PORT GROUPS). */
+  moveTo(targetPort: number): Promise<VolumeDone>;
+  /** Space behind the volume, for thin-provisioning thresholds. */
+  space(): VolumeSpace;
+}
+
+export type UnitWatcher = (unit: UnitRecord) => Promise<void>;
+
+export type UnitChanged = { ok: true; outcome: UnitOutcome } | { ok: false; fault: VolumeFault };
+
+export interface VolumePort {
+  readonly targetPort: number;
+  /** `optimized`: its gateway serves the volume; `nonOptimized`: it forwards to that one. */
+  readonly state: "optimized" | "nonOptimized" | "unavailable";
+}
+
+export interface VolumeSpace {
+  /** Bytes of the volume that are mapped, as far as known here. */
+  readonly usedBytes: number;
+  /** What can still be written, by the bricks' free space with every copy on another brick. */
+  readonly freeBytes: number;
+  /** Of the pool: used and all, before copies. */
+  readonly poolUsedBytes: number;
+  readonly poolBytes: number;
 }
 
 /** Facts of a volume that its SCSI identity is made of. */
@@ -35,9 +107,21 @@ export interface VolumeInfo {
  * promise still tells which (fault "cancelled": it never lands).
  */
 export class VolumeTask {
+  /** Whose command it is: reservations are checked where it takes effect. null: the cluster's own. */
+  readonly nexus: NexusId | null;
+  /**
+   * `noticeNext` of the unit when the command began: a later notice that ends the tasks of its
+   * nexus voids it, wherever it is under way.
+   */
+  readonly noticeNext: number;
   cancelled = false;
   /** Set by the volume while the operation is under way. */
   onCancel: (() => void) | null = null;
+
+  constructor(nexus: NexusId | null = null, noticeNext = 0) {
+    this.nexus = nexus;
+    this.noticeNext = noticeNext;
+  }
 
   cancel(): void {
     if (this.cancelled) return;
@@ -58,7 +142,13 @@ export type VolumeFault =
   /** The task was cancelled and can never land. */
   | { code: "cancelled" }
   /** The volume was deleted. */
-  | { code: "deleted" };
+  | { code: "deleted" }
+  /** Another initiator has reserved the unit. */
+  | { code: "reservation_conflict" }
+  /** COMPARE AND WRITE: the first byte that differs, from the start of the range. Nothing landed. */
+  | { code: "miscompare"; offsetBytes: number }
+  /** The unit is being sanitized, or was in vain. */
+  | { code: "sanitizing" };
 
 export type VolumeRead = { ok: true; buffers: Buffer[] } | { ok: false; fault: VolumeFault };
 export type VolumeDone = { ok: true } | { ok: false; fault: VolumeFault };

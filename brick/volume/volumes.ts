@@ -7,6 +7,8 @@ import {
 } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
+import type { UnitChange } from "../unit/unit-changes.ts";
+import { newUnit, type UnitRecord } from "../unit/unit-record.ts";
 import type { BrickNumber } from "../units.ts";
 import { BrickHealth } from "./brick-health.ts";
 import { ChunkCache } from "./chunk-cache.ts";
@@ -20,13 +22,17 @@ import { unavailable } from "./operation.ts";
 import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
 import { type VolumeHooks, VolumeStats } from "./stats.ts";
 import type {
+  UnitChanged,
+  UnitWatcher,
   Volume,
   VolumeAllocation,
   VolumeDirectory,
   VolumeDone,
   VolumeFault,
   VolumeInfo,
+  VolumePort,
   VolumeRead,
+  VolumeSpace,
   VolumeTask,
 } from "./volume.ts";
 
@@ -349,6 +355,48 @@ class Handle implements Volume {
       (gateway) => gateway.allocation(offsetBytes, lengthBytes, runsMax),
       (at) => this.#volumes.forward.allocation(at, uuid, { offsetBytes, lengthBytes }, runsMax),
     );
+  }
+
+  // Not served yet.
+
+  async compareAndWrite(): Promise<VolumeDone> {
+    return fault<VolumeDone>(unavailable("not served yet"));
+  }
+
+  async orWrite(): Promise<VolumeDone> {
+    return fault<VolumeDone>(unavailable("not served yet"));
+  }
+
+  async copyFrom(): Promise<VolumeDone> {
+    return fault<VolumeDone>(unavailable("not served yet"));
+  }
+
+  unit(): UnitRecord {
+    return newUnit;
+  }
+
+  async changeUnit(_change: UnitChange): Promise<UnitChanged> {
+    return fault<UnitChanged>(unavailable("not served yet"));
+  }
+
+  async freshUnit(): Promise<{ ok: true; unit: UnitRecord }> {
+    return { ok: true, unit: newUnit };
+  }
+
+  watchUnit(_watcher: UnitWatcher): { stop(): void } {
+    return { stop: () => {} };
+  }
+
+  ports(): readonly VolumePort[] {
+    return [];
+  }
+
+  async moveTo(): Promise<VolumeDone> {
+    return fault<VolumeDone>(unavailable("not served yet"));
+  }
+
+  space(): VolumeSpace {
+    return { usedBytes: 0, freeBytes: 0, poolUsedBytes: 0, poolBytes: 0 };
   }
 
   /** Here at once, or there; waits while nobody serves the volume. */

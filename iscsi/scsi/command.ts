@@ -1,12 +1,14 @@
 import { assertNever } from "../../brick/assert.ts";
 import type { VolumeFault, VolumeTask } from "../../brick/volume/volume.ts";
 import type { LogicalUnit, Nexus } from "./logical-unit.ts";
-import { type Sense, scsiStatus, sense } from "./sense.ts";
+import { miscompare, type Sense, scsiStatus, sense } from "./sense.ts";
 
 /** A SCSI command as the device server sees it: no word of iSCSI. */
 export interface ScsiCommand {
   readonly unit: LogicalUnit;
   readonly nexus: Nexus;
+  /** The LUNs of the session, ascending: what REPORT LUNS lists. */
+  readonly luns: readonly number[];
   readonly cdb: Buffer;
   /** What came of the data that the row's `dataOutBytes` asked for, in order. */
   readonly dataOut: readonly Buffer[];
@@ -90,6 +92,12 @@ export function faultResult(fault: VolumeFault): ScsiResult {
       return withStatus(scsiStatus.taskAborted);
     case "deleted":
       return refused(sense.unitNotSupported);
+    case "reservation_conflict":
+      return withStatus(scsiStatus.reservationConflict);
+    case "miscompare":
+      return refused(miscompare(fault.offsetBytes));
+    case "sanitizing":
+      return refused(sense.sanitizeInProgress);
     default:
       return assertNever(fault);
   }

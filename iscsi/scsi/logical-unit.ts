@@ -1,3 +1,4 @@
+import { concernsNexus, type NexusId, type UnitRecord } from "../../brick/unit/unit-record.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
 import { unitAttentionsMax } from "../limits.ts";
 import { blockBytes } from "./cdb.ts";
@@ -11,6 +12,8 @@ export interface LogicalUnit {
   /** Relative target port identifier and portal group: the brick's number. */
   readonly portalGroupTag: number;
   readonly nexuses: Set<Nexus>;
+  /** The first notice of the volume's unit record that this portal's nexuses have not met. */
+  noticeNext: number;
   /** What initiators have been told; a difference from the volume's is a unit attention. */
   reportedSizeBytes: number;
   /** Control mode page: D_SENSE and SWP. */
@@ -20,8 +23,7 @@ export interface LogicalUnit {
 
 /** One I_T nexus at one logical unit: what this initiator must still be told. */
 export interface Nexus {
-  readonly initiatorName: string;
-  readonly isid: string;
+  readonly id: NexusId;
   /** Oldest first. */
   readonly attentions: Sense[];
 }
@@ -34,16 +36,46 @@ export function makeLogicalUnit(options: {
   return {
     ...options,
     nexuses: new Set(),
+    noticeNext: options.volume.unit().noticeNext,
     reportedSizeBytes: options.volume.info.sizeBytes,
     descriptorSense: false,
     writeProtected: false,
   };
 }
 
+/** `isid`: 12 hex digits. */
 export function addNexus(unit: LogicalUnit, initiatorName: string, isid: string): Nexus {
-  const nexus = { initiatorName, isid, attentions: [sense.powerOn] };
+  const id = {
+    // SPC-4 §7.6.4.6: the iSCSI TransportID of an initiator port.
+    initiatorPort: `${initiatorName},i,0x${isid}`,
+    targetPort: unit.portalGroupTag,
+  };
+  const nexus = { id, attentions: [sense.powerOn] };
   unit.nexuses.add(nexus);
   return nexus;
+}
+
+/** Takes in a newer record of the unit; returns the nexuses whose commands it ends. */
+export function takeUnitRecord(unit: LogicalUnit, record: UnitRecord): Set<Nexus> {
+  const ended = new Set<Nexus>();
+  const oldest = record.notices[0]?.sequence ?? record.noticeNext;
+  if (oldest > unit.noticeNext) {
+    // Too far behind to know what was missed: as after a reset.
+    for (const nexus of unit.nexuses) {
+      queueAttention(nexus, sense.resetOccurred);
+      ended.add(nexus);
+    }
+  }
+  for (const notice of record.notices) {
+    if (notice.sequence < unit.noticeNext) continue;
+    for (const nexus of unit.nexuses) {
+      if (!concernsNexus(notice, nexus.id)) continue;
+      if (notice.condition !== "tasksEnded") queueAttention(nexus, sense[notice.condition]);
+      if (notice.endsTasks) ended.add(nexus);
+    }
+  }
+  unit.noticeNext = record.noticeNext;
+  return ended;
 }
 
 /** Queues a condition for every nexus but `except`; one that waits already is not doubled. */
