@@ -21,7 +21,7 @@ const noExtents: readonly Extent[] = [];
 
 /** What a read wants of one grain. */
 interface Part {
-  readonly read: ReadOperation;
+  readonly read: Reading;
   readonly grain: number;
   readonly firstSector: number;
   readonly endSector: number;
@@ -40,11 +40,27 @@ interface Fill {
   readonly parts: Part[];
 }
 
-class ReadOperation extends Operation {
+/** Bytes on their way to whoever wants them, until they are there or `answered`. */
+interface Reading {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly parts: Part[];
+  missing: number;
+  readonly answered: boolean;
+  fail(fault: VolumeFault): void;
+  answer(result: VolumeRead): void;
+}
+
+/** Something under way whose outcome may be wanted no more. */
+export interface Abandonable {
+  abandon(): void;
+}
+
+class ReadOperation extends Operation implements Reading {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly resolve: (result: VolumeRead) => void;
-  parts: Part[] = [];
+  readonly parts: Part[] = [];
   missing = 0;
   readonly #gateway: Gateway;
 
@@ -80,6 +96,36 @@ class ReadOperation extends Operation {
   }
 }
 
+/** A part of another command, which holds the range, and ends it when its own time is over. */
+class InnerReading implements Reading, Abandonable {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly parts: Part[] = [];
+  missing = 0;
+  answered = false;
+  readonly #done: (result: VolumeRead) => void;
+
+  constructor(offsetBytes: number, lengthBytes: number, done: (result: VolumeRead) => void) {
+    this.offsetBytes = offsetBytes;
+    this.lengthBytes = lengthBytes;
+    this.#done = done;
+  }
+
+  fail(fault: VolumeFault): void {
+    this.answer({ ok: false, fault });
+  }
+
+  answer(result: VolumeRead): void {
+    if (this.answered) return;
+    this.answered = true;
+    this.#done(result);
+  }
+
+  abandon(): void {
+    this.answered = true;
+  }
+}
+
 /** The reading half of a gateway. */
 export class Reads {
   readonly #gateway: Gateway;
@@ -106,6 +152,17 @@ export class Reads {
       if (free === null) read.fail(unavailable("too many commands are under way"));
       else if (free) begin();
     });
+  }
+
+  /** What a range holds that the caller has locked: everything that was acknowledged before. */
+  runLocked(
+    offsetBytes: number,
+    lengthBytes: number,
+    done: (result: VolumeRead) => void,
+  ): Abandonable {
+    const reading = new InnerReading(offsetBytes, lengthBytes, done);
+    this.#begin(reading);
+    return reading;
   }
 
   /**
@@ -165,7 +222,7 @@ export class Reads {
     });
   }
 
-  #begin(read: ReadOperation): void {
+  #begin(read: Reading): void {
     if (read.answered) return;
     const { offsetBytes, lengthBytes } = read;
     const ahead = this.#isSequential(offsetBytes, lengthBytes);
@@ -197,7 +254,7 @@ export class Reads {
 
   // The map: extents of every part, from the cache or the shards' primaries.
 
-  #resolveMap(read: ReadOperation, ahead: boolean): void {
+  #resolveMap(read: Reading, ahead: boolean): void {
     let missing: Part[] = [];
     for (const part of read.parts) {
       const { grain, firstSector, endSector } = part;
@@ -324,7 +381,7 @@ export class Reads {
     if (part.missing === 0) this.#partReady(part.read);
   }
 
-  #partReady(read: ReadOperation): void {
+  #partReady(read: Reading): void {
     read.missing -= 1;
     if (read.missing > 0 || read.answered) return;
     const buffers: Buffer[] = [];
@@ -339,7 +396,7 @@ export class Reads {
   }
 }
 
-function newPart(read: ReadOperation, grain: number, firstSector: number, endSector: number): Part {
+function newPart(read: Reading, grain: number, firstSector: number, endSector: number): Part {
   return {
     read,
     grain,

@@ -2,14 +2,14 @@ import { assert } from "../assert.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
-import { GiB } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
 import { Operation, unavailable } from "./operation.ts";
+import type { PieceSource } from "./piece-source.ts";
 import type { HeldRange } from "./range-lock.ts";
 import { Lookup, MapOperation, type MapOutcome, type ShardLink } from "./shard-link.ts";
-import { type Piece, splitUnmap, splitWrite } from "./split.ts";
+import type { Piece } from "./split.ts";
 import type { VolumeDone, VolumeFault, VolumeTask } from "./volume.ts";
 
 /** A piece between its start and its end: first its chunk is stored, then the map is told. */
@@ -22,21 +22,29 @@ interface PieceUnderWay {
 }
 
 const done: VolumeDone = { ok: true };
-/** Of an unmap, cut into pieces at a time: some thousand whole runs of grains. */
-const unmapCutBytes = 64 * GiB;
+/** What a command that changes the volume counts as. */
+export type ChangeKind = "write" | "unmap";
 
-/** A write or unmap. Its range stays locked until every piece has landed or never can. */
-class WriteOperation extends Operation {
-  readonly kind: "write" | "unmap";
+export interface Change {
+  readonly kind: ChangeKind;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  readonly data: readonly Buffer[];
+  readonly source: PieceSource;
+}
+
+/** A change of the volume. Its range stays locked until every piece has landed or never can. */
+class WriteOperation extends Operation {
+  readonly kind: ChangeKind;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly source: PieceSource;
   readonly resolve: (result: VolumeDone) => void;
   range: HeldRange | null = null;
-  /** Cut so far; a long unmap is cut bit by bit. */
+  /** What the source gave last. */
   pieces: Piece[] = [];
   pieceNext = 0;
-  cutToBytes: number;
+  /** The source has been asked for more. */
+  taking = false;
   startedCount = 0;
   landedCount = 0;
   readonly underWay = new Set<PieceUnderWay>();
@@ -50,21 +58,17 @@ class WriteOperation extends Operation {
 
   constructor(
     writes: Writes,
-    kind: "write" | "unmap",
-    offsetBytes: number,
-    lengthBytes: number,
-    data: readonly Buffer[],
+    change: Change,
     task: VolumeTask | undefined,
     resolve: (result: VolumeDone) => void,
   ) {
     const nowMs = writes.gateway.nowMs();
     super(nowMs, nowMs + writes.gateway.context.options.operationDeadlineMs, task);
     this.#writes = writes;
-    this.kind = kind;
-    this.offsetBytes = offsetBytes;
-    this.cutToBytes = offsetBytes;
-    this.lengthBytes = lengthBytes;
-    this.data = data;
+    this.kind = change.kind;
+    this.offsetBytes = change.offsetBytes;
+    this.lengthBytes = change.lengthBytes;
+    this.source = change.source;
     this.resolve = resolve;
   }
 
@@ -95,23 +99,9 @@ export class Writes {
     this.gateway = gateway;
   }
 
-  run(
-    kind: "write" | "unmap",
-    offsetBytes: number,
-    lengthBytes: number,
-    data: readonly Buffer[],
-    task: VolumeTask | undefined,
-  ): Promise<VolumeDone> {
+  run(change: Change, task: VolumeTask | undefined): Promise<VolumeDone> {
     return new Promise((resolve) => {
-      const operation = new WriteOperation(
-        this,
-        kind,
-        offsetBytes,
-        lengthBytes,
-        data,
-        task,
-        resolve,
-      );
+      const operation = new WriteOperation(this, change, task, resolve);
       if (!this.gateway.admit(operation)) {
         operation.answer(unavailable("too many commands are under way"));
         return;
@@ -132,9 +122,9 @@ export class Writes {
     operation.fault ??= fault;
     if (operation.cancelling) return;
     operation.cancelling = true;
-    operation.curtailed = !this.#allBegun(operation);
+    operation.curtailed = !allBegun(operation);
     operation.pieceNext = operation.pieces.length;
-    operation.cutToBytes = operation.offsetBytes + operation.lengthBytes;
+    operation.source.abandon();
     for (const one of operation.underWay) {
       if (one.operation !== null) one.link!.cancel(one.operation);
       else this.#pieceEnded(operation, one);
@@ -157,33 +147,38 @@ export class Writes {
     this.#startPieces(operation);
   }
 
-  /** Cuts (more of) the command into pieces when those there are have begun. */
-  #cut(operation: WriteOperation): void {
-    const { kind, offsetBytes, lengthBytes, data, cutToBytes } = operation;
-    const restBytes = offsetBytes + lengthBytes - cutToBytes;
-    if (operation.pieceNext < operation.pieces.length || restBytes === 0) return;
-    const takeBytes = kind === "write" ? restBytes : Math.min(restBytes, unmapCutBytes);
-    operation.pieces =
-      kind === "write" ? splitWrite(offsetBytes, data) : splitUnmap(cutToBytes, takeBytes);
-    operation.pieceNext = 0;
-    operation.cutToBytes += takeBytes;
-  }
-
-  #allBegun(operation: WriteOperation): boolean {
-    const endBytes = operation.offsetBytes + operation.lengthBytes;
-    return operation.pieceNext === operation.pieces.length && operation.cutToBytes === endBytes;
-  }
-
   #startPieces(operation: WriteOperation): void {
     const { piecesUnderWayMax } = this.gateway.context.options;
-    while (operation.underWay.size < piecesUnderWayMax) {
-      this.#cut(operation);
+    while (operation.underWay.size < piecesUnderWayMax && !operation.cancelling) {
+      if (operation.pieceNext === operation.pieces.length) this.#takePieces(operation);
       if (operation.pieceNext === operation.pieces.length) break;
       operation.startedCount += 1;
       const piece = operation.pieces[operation.pieceNext]!;
       operation.pieceNext += 1;
       this.#startPiece(operation, piece);
     }
+  }
+
+  /** Asks for more pieces when those there are have begun; they may come at once, or later. */
+  #takePieces(operation: WriteOperation): void {
+    if (operation.taking || operation.source.exhausted) return;
+    let now = true;
+    operation.taking = true;
+    operation.source.take(
+      (pieces) => {
+        operation.taking = false;
+        operation.pieces = pieces;
+        operation.pieceNext = 0;
+        if (now) return;
+        this.#startPieces(operation);
+        this.#finishIfSettled(operation);
+      },
+      (fault) => {
+        operation.taking = false;
+        this.cancel(operation, fault);
+      },
+    );
+    now = false;
   }
 
   #startPiece(operation: WriteOperation, piece: Piece): void {
@@ -309,7 +304,7 @@ export class Writes {
       if (outcome.code === "ended") this.cancel(operation, this.gateway.endFault());
       else this.cancel(operation, { code: outcome.code });
     }
-    if (!this.#allBegun(operation)) this.#startPieces(operation);
+    this.#startPieces(operation);
     this.#finishIfSettled(operation);
   }
 
@@ -321,7 +316,7 @@ export class Writes {
 
   #finishIfSettled(operation: WriteOperation): void {
     if (operation.underWay.size > 0 || operation.range === null) return;
-    if (!operation.cancelling && !this.#allBegun(operation)) return;
+    if (!operation.cancelling && !allBegun(operation)) return;
     if (!operation.started && !operation.cancelling) return;
     const { range } = operation;
     operation.range = null;
@@ -331,4 +326,8 @@ export class Writes {
     operation.answer(landed ? null : operation.fault);
     this.gateway.ranges.release(range);
   }
+}
+
+function allBegun({ pieceNext, pieces, source }: WriteOperation): boolean {
+  return pieceNext === pieces.length && source.exhausted;
 }

@@ -1,15 +1,18 @@
 import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import { sectorBytes } from "../units.ts";
+import { AtomicPieces, compareThenWrite, setBits } from "./atomic-pieces.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
 import type { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 import type { ChunkWriter } from "./chunk-writer.ts";
 import { Reads } from "./gateway-reads.ts";
-import { Writes } from "./gateway-writes.ts";
+import { type ChangeKind, Writes } from "./gateway-writes.ts";
+import { compareBytesMax, orBytesMax } from "./limits.ts";
 import { MapCache } from "./map-cache.ts";
 import { type EndReason, type Operation, unavailable } from "./operation.ts";
+import { type PieceSource, UnmapPieces, WritePieces } from "./piece-source.ts";
 import { RangeLock } from "./range-lock.ts";
 import { ShardLink } from "./shard-link.ts";
 import type {
@@ -96,13 +99,39 @@ export class Gateway {
   }
 
   write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
-    let lengthBytes = 0;
-    for (const buffer of data) lengthBytes += buffer.length;
-    return this.#change("write", offsetBytes, lengthBytes, data, task);
+    const source = new WritePieces(offsetBytes, data);
+    return this.#change("write", offsetBytes, lengthOf(data), source, task);
   }
 
   unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
-    return this.#change("unmap", offsetBytes, lengthBytes, [], task);
+    const source = new UnmapPieces(offsetBytes, lengthBytes);
+    return this.#change("unmap", offsetBytes, lengthBytes, source, task);
+  }
+
+  /**
+   * Compares, and when it is the same writes, under one lock of the range. At most
+   * `compareBytesMax`. Settled like any write: a fault other than `unavailable` means that nothing
+   * landed.
+   */
+  compareAndWrite(
+    offsetBytes: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    const lengthBytes = lengthOf(data);
+    if (lengthOf(compare) !== lengthBytes || lengthBytes > compareBytesMax) return tooLong;
+    const decide = compareThenWrite(compare, data);
+    const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, decide);
+    return this.#change("write", offsetBytes, lengthBytes, source, task);
+  }
+
+  /** Reads, sets bits and writes under one lock of the range. At most `orBytesMax`. */
+  orWrite(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+    const lengthBytes = lengthOf(data);
+    if (lengthBytes > orBytesMax) return tooLong;
+    const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, setBits(data));
+    return this.#change("write", offsetBytes, lengthBytes, source, task);
   }
 
   allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation> {
@@ -218,16 +247,16 @@ export class Gateway {
   }
 
   #change(
-    kind: "write" | "unmap",
+    kind: ChangeKind,
     offsetBytes: number,
     lengthBytes: number,
-    data: readonly Buffer[],
+    source: PieceSource,
     task: VolumeTask | undefined,
   ): Promise<VolumeDone> {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     if (lengthBytes === 0) return Promise.resolve({ ok: true });
-    return this.#writes.run(kind, offsetBytes, lengthBytes, data, task);
+    return this.#writes.run({ kind, offsetBytes, lengthBytes, source }, task);
   }
 
   #startSweep(): void {
@@ -252,4 +281,15 @@ export class Gateway {
       operation.expire();
     }
   }
+}
+
+const tooLong = Promise.resolve<VolumeDone>({
+  ok: false,
+  fault: unavailable("longer than one command may be"),
+});
+
+export function lengthOf(buffers: readonly Buffer[]): number {
+  let lengthBytes = 0;
+  for (const buffer of buffers) lengthBytes += buffer.length;
+  return lengthBytes;
 }
