@@ -1,4 +1,5 @@
-import { changeUnit, mayAccess, type UnitChange } from "../brick/unit/unit-changes.ts";
+import { mayAccess } from "../brick/unit/conflicts.ts";
+import { changeUnit, type UnitChange } from "../brick/unit/unit-changes.ts";
 import { newUnit, type UnitRecord } from "../brick/unit/unit-record.ts";
 import { grainBytes, sectorBytes } from "../brick/units.ts";
 import type {

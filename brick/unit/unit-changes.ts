@@ -1,4 +1,23 @@
-import type { ModeRecord, NexusId, ReservationType, UnitRecord } from "./unit-record.ts";
+import { assert, assertNever } from "../assert.ts";
+import { conflicts } from "./conflicts.ts";
+import { type NewNotice, withNotice } from "./notices.ts";
+import { type Reserved, reserveOut } from "./reservations.ts";
+import { release6, reserve6, withoutReserve6 } from "./reserve6.ts";
+import {
+  type Sanitized,
+  sanitizeEnd,
+  sanitizeExitFailure,
+  sanitizeProgress,
+  sanitizeStart,
+} from "./sanitize.ts";
+import {
+  type ModeRecord,
+  type NexusId,
+  newUnit,
+  type ReservationRecord,
+  type ReservationType,
+  type UnitRecord,
+} from "./unit-record.ts";
 
 /** What initiators may do to a unit's shared state, and what comes of it. Pure. */
 
@@ -19,7 +38,9 @@ export type UnitChange =
     }
   | { readonly type: "sanitizeProgress"; readonly progress: number }
   | { readonly type: "sanitizeEnd"; readonly ok: boolean }
-  | { readonly type: "sanitizeExitFailure"; readonly nexus: NexusId };
+  | { readonly type: "sanitizeExitFailure"; readonly nexus: NexusId }
+  /** Every brick was without power at once. */
+  | { readonly type: "powerLost" };
 
 /** PERSISTENT RESERVE OUT (SPC-4 §6.16), its fields checked for form by whoever decoded it. */
 export interface ReserveOut {
@@ -65,15 +86,128 @@ export type UnitOutcome =
   /** 03/31/03: the last sanitize has failed. */
   | "sanitize_failed";
 
-/** The state after a change; the same record when nothing changed. */
-export function changeUnit(
-  record: UnitRecord,
-  change: UnitChange,
-): { record: UnitRecord; outcome: UnitOutcome } {
-  throw new Error(`not written yet: ${change.type} of unit version ${record.version}`);
+export interface UnitChanged {
+  /** The same as before when nothing changed. */
+  readonly record: UnitRecord;
+  readonly outcome: UnitOutcome;
 }
 
-/** Whether SPC-4 tables 50-52 let a command of this nexus touch the medium now. */
-export function mayAccess(record: UnitRecord, nexus: NexusId, access: "read" | "write"): boolean {
-  throw new Error(`not written yet: ${nexus.initiatorPort} ${access} ${record.version}`);
+/** The state after a change. A refusal changes nothing. */
+export function changeUnit(record: UnitRecord, change: UnitChange): UnitChanged {
+  const changed = decide(record, change);
+  if (changed.record === record) return changed;
+  assert(changed.outcome === "done", "a refused change changes nothing");
+  return { ...changed, record: { ...changed.record, version: record.version + 1 } };
+}
+
+function decide(record: UnitRecord, change: UnitChange): UnitChanged {
+  const { reservations } = record;
+  switch (change.type) {
+    case "reserveOut":
+      return withReservations(record, reserveOut(reservations, change));
+    case "reserve6":
+      return withReservations(record, reserve6(reservations, change.nexus));
+    case "release6":
+      return withReservations(record, release6(reservations, change.nexus));
+    case "nexusLost":
+      return withReservations(record, {
+        outcome: "done",
+        reservations: withoutReserve6(reservations, change.nexus),
+      });
+    case "setMode":
+      return setMode(record, change.nexus, change.mode);
+    case "reset":
+      return done(reset(record));
+    case "clearTaskSet":
+      return done(clearTaskSet(record, change.nexus));
+    case "powerLost":
+      return done(powerLost(record));
+    case "sanitizeStart":
+      if (conflicts(record, change.nexus, "write")) return refused(record, "reservation_conflict");
+      return withSanitize(record, sanitizeStart(record.sanitize, change.allowUnrestrictedExit));
+    case "sanitizeProgress":
+      return withSanitize(record, sanitizeProgress(record.sanitize, change.progress));
+    case "sanitizeEnd":
+      return withSanitize(record, sanitizeEnd(record.sanitize, change.ok));
+    case "sanitizeExitFailure":
+      if (conflicts(record, change.nexus, "write")) return refused(record, "reservation_conflict");
+      return withSanitize(record, sanitizeExitFailure(record.sanitize));
+    default:
+      return assertNever(change);
+  }
+}
+
+/** SPC-4 §5.14: all other initiators are told that the parameters they share have changed. */
+function setMode(record: UnitRecord, nexus: NexusId, mode: ModeRecord): UnitChanged {
+  if (conflicts(record, nexus, "write")) return refused(record, "reservation_conflict");
+  if (sameMode(record.mode, mode)) return done(record);
+  const notice = toAllBut(nexus, "modeParametersChanged", false);
+  return done(withNotice({ ...record, mode }, notice));
+}
+
+/** SAM-5 §6.3.3: a logical unit reset. Persistent reservations outlive it. */
+function reset(record: UnitRecord): UnitRecord {
+  const reservations = { ...record.reservations, reserve6: null };
+  const after = { ...record, mode: newUnit.mode, reservations };
+  return withNotice(after, toAllBut(null, "resetOccurred", true));
+}
+
+/** SAM-5 §7.5. The asking nexus' own commands end without a word. */
+function clearTaskSet(record: UnitRecord, nexus: NexusId): UnitRecord {
+  const others = withNotice(record, toAllBut(nexus, "commandsCleared", true));
+  const own = { condition: "tasksEnded", nexuses: [nexus], except: null, endsTasks: true } as const;
+  return withNotice(others, own);
+}
+
+/**
+ * SPC-4 §5.13.5: without APTPL, as the last registration said, nothing of the reservations is
+ * left; PRGENERATION begins anew in any case (§6.15.2). All sessions are new, and told so.
+ */
+function powerLost(record: UnitRecord): UnitRecord {
+  const { reservations, mode } = record;
+  const kept = { ...reservations, generation: 0, reserve6: null };
+  const after: ReservationRecord = reservations.aptpl
+    ? kept
+    : { ...kept, registrations: [], held: null };
+  const same =
+    sameMode(mode, newUnit.mode) &&
+    reservations.generation === 0 &&
+    reservations.reserve6 === null &&
+    after.registrations.length === reservations.registrations.length;
+  return same ? record : { ...record, mode: newUnit.mode, reservations: after };
+}
+
+function toAllBut(
+  except: NexusId | null,
+  condition: NewNotice["condition"],
+  endsTasks: boolean,
+): NewNotice {
+  return { condition, nexuses: null, except, endsTasks };
+}
+
+function sameMode(one: ModeRecord, other: ModeRecord): boolean {
+  return (
+    one.descriptorSense === other.descriptorSense && one.writeProtected === other.writeProtected
+  );
+}
+
+function withReservations(
+  record: UnitRecord,
+  after: Pick<Reserved, "outcome" | "reservations"> & Partial<Reserved>,
+): UnitChanged {
+  const { outcome, reservations, notices = [] } = after;
+  if (reservations === record.reservations) return { record, outcome };
+  return { record: notices.reduce(withNotice, { ...record, reservations }), outcome };
+}
+
+function withSanitize(record: UnitRecord, { outcome, sanitize }: Sanitized): UnitChanged {
+  return { record: sanitize === record.sanitize ? record : { ...record, sanitize }, outcome };
+}
+
+function done(record: UnitRecord): UnitChanged {
+  return { record, outcome: "done" };
+}
+
+function refused(record: UnitRecord, outcome: UnitOutcome): UnitChanged {
+  return { record, outcome };
 }

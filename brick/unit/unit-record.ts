@@ -21,8 +21,14 @@ export interface UnitRecord {
 export interface NexusId {
   /** iSCSI name and ISID, as in a TransportID: "iqn.2026-11.example:host,i,0x00023d000001". */
   readonly initiatorPort: string;
-  /** Relative target port identifier: the number of the portal's brick. 0: every target port. */
+  /** Relative target port identifier: the number of the portal's brick; 1 or more. */
   readonly targetPort: number;
+}
+
+/** Nexuses of one initiator port: one, or with target port 0 those of all target ports. */
+export interface NexusSet extends NexusId {
+  /** With target port 0: target ports that are not meant all the same. Absent: none. */
+  readonly exceptPorts?: readonly number[];
 }
 
 /** SPC-4 §5.13.4.2: the type codes of persistent reservations. */
@@ -53,7 +59,8 @@ export interface ReservationRecord {
 }
 
 export interface Registration {
-  readonly nexus: NexusId;
+  /** Of all target ports when it was made with ALL_TG_PT. No two registrations share a nexus. */
+  readonly nexus: NexusSet;
   /** 16 hex digits; never all zero. */
   readonly key: string;
 }
@@ -78,7 +85,7 @@ export interface UnitNotice {
   readonly sequence: number;
   readonly condition: UnitCondition;
   /** Whom it concerns; null: every nexus but `except`. */
-  readonly nexuses: readonly NexusId[] | null;
+  readonly nexuses: readonly NexusSet[] | null;
   readonly except: NexusId | null;
   /** The commands of those nexuses that began before the notice can no longer take effect. */
   readonly endsTasks: boolean;
@@ -117,10 +124,11 @@ export function sameNexus(a: NexusId, b: NexusId): boolean {
   return a.initiatorPort === b.initiatorPort && a.targetPort === b.targetPort;
 }
 
-/** Whether a nexus is among those that `named` names; its target port 0 stands for all. */
-export function namesNexus(named: NexusId, nexus: NexusId): boolean {
+/** Whether a nexus is among those that `named` names. */
+export function namesNexus(named: NexusSet, nexus: NexusId): boolean {
   if (named.initiatorPort !== nexus.initiatorPort) return false;
-  return named.targetPort === 0 || named.targetPort === nexus.targetPort;
+  if (named.targetPort !== 0) return named.targetPort === nexus.targetPort;
+  return !named.exceptPorts?.includes(nexus.targetPort);
 }
 
 export function concernsNexus(notice: UnitNotice, nexus: NexusId): boolean {
