@@ -162,7 +162,8 @@ export class MemoryVolume implements Volume {
 
   async changeUnit(change: UnitChange): Promise<UnitChanged> {
     if (this.fault !== null) return { ok: false, fault: this.fault };
-    const { record, outcome } = changeUnit(this.#unit, change);
+    const targetPorts = this.portsNow.map((port) => port.targetPort);
+    const { record, outcome } = changeUnit(this.#unit, change, targetPorts);
     if (record !== this.#unit) {
       this.#unit = record;
       await Promise.all([...this.#watchers].map((watcher) => watcher(record)));

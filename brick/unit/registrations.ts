@@ -31,21 +31,32 @@ export function overlapping(all: Registrations, who: NexusSet): Registration[] {
 }
 
 /** Registers `who` under `key`, whatever it was registered under before. */
-export function registered(all: Registrations, who: NexusSet, key: string): Registrations {
+export function registered(
+  all: Registrations,
+  who: NexusSet,
+  key: string,
+  targetPorts: readonly number[],
+): Registrations {
   const at = all.findIndex((one) => sameNexus(one.nexus, who));
   const registration = { nexus: who, key };
-  if (at < 0) return [...unregistered(all, who), registration];
+  if (at < 0) return [...unregistered(all, who, targetPorts), registration];
   // In its place: READ KEYS shows them in order of registration.
-  const others = unregistered([...all.slice(0, at), ...all.slice(at + 1)], who);
+  const others = unregistered([...all.slice(0, at), ...all.slice(at + 1)], who, targetPorts);
   return [...others.slice(0, at), registration, ...others.slice(at)];
 }
 
-export function unregistered(all: Registrations, who: NexusSet): Registrations {
+/** `targetPorts`: all there are now. What is left on none of them is gone. */
+export function unregistered(
+  all: Registrations,
+  who: NexusSet,
+  targetPorts: readonly number[],
+): Registrations {
   const overlap = new Set(overlapping(all, who));
   return all.flatMap((one) => {
     if (!overlap.has(one)) return [one];
     if (one.nexus.targetPort !== 0 || who.targetPort === 0) return [];
     const exceptPorts = [...(one.nexus.exceptPorts ?? []), who.targetPort];
+    if (targetPorts.every((port) => exceptPorts.includes(port))) return [];
     return [{ ...one, nexus: { ...one.nexus, exceptPorts } }];
   });
 }

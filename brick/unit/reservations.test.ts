@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { isHolder, mayAccess } from "./conflicts.ts";
 import { isRegistered } from "./registrations.ts";
 import { newUnit, type ReservationType, registrationsMax, type UnitRecord } from "./unit-record.ts";
-import { key, nexusOf, TestUnit } from "./unit-testing.test-double.ts";
+import { key, nexusOf, TestUnit, testPorts } from "./unit-testing.test-double.ts";
 
 const a = nexusOf("a", 1);
 const b = nexusOf("b", 1);
@@ -85,6 +85,12 @@ test("ALL_TG_PT registers on every target port, and unregisters there", () => {
   const differing = unit.out(a, "register", { ...all, key: key(5) });
   assert.equal(differing, "reservation_conflict", "port 2 has another key");
   assert.equal(unit.out(a, "registerAndIgnore", { allTargetPorts: true }), "done");
+  assert.deepEqual(unit.record.reservations.registrations, before);
+  // Withdrawn through each port by itself, nothing is left of it either.
+  unit.out(a, "register", { actionKey: key(5), allTargetPorts: true });
+  for (const targetPort of testPorts) {
+    assert.equal(unit.out({ ...a, targetPort }, "register", { key: key(5) }), "done");
+  }
   assert.deepEqual(unit.record.reservations.registrations, before);
 });
 

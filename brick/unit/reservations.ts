@@ -28,12 +28,13 @@ export interface Reserved {
 
 const noKey = "0000000000000000";
 
-const actions: {
-  readonly [Action in ReserveOut["action"]]: (
-    before: ReservationRecord,
-    out: ReserveOut,
-  ) => Reserved;
-} = {
+type Decide = (
+  before: ReservationRecord,
+  out: ReserveOut,
+  targetPorts: readonly number[],
+) => Reserved;
+
+const actions: { readonly [Action in ReserveOut["action"]]: Decide } = {
   register,
   registerAndIgnore: register,
   reserve,
@@ -44,20 +45,29 @@ const actions: {
   registerAndMove,
 };
 
-export function reserveOut(before: ReservationRecord, out: ReserveOut): Reserved {
+/** `targetPorts`: all that the unit has now. */
+export function reserveOut(
+  before: ReservationRecord,
+  out: ReserveOut,
+  targetPorts: readonly number[],
+): Reserved {
   // SPC-2 §5.5.1: while RESERVE(6) holds the unit, every PERSISTENT RESERVE command conflicts.
   if (before.reserve6 !== null) return refused(before, "reservation_conflict");
   const mine = registrationOf(before.registrations, out.nexus);
   const registers = out.action === "register" || out.action === "registerAndIgnore";
   // SPC-4 §6.16.2: all but the registering actions need the key of the asking nexus.
   if (!registers && mine?.key !== out.key) return refused(before, "reservation_conflict");
-  const after = actions[out.action](before, out);
+  const after = actions[out.action](before, out, targetPorts);
   checkInvariants(after.reservations);
   return after;
 }
 
 /** SPC-4 §5.13.7, tables 69 (REGISTER) and 70 (REGISTER AND IGNORE EXISTING KEY). */
-function register(before: ReservationRecord, out: ReserveOut): Reserved {
+function register(
+  before: ReservationRecord,
+  out: ReserveOut,
+  targetPorts: readonly number[],
+): Reserved {
   const { nexus, allTargetPorts, actionKey, aptpl, initiatorPorts } = out;
   const targetPort = allTargetPorts ? 0 : nexus.targetPort;
   const who: NexusSet = { initiatorPort: nexus.initiatorPort, targetPort };
@@ -76,14 +86,15 @@ function register(before: ReservationRecord, out: ReserveOut): Reserved {
   if (actionKey === noKey) {
     // Nothing to take back: GOOD, and nothing happens.
     if (overlapping(before.registrations, who).length === 0) return unchanged(before);
-    return unregister({ ...before, aptpl }, who, nexus);
+    const registrations = unregistered(before.registrations, who, targetPorts);
+    return unregister({ ...before, aptpl }, { who, cause: nexus, registrations });
   }
-  let registrations = registered(before.registrations, who, actionKey);
+  let registrations = registered(before.registrations, who, actionKey, targetPorts);
   for (const initiatorPort of initiatorPorts) {
     const other = { initiatorPort, targetPort };
     // Those that are registered already stay as they are.
     if (overlapping(registrations, other).length > 0) continue;
-    registrations = registered(registrations, other, actionKey);
+    registrations = registered(registrations, other, actionKey, targetPorts);
   }
   if (registrations.length > registrationsMax) {
     return refused(before, "insufficient_registration_resources");
@@ -91,9 +102,18 @@ function register(before: ReservationRecord, out: ReserveOut): Reserved {
   return done({ ...before, aptpl, registrations, generation: nextGeneration(before) });
 }
 
+interface Unregistration {
+  readonly who: NexusSet;
+  readonly cause: NexusId;
+  /** What is left. */
+  readonly registrations: readonly Registration[];
+}
+
 /** SPC-4 §5.13.11.3: the reservation of one who unregisters ends, and registrants learn of it. */
-function unregister(before: ReservationRecord, who: NexusSet, cause: NexusId): Reserved {
-  const registrations = unregistered(before.registrations, who);
+function unregister(
+  before: ReservationRecord,
+  { who, cause, registrations }: Unregistration,
+): Reserved {
   const generation = nextGeneration(before);
   const { held } = before;
   if (held === null) return done({ ...before, registrations, generation });
@@ -169,7 +189,11 @@ function preempt(before: ReservationRecord, out: ReserveOut): Reserved {
 }
 
 /** SPC-4 §5.13.8. */
-function registerAndMove(before: ReservationRecord, out: ReserveOut): Reserved {
+function registerAndMove(
+  before: ReservationRecord,
+  out: ReserveOut,
+  targetPorts: readonly number[],
+): Reserved {
   const { nexus, actionKey, aptpl, move } = out;
   assert(move !== null, "moving needs a nexus to move to");
   const { held } = before;
@@ -180,8 +204,8 @@ function registerAndMove(before: ReservationRecord, out: ReserveOut): Reserved {
   // A TransportID of the asking initiator port is none to move to, whichever the target port.
   const ownPort = move.to.initiatorPort === nexus.initiatorPort;
   if (actionKey === noKey || ownPort) return refused(before, "invalid_parameter");
-  let registrations = registered(before.registrations, move.to, actionKey);
-  if (move.unregister) registrations = unregistered(registrations, nexus);
+  let registrations = registered(before.registrations, move.to, actionKey, targetPorts);
+  if (move.unregister) registrations = unregistered(registrations, nexus, targetPorts);
   if (registrations.length > registrationsMax) {
     return refused(before, "insufficient_registration_resources");
   }

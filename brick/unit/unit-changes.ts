@@ -92,19 +92,27 @@ export interface UnitChanged {
   readonly outcome: UnitOutcome;
 }
 
-/** The state after a change. A refusal changes nothing. */
-export function changeUnit(record: UnitRecord, change: UnitChange): UnitChanged {
-  const changed = decide(record, change);
+/** The state after a change. A refusal changes nothing. `targetPorts`: all there are now. */
+export function changeUnit(
+  record: UnitRecord,
+  change: UnitChange,
+  targetPorts: readonly number[],
+): UnitChanged {
+  const changed = decide(record, change, targetPorts);
   if (changed.record === record) return changed;
   assert(changed.outcome === "done", "a refused change changes nothing");
   return { ...changed, record: { ...changed.record, version: record.version + 1 } };
 }
 
-function decide(record: UnitRecord, change: UnitChange): UnitChanged {
+function decide(
+  record: UnitRecord,
+  change: UnitChange,
+  targetPorts: readonly number[],
+): UnitChanged {
   const { reservations } = record;
   switch (change.type) {
     case "reserveOut":
-      return withReservations(record, reserveOut(reservations, change));
+      return withReservations(record, reserveOut(reservations, change, targetPorts));
     case "reserve6":
       return withReservations(record, reserve6(reservations, change.nexus));
     case "release6":

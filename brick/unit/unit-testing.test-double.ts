@@ -9,6 +9,9 @@ import {
   type UnitRecord,
 } from "./unit-record.ts";
 
+/** Target ports of the unit. */
+export const testPorts = [1, 2, 3];
+
 /** A unit under examination: what was asked of it last, and who learnt of it. */
 export class TestUnit {
   record: UnitRecord = newUnit;
@@ -17,7 +20,7 @@ export class TestUnit {
 
   change(change: UnitChange): UnitOutcome {
     const before = this.record;
-    const { record, outcome } = changeUnit(before, change);
+    const { record, outcome } = changeUnit(before, change, testPorts);
     this.record = record;
     this.fresh = record.notices.filter(({ sequence }) => sequence >= before.noticeNext);
     assert.equal(record.version, before.version + (record === before ? 0 : 1));

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { newUnit, noticesMax } from "./unit-record.ts";
+import { key, nexusOf, TestUnit } from "./unit-testing.test-double.ts";
+
+const a = nexusOf("a", 1);
+const b = nexusOf("b", 2);
+const mode = { descriptorSense: true, writeProtected: false };
+
+test("a mode parameter that changes is told to all others, 2A/01; the same again to nobody", () => {
+  const unit = new TestUnit();
+  assert.equal(unit.change({ type: "setMode", nexus: a, mode }), "done");
+  assert.deepEqual(unit.record.mode, mode);
+  assert.deepEqual(unit.told(a), []);
+  assert.deepEqual(unit.told(b), ["modeParametersChanged"]);
+  assert.equal(unit.fresh[0]?.endsTasks, false);
+  const { record } = unit;
+  unit.change({ type: "setMode", nexus: b, mode });
+  assert.equal(unit.record, record);
+});
+
+test("whom a reservation stops from writing cannot change mode parameters", () => {
+  const unit = new TestUnit().register(b);
+  unit.out(b, "reserve", { key: key(1), reservation: 1 });
+  assert.equal(unit.change({ type: "setMode", nexus: a, mode }), "reservation_conflict");
+  assert.deepEqual(unit.record.mode, newUnit.mode);
+});
+
+test("a reset tells all, ends their commands, resets the mode, and keeps reservations", () => {
+  const unit = new TestUnit().register(a);
+  unit.out(a, "reserve", { key: key(1), reservation: 3 });
+  unit.change({ type: "setMode", nexus: a, mode });
+  const { registrations, held, generation } = unit.record.reservations;
+  assert.equal(unit.change({ type: "reset", nexus: b }), "done");
+  assert.deepEqual(unit.record.mode, newUnit.mode);
+  assert.deepEqual(unit.told(a), ["resetOccurred"]);
+  assert.deepEqual(unit.told(b), ["resetOccurred"]);
+  assert.ok(unit.fresh.every((one) => one.endsTasks));
+  const after = unit.record.reservations;
+  assert.deepEqual(
+    { registrations: after.registrations, held: after.held, generation: after.generation },
+    { registrations, held, generation },
+  );
+});
+
+test("CLEAR TASK SET ends the commands of all, and tells the others", () => {
+  const unit = new TestUnit();
+  assert.equal(unit.change({ type: "clearTaskSet", nexus: a }), "done");
+  assert.deepEqual(unit.told(b), ["commandsCleared"]);
+  assert.deepEqual(unit.told(a), ["tasksEnded"]);
+  assert.ok(unit.fresh.every((one) => one.endsTasks));
+});
+
+test("notices are numbered without a gap, and the oldest make room", () => {
+  const unit = new TestUnit();
+  for (let index = 0; index < noticesMax + 10; index += 1) {
+    unit.change({ type: "reset", nexus: a });
+  }
+  const sequences = unit.record.notices.map((one) => one.sequence);
+  assert.deepEqual(
+    sequences,
+    Array.from({ length: noticesMax }, (_, index) => index + 11),
+  );
+  assert.equal(unit.record.noticeNext, noticesMax + 11);
+});
+
+for (const aptpl of [true, false]) {
+  test(`after a power loss reservations are ${aptpl ? "kept" : "gone"}: APTPL is ${aptpl}`, () => {
+    const unit = new TestUnit();
+    unit.out(a, "register", { actionKey: key(1), aptpl });
+    unit.out(a, "reserve", { key: key(1), reservation: 3 });
+    unit.change({ type: "setMode", nexus: a, mode });
+    const { reservations } = unit.record;
+    assert.equal(unit.change({ type: "powerLost" }), "done");
+    assert.deepEqual(unit.record.mode, newUnit.mode);
+    assert.deepEqual(unit.record.reservations, {
+      ...reservations,
+      generation: 0,
+      ...(aptpl ? {} : { registrations: [], held: null }),
+    });
+    const { record } = unit;
+    unit.change({ type: "powerLost" });
+    assert.equal(unit.record, record, "again it changes nothing");
+  });
+}
