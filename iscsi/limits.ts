@@ -19,6 +19,8 @@ export const idleCheckMs = 1_000;
 /** How long initiators are given to log out after they were asked to. */
 export const drainLogoutSeconds = 10;
 
+/** RFC 7143 §4.2.7.1: of an iSCSI name. */
+export const nameBytesMax = 223;
 /** Additional header segments: one extended CDB and one bidirectional length fit twice over. */
 export const ahsBytesMax = 512;
 export const textBytesMax = 8 * KiB;
@@ -47,4 +49,8 @@ export const stepBytesMax = 1 * MiB;
 /** GET LBA STATUS looks at no more than this. */
 export const allocationBytesMax = 1024 * MiB;
 export const allocationRunsMax = 1024;
+/** Initiators are told once the free space is no more than this share of the pool. */
+export const softThresholdShare = 0.2;
+/** PERSISTENT RESERVE OUT with SPEC_I_PT: some thirty initiator ports with the longest names. */
+export const reservationListBytesMax = 8 * KiB;
 export const unitAttentionsMax = 8;

@@ -1,4 +1,4 @@
-import { loginRequestsMax, textBytesMax } from "./limits.ts";
+import { loginRequestsMax, nameBytesMax, textBytesMax } from "./limits.ts";
 import {
   defaultParameters,
   type Negotiation,
@@ -190,8 +190,6 @@ function illegalRequest(
 type Identified =
   | { ok: true; identity: LoginIdentity }
   | { ok: false; status: number; reason: string };
-
-const nameBytesMax = 223;
 
 function identify(request: LoginRequest, offers: readonly TextPair[]): Identified {
   const values = new Map(offers);

@@ -3,7 +3,12 @@ import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { commandWindow, sessionsPerTargetMax } from "./limits.ts";
 import { type LoginIdentity, type LoginPolicy, loginStatus } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
-import { addNexus, type LogicalUnit, makeLogicalUnit } from "./scsi/logical-unit.ts";
+import {
+  addNexus,
+  type LogicalUnit,
+  makeLogicalUnit,
+  takeUnitRecord,
+} from "./scsi/logical-unit.ts";
 import { abortTasks } from "./scsi-task.ts";
 import { serialAdd } from "./serial32.ts";
 import type { Connection, Session, TargetMetrics, TargetNode } from "./session-state.ts";
@@ -68,7 +73,10 @@ function openUnit(node: TargetNode, targetName: string): LogicalUnit | undefined
   if (volume === undefined) return undefined;
   const known = node.units.get(targetName);
   if (known?.volume.info.uuid === volume.info.uuid) return known;
-  return makeLogicalUnit({ volume, targetName, portalGroupTag: node.portalGroupTag });
+  const { portalGroupTag } = node;
+  const unit = makeLogicalUnit({ volume, targetName, portalGroupTag });
+  volume.watchUnit(async (record) => void takeUnitRecord(unit, record));
+  return unit;
 }
 
 /**

@@ -2,11 +2,12 @@ import { VolumeTask } from "../brick/volume/volume.ts";
 import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
 import { scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
-import { refused, type ScsiResult, withStatus } from "./scsi/command.ts";
+import { refused, type ScsiResult } from "./scsi/command.ts";
+import { runCommand } from "./scsi/device-server.ts";
 import { absentInquiry } from "./scsi/inquiry.ts";
-import { type LogicalUnit, type Nexus, watchCapacity } from "./scsi/logical-unit.ts";
+import type { LogicalUnit, Nexus } from "./scsi/logical-unit.ts";
 import { findCommand } from "./scsi/opcodes.ts";
-import { invalidFieldInCdb, scsiStatus, sense } from "./scsi/sense.ts";
+import { sense } from "./scsi/sense.ts";
 import { absentRequestSense, reportLuns } from "./scsi/unit-commands.ts";
 import { serialAdd } from "./serial32.ts";
 import { type ScsiTask, type Session, taskAttribute } from "./session-state.ts";
@@ -44,6 +45,7 @@ export function makeTask(
     unit,
     nexus,
     luns: [0],
+    peers: [{ unit, nexus }],
     row,
     cdb,
     tag: fields.initiatorTaskTag.get(bhs),
@@ -127,35 +129,26 @@ function progress(task: ScsiTask): void {
     return;
   }
   task.state = "running";
-  const outcome = task.failure === null ? runCommand(task) : refused(task.failure);
+  const outcome = task.failure === null ? runTask(task) : refused(task.failure);
   if (outcome instanceof Promise) outcome.then((result) => finishTask(task, result));
   else finishTask(task, outcome);
 }
 
-function runCommand(task: ScsiTask): ScsiResult | Promise<ScsiResult> {
-  const { unit, nexus, row, cdb } = task;
-  if (!isLunZero(task.lunHigh, task.lunLow)) return runOnAbsentUnit(cdb);
-  watchCapacity(unit);
-  if (nexus.attentions.length > 0 && row?.passesUnitAttention !== true) {
-    return refused(nexus.attentions.shift()!);
-  }
-  if (row === undefined) return refused(sense.invalidOpcode);
-  if (row === null) return refused(invalidFieldInCdb(1, 4));
-  // The unit has changed while data were under way: what came is not what the command needs now.
-  const wantedBytes = row.dataOutBytes?.(unit, cdb) ?? 0;
-  if (wantedBytes !== task.wantedBytes) return withStatus(scsiStatus.busy);
-  return row.run(task);
+function runTask(task: ScsiTask): ScsiResult | Promise<ScsiResult> {
+  const { row, cdb, wantedBytes } = task;
+  if (!isLunZero(task.lunHigh, task.lunLow)) return runOnAbsentUnit(cdb, task.luns);
+  return runCommand(task, row, wantedBytes);
 }
 
 /** SPC-5 §6.6.2, SAM-5 §4.7.4: what a LUN without a unit answers. */
-function runOnAbsentUnit(cdb: Buffer): ScsiResult {
+function runOnAbsentUnit(cdb: Buffer, luns: readonly number[]): ScsiResult {
   switch (cdb[0]) {
     case 0x12:
       return absentInquiry(cdb);
     case 0x03:
       return absentRequestSense(cdb);
     case 0xa0:
-      return reportLuns(cdb);
+      return reportLuns(cdb, luns);
     default:
       return refused(sense.unitNotSupported);
   }

@@ -113,8 +113,6 @@ function resetUnit(session: Session, settled: () => void): void {
     settled();
     return;
   }
-  unit.descriptorSense = false;
-  unit.writeProtected = false;
   raiseAttention(unit, sense.resetOccurred, null);
   abortTasks(tasksOfUnit(session), settled);
 }

@@ -2,6 +2,7 @@ import { assert } from "../brick/assert.ts";
 import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import type { ScsiResult } from "./scsi/command.ts";
+import { senseFormat } from "./scsi/logical-unit.ts";
 import { encodeSense, type Sense, scsiStatus, sense } from "./scsi/sense.ts";
 import { serialAdd } from "./serial32.ts";
 import type { ScsiTask, Session } from "./session-state.ts";
@@ -128,8 +129,7 @@ export function sendResult(task: ScsiTask, result: ScsiResult): void {
   const data: Buffer[] = [];
   let dataLength = 0;
   if (result.sense !== null) {
-    const format = task.unit.descriptorSense ? "descriptor" : "fixed";
-    const encoded = encodeSense(result.sense, format);
+    const encoded = encodeSense(result.sense, senseFormat(task.unit));
     const head = Buffer.alloc(2);
     head.writeUInt16BE(encoded.length, 0);
     data.push(head, encoded);

@@ -10,7 +10,7 @@ import {
   type ScsiResult,
   withStatus,
 } from "./command.ts";
-import { type LogicalUnit, unitBlocks } from "./logical-unit.ts";
+import { isWriteProtected, type LogicalUnit, unitBlocks } from "./logical-unit.ts";
 import { invalidFieldInCdb, miscompare, type Sense, scsiStatus, sense } from "./sense.ts";
 
 /** READ, WRITE, VERIFY, WRITE AND VERIFY, PRE-FETCH, SYNCHRONIZE CACHE (SBC-4 §5). */
@@ -45,7 +45,7 @@ function lengthByte(cdb: Buffer): number {
 }
 
 function writeSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
-  return unit.writeProtected ? sense.writeProtected : transferSense(unit, cdb);
+  return isWriteProtected(unit) ? sense.writeProtected : transferSense(unit, cdb);
 }
 
 export function read(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {

@@ -1,4 +1,5 @@
 import { assertNever } from "../../brick/assert.ts";
+import type { CommandKind } from "../../brick/unit/conflicts.ts";
 import type { VolumeFault, VolumeTask } from "../../brick/volume/volume.ts";
 import type { LogicalUnit, Nexus } from "./logical-unit.ts";
 import { miscompare, type Sense, scsiStatus, sense } from "./sense.ts";
@@ -9,6 +10,8 @@ export interface ScsiCommand {
   readonly nexus: Nexus;
   /** The LUNs of the session, ascending: what REPORT LUNS lists. */
   readonly luns: readonly number[];
+  /** The units of the session, this one too: what EXTENDED COPY may name. */
+  readonly peers: readonly Peer[];
   readonly cdb: Buffer;
   /** What came of the data that the row's `dataOutBytes` asked for, in order. */
   readonly dataOut: readonly Buffer[];
@@ -16,6 +19,11 @@ export interface ScsiCommand {
   /** What the initiator announced: more or less than the row asked for, if it errs. */
   readonly expectedBytes: number;
   readonly task: VolumeTask;
+}
+
+export interface Peer {
+  readonly unit: LogicalUnit;
+  readonly nexus: Nexus;
 }
 
 export interface ScsiResult {
@@ -43,6 +51,12 @@ export interface CommandRow {
   readonly worksInSteps?: true;
   /** SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE do not report unit attentions. */
   readonly passesUnitAttention?: true;
+  /** "always": also while the unit is being sanitized. "failed": also when that has failed. */
+  readonly whileSanitizing?: "always" | "failed";
+  /** Bits that the usage data do not name are refused, not ignored. */
+  readonly strict?: true;
+  /** How it stands to the reservations of others. */
+  readonly kind: CommandKind | ((cdb: Buffer) => CommandKind);
   readonly run: (command: ScsiCommand) => ScsiResult | Promise<ScsiResult>;
 }
 

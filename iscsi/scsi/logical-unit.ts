@@ -16,9 +16,6 @@ export interface LogicalUnit {
   noticeNext: number;
   /** What initiators have been told; a difference from the volume's is a unit attention. */
   reportedSizeBytes: number;
-  /** Control mode page: D_SENSE and SWP. */
-  descriptorSense: boolean;
-  writeProtected: boolean;
 }
 
 /** One I_T nexus at one logical unit: what this initiator must still be told. */
@@ -38,8 +35,6 @@ export function makeLogicalUnit(options: {
     nexuses: new Set(),
     noticeNext: options.volume.unit().noticeNext,
     reportedSizeBytes: options.volume.info.sizeBytes,
-    descriptorSense: false,
-    writeProtected: false,
   };
 }
 
@@ -93,12 +88,20 @@ export function queueAttention(nexus: Nexus, condition: Sense): void {
   if (!waits && attentions.length < unitAttentionsMax) attentions.push(condition);
 }
 
+export function isWriteProtected(unit: LogicalUnit): boolean {
+  return unit.volume.unit().mode.writeProtected;
+}
+
+export function senseFormat(unit: LogicalUnit): "fixed" | "descriptor" {
+  return unit.volume.unit().mode.descriptorSense ? "descriptor" : "fixed";
+}
+
 export function unitBlocks(unit: LogicalUnit): number {
   return Math.floor(unit.volume.info.sizeBytes / blockBytes);
 }
 
-/** Notices that the volume has grown or shrunk since the last command. */
-export function watchCapacity(unit: LogicalUnit): void {
+/** Notices what has changed of the volume since the last command. */
+export function watchUnitConditions(unit: LogicalUnit): void {
   const { sizeBytes } = unit.volume.info;
   if (sizeBytes === unit.reportedSizeBytes) return;
   unit.reportedSizeBytes = sizeBytes;

@@ -1,3 +1,4 @@
+import type { CommandKind } from "../../brick/unit/conflicts.ts";
 import {
   prefetch,
   read,
@@ -16,9 +17,8 @@ import {
   modeSelect6DataBytes,
   modeSelect10,
   modeSelect10DataBytes,
-  modeSense6,
-  modeSense10,
-} from "./mode.ts";
+} from "./mode-select.ts";
+import { modeSense6, modeSense10 } from "./mode-sense.ts";
 import {
   getLbaStatus,
   unmap,
@@ -26,6 +26,20 @@ import {
   writeSame,
   writeSameDataBytes,
 } from "./provisioning-commands.ts";
+import {
+  readFullStatus,
+  readKeys,
+  readReservation,
+  reportCapabilities,
+  reserveInAction,
+} from "./reserve-in.ts";
+import {
+  release6,
+  reserve6,
+  reserveOut,
+  reserveOutActions,
+  reserveOutDataBytes,
+} from "./reserve-out.ts";
 import {
   preventAllow,
   readCapacity10,
@@ -51,79 +65,128 @@ const writesSame = {
   dataOutBytes: writeSameDataBytes,
   worksInSteps: true,
 } as const;
-const passes = { passesUnitAttention: true } as const;
+/** Commands that every unit answers at any time. */
+const passes = { passesUnitAttention: true, whileSanitizing: "always" } as const;
+const whileSanitizing = { whileSanitizing: "always" } as const;
 
 /** In order of opcode, then service action. */
 export const commandRows: readonly CommandRow[] = [
-  row("TEST UNIT READY", 0x00, "000000000000", { run: testUnitReady }),
-  row("REQUEST SENSE", 0x03, "03010000ff00", { run: requestSense, ...passes }),
-  row("READ(6)", 0x08, "081fffffff00", { run: read }),
-  row("WRITE(6)", 0x0a, "0a1fffffff00", writes),
-  row("INQUIRY", 0x12, "1201ffffff00", { run: inquiry, ...passes }),
-  row("MODE SELECT(6)", 0x15, "15110000ff00", {
+  row("TEST UNIT READY", 0x00, "000000000000", "status", { run: testUnitReady }),
+  row("REQUEST SENSE", 0x03, "03010000ff00", "always", { run: requestSense, ...passes }),
+  row("READ(6)", 0x08, "081fffffff00", "read", { run: read }),
+  row("WRITE(6)", 0x0a, "0a1fffffff00", "write", writes),
+  row("INQUIRY", 0x12, "1201ffffff00", "always", { run: inquiry, ...passes }),
+  row("MODE SELECT(6)", 0x15, "15110000ff00", "write", {
     run: modeSelect6,
     dataOutBytes: modeSelect6DataBytes,
   }),
-  row("MODE SENSE(6)", 0x1a, "1a08ffffff00", { run: modeSense6 }),
-  row("START STOP UNIT", 0x1b, "1b01000ff700", { run: startStopUnit }),
-  row("PREVENT ALLOW MEDIUM REMOVAL", 0x1e, "1e0000000300", { run: preventAllow }),
-  row("READ CAPACITY(10)", 0x25, "2500ffffffff00000100", { run: readCapacity10 }),
-  row("READ(10)", 0x28, "2818ffffffff1fffff00", { run: read }),
-  row("WRITE(10)", 0x2a, "2a18ffffffff1fffff00", writes),
-  row("WRITE AND VERIFY(10)", 0x2e, "2e12ffffffff1fffff00", writesAndVerifies),
-  row("VERIFY(10)", 0x2f, "2f16ffffffff1fffff00", verifies),
-  row("PRE-FETCH(10)", 0x34, "3402ffffffff1fffff00", { run: prefetch }),
-  row("SYNCHRONIZE CACHE(10)", 0x35, "3502ffffffff1fffff00", { run: synchronizeCache }),
-  row("WRITE SAME(10)", 0x41, "4108ffffffff1fffff00", writesSame),
-  row("UNMAP", 0x42, "4200000000001fffff00", { run: unmap, dataOutBytes: unmapDataBytes }),
-  row("MODE SELECT(10)", 0x55, "55110000000000ffff00", {
+  row("RESERVE(6)", 0x16, "160000000000", "always", { run: reserve6 }),
+  row("RELEASE(6)", 0x17, "170000000000", "always", { run: release6 }),
+  row("MODE SENSE(6)", 0x1a, "1a08ffffff00", "status", { run: modeSense6 }),
+  row("START STOP UNIT", 0x1b, "1b01000ff700", startStopKind, { run: startStopUnit }),
+  row("PREVENT ALLOW MEDIUM REMOVAL", 0x1e, "1e0000000300", preventKind, {
+    run: preventAllow,
+  }),
+  row("READ CAPACITY(10)", 0x25, "2500ffffffff00000100", "status", { run: readCapacity10 }),
+  row("READ(10)", 0x28, "2818ffffffff1fffff00", "read", { run: read }),
+  row("WRITE(10)", 0x2a, "2a18ffffffff1fffff00", "write", writes),
+  row("WRITE AND VERIFY(10)", 0x2e, "2e12ffffffff1fffff00", "write", writesAndVerifies),
+  row("VERIFY(10)", 0x2f, "2f16ffffffff1fffff00", "read", verifies),
+  row("PRE-FETCH(10)", 0x34, "3402ffffffff1fffff00", "read", { run: prefetch }),
+  row("SYNCHRONIZE CACHE(10)", 0x35, "3502ffffffff1fffff00", "write", { run: synchronizeCache }),
+  row("WRITE SAME(10)", 0x41, "4108ffffffff1fffff00", "write", writesSame),
+  row("UNMAP", 0x42, "4200000000001fffff00", "write", {
+    run: unmap,
+    dataOutBytes: unmapDataBytes,
+  }),
+  row("MODE SELECT(10)", 0x55, "55110000000000ffff00", "write", {
     run: modeSelect10,
     dataOutBytes: modeSelect10DataBytes,
   }),
-  row("MODE SENSE(10)", 0x5a, "5a18ffff000000ffff00", { run: modeSense10 }),
-  row("READ(16)", 0x88, "8818ffffffffffffffffffffffff1f00", { run: read }),
-  row("WRITE(16)", 0x8a, "8a18ffffffffffffffffffffffff1f00", writes),
-  row("WRITE AND VERIFY(16)", 0x8e, "8e12ffffffffffffffffffffffff1f00", writesAndVerifies),
-  row("VERIFY(16)", 0x8f, "8f16ffffffffffffffffffffffff1f00", verifies),
-  row("PRE-FETCH(16)", 0x90, "9002ffffffffffffffffffffffff1f00", { run: prefetch }),
-  row("SYNCHRONIZE CACHE(16)", 0x91, "9102ffffffffffffffffffffffff1f00", {
+  row("MODE SENSE(10)", 0x5a, "5a18ffff000000ffff00", "status", { run: modeSense10 }),
+  reservesIn("READ KEYS", reserveInAction.readKeys, readKeys),
+  reservesIn("READ RESERVATION", reserveInAction.readReservation, readReservation),
+  reservesIn("REPORT CAPABILITIES", reserveInAction.reportCapabilities, reportCapabilities),
+  reservesIn("READ FULL STATUS", reserveInAction.readFullStatus, readFullStatus),
+  ...reserveOutActions.map(({ code, typed }) =>
+    action("PERSISTENT RESERVE OUT", 0x5f, code, `${typed ? "ff" : "00"}0000ffffffff00`, "status", {
+      run: reserveOut,
+      dataOutBytes: reserveOutDataBytes,
+    }),
+  ),
+  row("READ(16)", 0x88, "8818ffffffffffffffffffffffff1f00", "read", { run: read }),
+  row("WRITE(16)", 0x8a, "8a18ffffffffffffffffffffffff1f00", "write", writes),
+  row("WRITE AND VERIFY(16)", 0x8e, "8e12ffffffffffffffffffffffff1f00", "write", writesAndVerifies),
+  row("VERIFY(16)", 0x8f, "8f16ffffffffffffffffffffffff1f00", "read", verifies),
+  row("PRE-FETCH(16)", 0x90, "9002ffffffffffffffffffffffff1f00", "read", { run: prefetch }),
+  row("SYNCHRONIZE CACHE(16)", 0x91, "9102ffffffffffffffffffffffff1f00", "write", {
     run: synchronizeCache,
   }),
-  row("WRITE SAME(16)", 0x93, "9309ffffffffffffffffffffffff1f00", writesSame),
-  action("READ CAPACITY(16)", 0x9e, 0x10, "9e1fffffffffffffffffffffffff0100", {
+  row("WRITE SAME(16)", 0x93, "9309ffffffffffffffffffffffff1f00", "write", writesSame),
+  action("READ CAPACITY(16)", 0x9e, 0x10, "ffffffffffffffffffffffff0100", "status", {
     run: readCapacity16,
   }),
-  action("GET LBA STATUS", 0x9e, 0x12, "9e1fffffffffffffffffffffffff0000", { run: getLbaStatus }),
-  row("REPORT LUNS", 0xa0, "a000ff000000ffffffff0000", {
-    run: (command) => reportLuns(command.cdb),
+  action("GET LBA STATUS", 0x9e, 0x12, "ffffffffffffffffffffffff0000", "read", {
+    run: getLbaStatus,
+  }),
+  row("REPORT LUNS", 0xa0, "a000ff000000ffffffff0000", "always", {
+    run: (command) => reportLuns(command.cdb, command.luns),
     ...passes,
   }),
-  action("REPORT SUPPORTED OPERATION CODES", 0xa3, 0x0c, "a31f87ffffffffffffff0000", {
+  action("REPORT SUPPORTED OPERATION CODES", 0xa3, 0x0c, "87ffffffffffffff0000", "status", {
     run: (command) => reportSupportedOpcodes(command, commandRows),
+    ...whileSanitizing,
   }),
-  action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", 0xa3, 0x0d, "a31f80000000ffffffff0000", {
-    run: reportSupportedTaskManagement,
-  }),
-  row("READ(12)", 0xa8, "a818ffffffffffffffff1f00", { run: read }),
-  row("WRITE(12)", 0xaa, "aa18ffffffffffffffff1f00", writes),
-  row("WRITE AND VERIFY(12)", 0xae, "ae12ffffffffffffffff1f00", writesAndVerifies),
-  row("VERIFY(12)", 0xaf, "af16ffffffffffffffff1f00", verifies),
+  action(
+    "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS",
+    0xa3,
+    0x0d,
+    "80000000ffffffff0000",
+    "status",
+    { run: reportSupportedTaskManagement, ...whileSanitizing },
+  ),
+  row("READ(12)", 0xa8, "a818ffffffffffffffff1f00", "read", { run: read }),
+  row("WRITE(12)", 0xaa, "aa18ffffffffffffffff1f00", "write", writes),
+  row("WRITE AND VERIFY(12)", 0xae, "ae12ffffffffffffffff1f00", "write", writesAndVerifies),
+  row("VERIFY(12)", 0xaf, "af16ffffffffffffffff1f00", "read", verifies),
 ];
 
-type Rest = Pick<CommandRow, "run" | "dataOutBytes" | "worksInSteps" | "passesUnitAttention">;
+type Rest = Omit<CommandRow, "name" | "opcode" | "serviceAction" | "usage" | "kind">;
+type Kind = CommandRow["kind"];
 
-function row(name: string, opcode: number, usage: string, rest: Rest): CommandRow {
-  return { name, opcode, usage, ...rest };
+function row(name: string, opcode: number, usage: string, kind: Kind, rest: Rest): CommandRow {
+  return { name, opcode, usage, kind, ...rest };
 }
 
+/** `usageRest`: the usage data behind the opcode and the service action, which stand for themselves. */
 function action(
   name: string,
   opcode: number,
   serviceAction: number,
-  usage: string,
+  usageRest: string,
+  kind: Kind,
   rest: Rest,
 ): CommandRow {
-  return { name, opcode, serviceAction, usage, ...rest };
+  const usage = Buffer.from([opcode, serviceAction]).toString("hex") + usageRest;
+  return { name, opcode, serviceAction, usage, kind, ...rest };
+}
+
+function reservesIn(name: string, serviceAction: number, run: CommandRow["run"]): CommandRow {
+  const usage = "0000000000ffff00";
+  return action(`PERSISTENT RESERVE IN, ${name}`, 0x5e, serviceAction, usage, "persistentReserve", {
+    run,
+  });
+}
+
+/** SBC-3 table 13: starting the unit harms nobody. */
+function startStopKind(cdb: Buffer): CommandKind {
+  const starts = (cdb[4]! & 0x01) !== 0 && cdb[4]! >>> 4 === 0;
+  return starts ? "status" : "write";
+}
+
+/** SPC-4 table 50: allowing removal harms nobody. */
+function preventKind(cdb: Buffer): CommandKind {
+  return (cdb[4]! & 0x03) === 0 ? "always" : "write";
 }
 
 const byOpcode: readonly (readonly CommandRow[])[] = Array.from({ length: 256 }, (_, opcode) =>

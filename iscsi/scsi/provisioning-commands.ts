@@ -17,7 +17,7 @@ import {
   type ScsiResult,
   withStatus,
 } from "./command.ts";
-import { type LogicalUnit, unitBlocks } from "./logical-unit.ts";
+import { isWriteProtected, type LogicalUnit, unitBlocks } from "./logical-unit.ts";
 import { invalidFieldInCdb, type Sense, scsiStatus, sense } from "./sense.ts";
 
 /** UNMAP, WRITE SAME, GET LBA STATUS (SBC-4 §5.35, §5.52, §5.6). */
@@ -38,7 +38,7 @@ export async function unmap(command: ScsiCommand): Promise<ScsiResult> {
   if (listBytes < 8) return refused(sense.parameterListLength);
   const short = shortDataResult(command, listBytes);
   if (short !== null) return short;
-  if (unit.writeProtected) return refused(sense.writeProtected);
+  if (isWriteProtected(unit)) return refused(sense.writeProtected);
   const list = decodeUnmapList(Buffer.concat(command.dataOut), unit);
   if (!list.ok) return refused(list.sense);
   for (const { lba, blocks } of list.ranges) {
@@ -85,7 +85,7 @@ function writeSameSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
   if (range.blocks === 0) return invalidFieldInCdb(is16 ? 10 : 7);
   if (pastEnd(unit, range)) return sense.lbaOutOfRange;
   if (range.blocks > writeSameBlocksMax) return invalidFieldInCdb(is16 ? 10 : 7);
-  return unit.writeProtected ? sense.writeProtected : null;
+  return isWriteProtected(unit) ? sense.writeProtected : null;
 }
 
 function hasDataOut(cdb: Buffer): boolean {

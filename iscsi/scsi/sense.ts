@@ -17,6 +17,7 @@ export const senseKey = {
   illegalRequest: 0x5,
   unitAttention: 0x6,
   dataProtect: 0x7,
+  copyAborted: 0xa,
   abortedCommand: 0xb,
   miscompare: 0xe,
 } as const;
@@ -27,8 +28,10 @@ export interface Sense {
   ascq: number;
   /** A logical block address or an offset, as the condition demands. */
   information?: number;
-  /** Which byte of the CDB or of the parameter data is wrong. */
+  /** Which byte of the CDB or of the parameter data is wrong, and its most significant wrong bit. */
   field?: { inCdb: boolean; byte: number; bit?: number };
+  /** How much of what keeps the unit from being ready is done, out of 65536. */
+  progress?: number;
 }
 
 const { illegalRequest, unitAttention, abortedCommand } = senseKey;
@@ -50,6 +53,9 @@ export const sense = {
   incorrectAmountOfData: { key: abortedCommand, asc: 0x0c, ascq: 0x0d },
   powerOn: { key: unitAttention, asc: 0x29, ascq: 0x00 },
   sanitizeInProgress: { key: senseKey.notReady, asc: 0x04, ascq: 0x1b },
+  sanitizeFailed: { key: senseKey.mediumError, asc: 0x31, ascq: 0x03 },
+  invalidRelease: { key: illegalRequest, asc: 0x26, ascq: 0x04 },
+  insufficientRegistrationResources: { key: illegalRequest, asc: 0x55, ascq: 0x04 },
   reservationsPreempted: { key: unitAttention, asc: 0x2a, ascq: 0x03 },
   reservationsReleased: { key: unitAttention, asc: 0x2a, ascq: 0x04 },
   registrationsPreempted: { key: unitAttention, asc: 0x2a, ascq: 0x05 },
@@ -64,8 +70,9 @@ export function invalidFieldInCdb(byte: number, bit?: number): Sense {
   return { key: illegalRequest, asc: 0x24, ascq: 0x00, field };
 }
 
-export function invalidFieldInParameters(byte: number): Sense {
-  return { ...sense.invalidFieldInParameterList, field: { inCdb: false, byte } };
+export function invalidFieldInParameters(byte: number, bit?: number): Sense {
+  const field = bit === undefined ? { inCdb: false, byte } : { inCdb: false, byte, bit };
+  return { ...sense.invalidFieldInParameterList, field };
 }
 
 /** `offsetBytes` is where the compared data first differ, from the command's first byte. */
@@ -81,7 +88,7 @@ export function encodeSense(condition: Sense, format: "fixed" | "descriptor"): B
  *  unit[1] key-specific[3] */
 function encodeFixed(condition: Sense): Buffer {
   const out = Buffer.alloc(18);
-  const { information, field } = condition;
+  const { information, field, progress } = condition;
   out[0] = 0x70;
   out[2] = condition.key;
   if (information !== undefined && information < 2 ** 32) {
@@ -92,12 +99,13 @@ function encodeFixed(condition: Sense): Buffer {
   out[12] = condition.asc;
   out[13] = condition.ascq;
   if (field !== undefined) encodeFieldPointer(field, out, 15);
+  else if (progress !== undefined) encodeProgress(progress, out, 15);
   return out;
 }
 
 /** SPC-5 §4.4.2: code[1] key[1] asc[1] ascq[1] zero[3] more[1] descriptors. */
 function encodeDescriptors(condition: Sense): Buffer {
-  const { information, field } = condition;
+  const { information, field, progress } = condition;
   const descriptors: Buffer[] = [];
   if (information !== undefined) {
     const descriptor = Buffer.from([0x00, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -109,6 +117,11 @@ function encodeDescriptors(condition: Sense): Buffer {
     encodeFieldPointer(field, descriptor, 4);
     descriptors.push(descriptor);
   }
+  if (progress !== undefined) {
+    const descriptor = Buffer.from([0x02, 0x06, 0, 0, 0, 0, 0, 0]);
+    encodeProgress(progress, descriptor, 4);
+    descriptors.push(descriptor);
+  }
   const more = Buffer.concat(descriptors);
   const head = [0x72, condition.key, condition.asc, condition.ascq, 0, 0, 0, more.length];
   return Buffer.concat([Buffer.from(head), more]);
@@ -117,4 +130,9 @@ function encodeDescriptors(condition: Sense): Buffer {
 function encodeFieldPointer(field: NonNullable<Sense["field"]>, out: Buffer, at: number): void {
   out[at] = 0x80 | (field.inCdb ? 0x40 : 0) | (field.bit === undefined ? 0 : 0x08 | field.bit);
   out.writeUInt16BE(field.byte, at + 1);
+}
+
+function encodeProgress(progress: number, out: Buffer, at: number): void {
+  out[at] = 0x80;
+  out.writeUInt16BE(Math.min(progress, 0xffff), at + 1);
 }

@@ -57,13 +57,22 @@ export function readCapacity16(command: ScsiCommand): ScsiResult {
   return parameterData(out, cdb.readUInt32BE(10));
 }
 
-/** SPC-5 §6.36. Every LUN lists the same: LUN 0 alone, and no well-known ones. */
-export function reportLuns(cdb: Buffer): ScsiResult {
+/** SPC-4 table 220: what SELECT REPORT asks for; the well-known units are none. */
+const selectReport = { units: 0x00, wellKnown: 0x01, all: 0x02 } as const;
+/** Above, a LUN needs more than the one byte of the peripheral device addressing method. */
+const peripheralLunMax = 0xff;
+
+/** SPC-4 §6.33. Every LUN lists the same. */
+export function reportLuns(cdb: Buffer, luns: readonly number[]): ScsiResult {
   const select = cdb[2]!;
-  if (select > 2) return refused(invalidFieldInCdb(2));
-  const count = select === 1 ? 0 : 1;
-  const out = Buffer.alloc(8 + 8 * count);
-  out.writeUInt32BE(8 * count, 0);
+  if (select > selectReport.all) return refused(invalidFieldInCdb(2));
+  const listed = select === selectReport.wellKnown ? [] : luns;
+  const out = Buffer.alloc(8 + 8 * listed.length);
+  out.writeUInt32BE(8 * listed.length, 0);
+  // SAM-5 §4.7.7: peripheral device addressing, or flat space addressing (method 01b).
+  listed.forEach((lun, index) => {
+    out.writeUInt16BE(lun <= peripheralLunMax ? lun : 0x4000 | lun, 8 + 8 * index);
+  });
   return parameterData(out, cdb.readUInt32BE(6));
 }
 
