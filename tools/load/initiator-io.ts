@@ -321,7 +321,7 @@ export class Initiator {
 }
 
 /** "key/asc/ascq" of fixed or descriptor sense data, behind its two bytes of length. */
-function senseText(data: Buffer): string {
+export function senseText(data: Buffer): string {
   if (data.length < 2 + 8) return "";
   const sense = data.subarray(2);
   const descriptor = (sense[0]! & 0x7f) >= 0x72;

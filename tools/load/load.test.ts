@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { PduCutter, textOf, withData } from "./pdus.ts";
+import { PduCutter, textOf, withData, withDigests } from "./pdus.ts";
 import { SectorHistory } from "./sector-history.ts";
 import { readTag, taggedSectorBytes, tagSectors } from "./sector-tags.ts";
 
@@ -58,6 +58,30 @@ test("PDUs are cut out of the stream wherever it is split", () => {
       cutter.push(stream.subarray(at, at + split), (cut) => found.push(cut.data.toString()));
     }
     assert.deepEqual(found, ["Key=a\0", "Key=bcd\0", "Key=\0"]);
+  }
+});
+
+test("digests are cut off and checked", () => {
+  for (const digests of [
+    { header: true, data: false },
+    { header: false, data: true },
+    { header: true, data: true },
+  ]) {
+    const header = Buffer.alloc(48, 1);
+    header[4] = 0;
+    const bytes = Buffer.concat(withDigests(withData(header, textOf({ Key: "a" })), digests));
+    const cut = (stream: Buffer) => {
+      const found: { text: string; intact: boolean }[] = [];
+      const cutter = new PduCutter();
+      cutter.digests = digests;
+      cutter.push(stream, ({ data, intact }) => found.push({ text: data.toString(), intact }));
+      return found;
+    };
+    const good = { text: "Key=a\0", intact: true };
+    assert.deepEqual(cut(Buffer.concat([bytes, bytes])), [good, good]);
+    const covered = digests.header ? 20 : bytes.length - 6;
+    bytes[covered]! ^= 1;
+    assert.equal(cut(bytes)[0]?.intact, false);
   }
 });
 

@@ -1,7 +1,9 @@
+import { crc32c } from "../../iscsi/crc32c.ts";
+
 /**
- * The initiator's side of iSCSI, as much as a load generator needs (RFC 7143): built apart from the
- * target's codec in iscsi/, so that a shared mistake cannot hide. Digests None, one connection,
- * error recovery level 0.
+ * The initiator's side of iSCSI, as much as a load generator and scripted exchanges need (RFC
+ * 7143): built apart from the target's codec in iscsi/, so that a shared mistake cannot hide. One
+ * connection, error recovery level 0.
  */
 
 export const headerBytes = 48;
@@ -11,12 +13,14 @@ export const noTag = 0xffff_ffff;
 export const opcode = {
   nopOut: 0x00,
   scsiCommand: 0x01,
+  taskRequest: 0x02,
   loginRequest: 0x03,
   textRequest: 0x04,
   dataOut: 0x05,
   logoutRequest: 0x06,
   nopIn: 0x20,
   scsiResponse: 0x21,
+  taskResponse: 0x22,
   loginResponse: 0x23,
   textResponse: 0x24,
   dataIn: 0x25,
@@ -29,10 +33,21 @@ export const opcode = {
 export interface ReceivedPdu {
   header: Buffer;
   data: Buffer;
+  /** Whether the digests that were agreed on are right. */
+  intact: boolean;
 }
+
+/** RFC 7143 §13.1: which of the two CRC32C digests the PDUs carry, from the full feature phase on. */
+export interface Digests {
+  header: boolean;
+  data: boolean;
+}
+
+const digestBytes = 4;
 
 /** Cuts a stream of bytes into PDUs. */
 export class PduCutter {
+  digests: Digests = { header: false, data: false };
   #pending: Buffer[] = [];
   #pendingBytes = 0;
   #wantedBytes = headerBytes;
@@ -42,18 +57,13 @@ export class PduCutter {
     this.#pendingBytes += bytes.length;
     while (this.#pendingBytes >= this.#wantedBytes) {
       const all = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
-      const total = pduBytes(all);
+      const total = pduBytes(all, this.digests);
       if (all.length < total) {
         this.#pending = [all];
         this.#wantedBytes = total;
         return;
       }
-      const ahsBytes = all[4]! * 4;
-      const dataAt = headerBytes + ahsBytes;
-      received({
-        header: all.subarray(0, headerBytes),
-        data: all.subarray(dataAt, dataAt + all.readUIntBE(5, 3)),
-      });
+      received(toPdu(all.subarray(0, total), this.digests));
       const rest = all.subarray(total);
       this.#pending = rest.length === 0 ? [] : [rest];
       this.#pendingBytes = rest.length;
@@ -62,8 +72,43 @@ export class PduCutter {
   }
 }
 
-function pduBytes(header: Buffer): number {
-  return headerBytes + header[4]! * 4 + padded(header.readUIntBE(5, 3));
+function pduBytes(header: Buffer, digests: Digests): number {
+  const dataBytes = padded(header.readUIntBE(5, 3));
+  const dataDigest = digests.data && dataBytes > 0 ? digestBytes : 0;
+  const headerDigest = digests.header ? digestBytes : 0;
+  return headerBytes + header[4]! * 4 + headerDigest + dataBytes + dataDigest;
+}
+
+function toPdu(bytes: Buffer, digests: Digests): ReceivedPdu {
+  const headersEnd = headerBytes + bytes[4]! * 4;
+  const dataAt = headersEnd + (digests.header ? digestBytes : 0);
+  const dataBytes = bytes.readUIntBE(5, 3);
+  const paddedEnd = dataAt + padded(dataBytes);
+  const agrees = (from: number, end: number) =>
+    crc32c(bytes.subarray(from, end)) === bytes.readUInt32LE(end);
+  return {
+    header: bytes.subarray(0, headerBytes),
+    data: bytes.subarray(dataAt, dataAt + dataBytes),
+    intact:
+      (!digests.header || agrees(0, headersEnd)) &&
+      (!digests.data || dataBytes === 0 || agrees(dataAt, paddedEnd)),
+  };
+}
+
+/** The parts of a PDU (header, data, padding) with the digests that were agreed on. */
+export function withDigests(parts: readonly Buffer[], digests: Digests): Buffer[] {
+  const [header, ...data] = parts as [Buffer, ...Buffer[]];
+  const out = [header];
+  if (digests.header) out.push(digestOf([header]));
+  out.push(...data);
+  if (digests.data && data.length > 0) out.push(digestOf(data));
+  return out;
+}
+
+function digestOf(parts: readonly Buffer[]): Buffer {
+  const digest = Buffer.alloc(digestBytes);
+  digest.writeUInt32LE(parts.reduce((crc, part) => crc32c(part, crc), 0));
+  return digest;
 }
 
 export function padded(bytes: number): number {
