@@ -37,6 +37,13 @@ export const messageType = {
   volumeUnmap: 50,
   volumeAllocation: 51,
   volumeCancel: 52,
+  volumeCompareAndWrite: 53,
+  volumeOrWrite: 54,
+  volumeCopy: 55,
+  /** volume: the attachment's holder is asked to give it to another brick. */
+  volumeMove: 56,
+  /** volume: whether a brick acts by a unit's record, and what that ended has settled there. */
+  unitSettle: 57,
 } as const;
 
 export type MessageType = (typeof messageType)[keyof typeof messageType];

@@ -129,7 +129,7 @@ test("a cancel while it looks means that it never lands, and frees the range at 
   const { gateway, cluster } = bench;
   cluster.heldLookups = [];
   const task = new VolumeTask();
-  const swap = gateway.compareAndWrite(0, [Buffer.alloc(sector)], [counter(1)], task);
+  const swap = gateway.compareAndWrite(0, [Buffer.alloc(sector)], [counter(1)], { task });
   await cluster.time.run(50);
   task.cancel();
   const ended = await swap;

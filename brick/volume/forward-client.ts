@@ -2,6 +2,7 @@ import type { AttachmentRecord } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import type { BrickNumber } from "../units.ts";
 import {
   decodeForwardReply,
   decodeRuns,
@@ -11,7 +12,9 @@ import {
   forwardBytesMax,
   forwardRunsMax,
 } from "./forward-messages.ts";
+import { compareBytesMax, orBytesMax } from "./limits.ts";
 import { unavailable } from "./operation.ts";
+import { lengthOf } from "./split.ts";
 import type {
   VolumeAllocation,
   VolumeDone,
@@ -27,6 +30,15 @@ const cancelTimeoutMs = 1000;
 
 /** `elsewhere`: nothing was done, and the attachment is to be looked up again. */
 export type Forwarded<T> = T | "elsewhere";
+
+/** Which volume is asked, where it is served, and for whom. */
+export interface Asked {
+  readonly at: AttachmentRecord;
+  readonly uuid: string;
+  readonly task: VolumeTask | undefined;
+  /** Of this brick, when the command began. */
+  readonly absences: number;
+}
 
 interface Piece {
   offsetBytes: number;
@@ -56,14 +68,13 @@ export class ForwardClient {
   }
 
   async read(
-    at: AttachmentRecord,
-    uuid: string,
+    asked: Asked,
     offsetBytes: number,
     lengthBytes: number,
   ): Promise<Forwarded<VolumeRead>> {
-    const pieces = cut(offsetBytes, lengthBytes);
+    const pieces = cut(offsetBytes, lengthBytes, forwardBytesMax);
     const replies = await inTurn(pieces, (piece) =>
-      this.#ask(at, messageType.volumeRead, this.#request(at, uuid, piece, 0)),
+      this.#ask(asked, messageType.volumeRead, this.#request(asked, piece, 0)),
     );
     const buffers: Buffer[] = [];
     for (const [index, reply] of replies.entries()) {
@@ -76,59 +87,70 @@ export class ForwardClient {
   }
 
   async allocation(
-    at: AttachmentRecord,
-    uuid: string,
+    asked: Asked,
     piece: Piece,
     runsMax: number,
   ): Promise<Forwarded<VolumeAllocation>> {
     const request = {
-      ...this.#request(at, uuid, piece, 0),
+      ...this.#request(asked, piece, 0),
       runsMax: Math.min(runsMax, forwardRunsMax),
     };
-    const reply = await this.#ask(at, messageType.volumeAllocation, request);
+    const reply = await this.#ask(asked, messageType.volumeAllocation, request);
     if (reply === null) return "elsewhere";
     if (!reply.ok) return reply.fault.code === "elsewhere" ? "elsewhere" : fail(reply.fault);
     const runs = decodeRuns(reply.data);
     return runs === null ? "elsewhere" : { ok: true, runs };
   }
 
-  async write(
-    at: AttachmentRecord,
-    uuid: string,
+  write(
+    asked: Asked,
     offsetBytes: number,
     data: readonly Buffer[],
-    task: VolumeTask | undefined,
   ): Promise<Forwarded<VolumeDone>> {
-    let lengthBytes = 0;
-    for (const buffer of data) lengthBytes += buffer.length;
-    const pieces = cut(offsetBytes, lengthBytes);
-    return this.#changes(at, uuid, pieces, task, messageType.volumeWrite, (piece) =>
+    const pieces = cut(offsetBytes, lengthOf(data), forwardBytesMax);
+    return this.#changes(asked, pieces, messageType.volumeWrite, (piece) =>
       slice(data, piece.offsetBytes - offsetBytes, piece.lengthBytes),
     );
   }
 
-  unmap(
-    at: AttachmentRecord,
-    uuid: string,
-    piece: Piece,
-    task: VolumeTask | undefined,
+  unmap(asked: Asked, { offsetBytes, lengthBytes }: Piece): Promise<Forwarded<VolumeDone>> {
+    const pieces = cut(offsetBytes, lengthBytes, unmapBytesMax);
+    return this.#changes(asked, pieces, messageType.volumeUnmap, () => []);
+  }
+
+  /** In one message: what is atomic is not cut. At most `compareBytesMax`. */
+  compareAndWrite(
+    asked: Asked,
+    offsetBytes: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
   ): Promise<Forwarded<VolumeDone>> {
-    const pieces: Piece[] = [];
-    for (let done = 0; done < piece.lengthBytes; done += unmapBytesMax) {
-      const lengthBytes = Math.min(unmapBytesMax, piece.lengthBytes - done);
-      pieces.push({ offsetBytes: piece.offsetBytes + done, lengthBytes });
-    }
-    return this.#changes(at, uuid, pieces, task, messageType.volumeUnmap, () => []);
+    const lengthBytes = lengthOf(data);
+    if (lengthOf(compare) !== lengthBytes || lengthBytes > compareBytesMax) return tooLong;
+    const pieces = [{ offsetBytes, lengthBytes }];
+    const both = [...compare, ...data];
+    return this.#changes(asked, pieces, messageType.volumeCompareAndWrite, () => both);
+  }
+
+  /** In one message; at most `orBytesMax`. */
+  orWrite(
+    asked: Asked,
+    offsetBytes: number,
+    data: readonly Buffer[],
+  ): Promise<Forwarded<VolumeDone>> {
+    const lengthBytes = lengthOf(data);
+    if (lengthBytes > orBytesMax) return tooLong;
+    const pieces = [{ offsetBytes, lengthBytes }];
+    return this.#changes(asked, pieces, messageType.volumeOrWrite, () => data);
   }
 
   async #changes(
-    at: AttachmentRecord,
-    uuid: string,
+    asked: Asked,
     pieces: readonly Piece[],
-    task: VolumeTask | undefined,
     type: number,
     dataOf: (piece: Piece) => readonly Buffer[],
   ): Promise<Forwarded<VolumeDone>> {
+    const { task } = asked;
     const cancels = new Set<() => void>();
     if (task !== undefined) {
       task.onCancel = () => {
@@ -137,7 +159,7 @@ export class ForwardClient {
     }
     const replies = await inTurn(pieces, (piece) => {
       if (task?.cancelled) return Promise.resolve<ForwardReply>(fail({ code: "cancelled" }));
-      return this.#change(at, uuid, piece, type, dataOf(piece), cancels);
+      return this.#change(asked, piece, type, dataOf(piece), cancels);
     });
     if (task !== undefined) task.onCancel = null;
     const faults = replies.flatMap((reply) => (reply.ok ? [] : [reply.fault]));
@@ -147,14 +169,13 @@ export class ForwardClient {
     }
     const worst = faults.find((one) => one.code !== "elsewhere" && one.code !== "cancelled");
     if (worst !== undefined) return fail(worst);
-    if (task?.cancelled) return fail({ code: "cancelled" });
+    if (faults.some((one) => one.code === "cancelled")) return fail({ code: "cancelled" });
     return fail(unavailable("the gateway moved while part of the write was on its way"));
   }
 
   /** Asks once; when no answer comes, makes sure that the change is over before it says so. */
   async #change(
-    at: AttachmentRecord,
-    uuid: string,
+    asked: Asked,
     piece: Piece,
     type: number,
     data: readonly Buffer[],
@@ -163,29 +184,25 @@ export class ForwardClient {
     const sequence = this.#sequenceNext;
     this.#sequenceNext += 1;
     this.#open.add(sequence);
-    const request = this.#request(at, uuid, piece, sequence);
+    const request = this.#request(asked, piece, sequence);
+    const { brick } = asked.at;
     const reply = await new Promise<ForwardReply>((resolve) => {
-      const cancel = () => this.#cancel(at, request, resolve);
+      const cancel = () => this.#cancel(brick, request, resolve);
       cancels.add(cancel);
-      this.#calls.call(
-        at.brick,
-        type,
-        [encodeForward(request), ...data],
-        this.#timeoutMs,
-        (answer) => {
-          cancels.delete(cancel);
-          const decoded = answer.ok ? decodeForwardReply(answer.body) : null;
-          if (decoded !== null) resolve(decoded);
-          else cancel();
-        },
-      );
+      const body = [encodeForward(request), ...data];
+      this.#calls.call(brick, type, body, this.#timeoutMs, (answer) => {
+        cancels.delete(cancel);
+        const decoded = answer.ok ? decodeForwardReply(answer.body) : null;
+        if (decoded !== null) resolve(decoded);
+        else this.#cancel(brick, request, (ended) => resolve(unasked(ended, asked.task)));
+      });
     });
     this.#open.delete(sequence);
     return reply;
   }
 
   #cancel(
-    at: AttachmentRecord,
+    brick: BrickNumber,
     request: ForwardRequest,
     resolve: (reply: ForwardReply) => void,
   ): void {
@@ -194,14 +211,14 @@ export class ForwardClient {
       return;
     }
     const body = [encodeForward(request)];
-    this.#calls.call(at.brick, messageType.volumeCancel, body, cancelTimeoutMs, (answer) => {
+    this.#calls.call(brick, messageType.volumeCancel, body, cancelTimeoutMs, (answer) => {
       const decoded = answer.ok ? decodeForwardReply(answer.body) : null;
       if (decoded !== null) resolve(decoded);
-      else this.#host.clock.after(100, () => this.#cancel(at, request, resolve));
+      else this.#host.clock.after(100, () => this.#cancel(brick, request, resolve));
     });
   }
 
-  #ask(at: AttachmentRecord, type: number, request: ForwardRequest): Promise<ForwardReply | null> {
+  #ask({ at }: Asked, type: number, request: ForwardRequest): Promise<ForwardReply | null> {
     return new Promise((resolve) => {
       this.#calls.call(at.brick, type, [encodeForward(request)], this.#timeoutMs, (answer) => {
         resolve(answer.ok ? decodeForwardReply(answer.body) : null);
@@ -209,13 +226,14 @@ export class ForwardClient {
     });
   }
 
-  #request(at: AttachmentRecord, uuid: string, piece: Piece, sequence: number): ForwardRequest {
+  #request({ at, uuid, task, absences }: Asked, piece: Piece, sequence: number): ForwardRequest {
     let lowWater = this.#sequenceNext;
     for (const open of this.#open) {
       lowWater = open;
       break;
     }
-    return { uuid, epoch: at.epoch, ...piece, sequence, lowWater, runsMax: 0 };
+    const who = { nexus: task?.nexus ?? null, noticeNext: task?.noticeNext ?? 0, absences };
+    return { uuid, epoch: at.epoch, ...piece, sequence, lowWater, runsMax: 0, ...who };
   }
 }
 
@@ -226,10 +244,18 @@ function fail(fault: VolumeFault): { ok: false; fault: VolumeFault } {
   return { ok: false, fault };
 }
 
-function cut(offsetBytes: number, lengthBytes: number): Piece[] {
+/** A cancel that nobody asked for: no answer came in time. */
+function unasked(reply: ForwardReply, task: VolumeTask | undefined): ForwardReply {
+  if (reply.ok || reply.fault.code !== "cancelled" || task?.cancelled) return reply;
+  return fail(unavailable("the gateway did not answer in time"));
+}
+
+const tooLong = Promise.resolve(fail(unavailable("longer than one command may be")));
+
+function cut(offsetBytes: number, lengthBytes: number, bytesMax: number): Piece[] {
   const pieces: Piece[] = [];
-  for (let done = 0; done < lengthBytes; done += forwardBytesMax) {
-    const length = Math.min(forwardBytesMax, lengthBytes - done);
+  for (let done = 0; done < lengthBytes; done += bytesMax) {
+    const length = Math.min(bytesMax, lengthBytes - done);
     pieces.push({ offsetBytes: offsetBytes + done, lengthBytes: length });
   }
   return pieces;

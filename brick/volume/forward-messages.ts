@@ -1,6 +1,8 @@
 import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import type { NexusId } from "../unit/unit-record.ts";
 import { MiB } from "../units.ts";
+import { initiatorPortBytesMax } from "./limits.ts";
 import type { VolumeAllocation, VolumeFault } from "./volume.ts";
 
 /** Bytes of one forwarded read or write; longer commands travel in pieces. */
@@ -9,31 +11,43 @@ export const forwardRunsMax = 1024;
 assert(forwardBytesMax < 1 * MiB, "a forwarded piece fits a message");
 
 /**
- * A command on its way to the attached gateway, version 1, big-endian, 64 bytes, then the data of
- * a write:
+ * A command on its way to the attached gateway, version 2, big-endian, 80 bytes, the initiator port
+ * (UTF-8), then the data:
  *
- *     version[1] = 1, zero[3], length[4], volume uuid[16], attachment epoch[8], offset[8],
- *     sequence[8], low-water mark[8], runsMax[4], zero[4]
+ *     version[1] = 2, length of the initiator port[1], target port[2], length[4], volume uuid[16],
+ *     attachment epoch[8], offset[8], sequence[8], low-water mark[8], runsMax[4], zero[4],
+ *     noticeNext[8], absences[8]
  *
  * The sequence is the sending brick's own under its boot: a command that comes twice is done once.
+ * An initiator port of length 0: the cluster's own work, and its target port is 0.
  */
 export interface ForwardRequest {
   uuid: string;
   epoch: number;
   offsetBytes: number;
+  /** Of a compare and write, of each half. */
   lengthBytes: number;
   sequence: number;
   /** The sender has the answers to everything below. */
   lowWater: number;
   runsMax: number;
+  nexus: NexusId | null;
+  noticeNext: number;
+  /** Of the sender, when the command began there. */
+  absences: number;
 }
 
-export const forwardHeadBytes = 64;
-const version = 1;
+const fixedBytes = 80;
+const version = 2;
 
 export function encodeForward(request: ForwardRequest): Buffer {
-  const head = Buffer.alloc(forwardHeadBytes);
+  const { nexus } = request;
+  const initiatorPort = Buffer.from(nexus?.initiatorPort ?? "");
+  assert(initiatorPort.length <= initiatorPortBytesMax);
+  const head = Buffer.alloc(fixedBytes + initiatorPort.length);
   head[0] = version;
+  head[1] = initiatorPort.length;
+  head.writeUInt16BE(nexus?.targetPort ?? 0, 2);
   head.writeUInt32BE(request.lengthBytes, 4);
   assert(head.write(request.uuid, 8, "hex") === 16);
   writeUint64(head, request.epoch, 24);
@@ -41,11 +55,20 @@ export function encodeForward(request: ForwardRequest): Buffer {
   writeUint64(head, request.sequence, 40);
   writeUint64(head, request.lowWater, 48);
   head.writeUInt32BE(request.runsMax, 56);
+  writeUint64(head, request.noticeNext, 64);
+  writeUint64(head, request.absences, 72);
+  initiatorPort.copy(head, fixedBytes);
   return head;
 }
 
-export function decodeForward(body: Buffer): ForwardRequest | null {
-  if (body.length < forwardHeadBytes || body[0] !== version) return null;
+/** The request and what follows its head; null: not a well-formed one. */
+export function decodeForward(body: Buffer): { request: ForwardRequest; data: Buffer } | null {
+  if (body.length < fixedBytes || body[0] !== version || body.readUInt32BE(60) !== 0) return null;
+  const headBytes = fixedBytes + body[1]!;
+  if (body.length < headBytes) return null;
+  const initiatorPort = body.toString("utf8", fixedBytes, headBytes);
+  const targetPort = body.readUInt16BE(2);
+  if (initiatorPort === "" && targetPort !== 0) return null;
   const request = {
     uuid: body.toString("hex", 8, 24),
     epoch: readUint64(body, 24),
@@ -54,21 +77,50 @@ export function decodeForward(body: Buffer): ForwardRequest | null {
     sequence: readUint64(body, 40),
     lowWater: readUint64(body, 48),
     runsMax: body.readUInt32BE(56),
+    nexus: initiatorPort === "" ? null : { initiatorPort, targetPort },
+    noticeNext: readUint64(body, 64),
+    absences: readUint64(body, 72),
   };
-  const safe = [request.epoch, request.offsetBytes, request.sequence, request.lowWater];
-  return safe.every(Number.isSafeInteger) ? request : null;
+  const { epoch, offsetBytes, sequence, lowWater, noticeNext, absences } = request;
+  const counters = [epoch, offsetBytes, sequence, lowWater, noticeNext, absences];
+  if (!counters.every(Number.isSafeInteger)) return null;
+  return { request, data: body.subarray(headBytes) };
+}
+
+/** What a copy reads, the data of its command: volume uuid[16], offset[8]. */
+export interface CopySource {
+  readonly uuid: string;
+  readonly offsetBytes: number;
+}
+
+const copySourceBytes = 24;
+
+export function encodeCopySource(source: CopySource): Buffer {
+  const bytes = Buffer.alloc(copySourceBytes);
+  assert(bytes.write(source.uuid, 0, "hex") === 16);
+  writeUint64(bytes, source.offsetBytes, 16);
+  return bytes;
+}
+
+export function decodeCopySource(bytes: Buffer): CopySource | null {
+  if (bytes.length !== copySourceBytes) return null;
+  const offsetBytes = readUint64(bytes, 16);
+  if (!Number.isSafeInteger(offsetBytes)) return null;
+  return { uuid: bytes.toString("hex", 0, 16), offsetBytes };
 }
 
 /** The gateway has moved: ask again where it is now. The command was not carried out. */
 export type ForwardFault = VolumeFault | { code: "elsewhere" };
 
+const replyVersion = 1;
+
 /** Answers: version[1] = 1, done[1], zero[2]; then the data, or the fault as JSON. */
 export function encodeForwardReply(parts: readonly Buffer[]): Buffer[] {
-  return [Buffer.from([version, 1, 0, 0]), ...parts];
+  return [Buffer.from([replyVersion, 1, 0, 0]), ...parts];
 }
 
 export function encodeForwardFault(fault: ForwardFault): Buffer[] {
-  return [Buffer.from([version, 0, 0, 0]), Buffer.from(JSON.stringify(fault))];
+  return [Buffer.from([replyVersion, 0, 0, 0]), Buffer.from(JSON.stringify(fault))];
 }
 
 export type ForwardReply = { ok: true; data: Buffer } | { ok: false; fault: ForwardFault };
@@ -80,16 +132,22 @@ const faultCodes: readonly ForwardFault["code"][] = [
   "lost",
   "cancelled",
   "deleted",
+  "reservation_conflict",
+  "miscompare",
+  "sanitizing",
   "elsewhere",
 ];
 
 export function decodeForwardReply(body: Buffer): ForwardReply | null {
-  if (body.length < 4 || body[0] !== version || body[1]! > 1) return null;
+  if (body.length < 4 || body[0] !== replyVersion || body[1]! > 1) return null;
   const data = body.subarray(4);
   if (body[1] === 1) return { ok: true, data };
   try {
     const fault = JSON.parse(data.toString("utf8")) as ForwardFault;
-    return faultCodes.includes(fault?.code) ? { ok: false, fault } : null;
+    if (!faultCodes.includes(fault?.code)) return null;
+    const placed = fault.code === "miscompare" || fault.code === "lost";
+    if (placed && !Number.isSafeInteger(fault.offsetBytes)) return null;
+    return { ok: false, fault };
   } catch {
     return null;
   }

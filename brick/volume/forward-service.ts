@@ -8,15 +8,20 @@ import {
   encodeRuns,
   type ForwardFault,
   type ForwardRequest,
-  forwardHeadBytes,
 } from "./forward-messages.ts";
 import type { Gateway } from "./gateway.ts";
-import { VolumeTask } from "./volume.ts";
+import type { Origin } from "./operation.ts";
+import { type VolumeDone, VolumeTask } from "./volume.ts";
 
 /** Commands of one brick remembered beyond its low-water mark; more are refused. */
 const rememberedMax = 65_536;
 
 type Reply = (parts: readonly Buffer[]) => void;
+
+interface Asker {
+  readonly from: BrickNumber;
+  readonly boot: number;
+}
 
 /** A change that a brick has asked for: under way, or ended with this answer. */
 interface Change {
@@ -32,6 +37,40 @@ interface Sender {
   readonly changes: Map<number, Change>;
 }
 
+type Begin = (gateway: Gateway, origin: Origin) => Promise<VolumeDone>;
+/** What a change asks of the gateway; null: its data are not what its head says. */
+type DecodeChange = (request: ForwardRequest, data: Buffer) => Begin | null;
+
+const changes: readonly (readonly [number, DecodeChange])[] = [
+  [
+    messageType.volumeWrite,
+    ({ offsetBytes }, data) =>
+      (gateway, origin) =>
+        gateway.write(offsetBytes, [data], origin),
+  ],
+  [
+    messageType.volumeUnmap,
+    ({ offsetBytes, lengthBytes }) =>
+      (gateway, origin) =>
+        gateway.unmap(offsetBytes, lengthBytes, origin),
+  ],
+  [
+    messageType.volumeCompareAndWrite,
+    ({ offsetBytes, lengthBytes }, data) => {
+      if (data.length !== 2 * lengthBytes) return null;
+      const compare = [data.subarray(0, lengthBytes)];
+      const write = [data.subarray(lengthBytes)];
+      return (gateway, origin) => gateway.compareAndWrite(offsetBytes, compare, write, origin);
+    },
+  ],
+  [
+    messageType.volumeOrWrite,
+    ({ offsetBytes }, data) =>
+      (gateway, origin) =>
+        gateway.orWrite(offsetBytes, [data], origin),
+  ],
+];
+
 /** The gateway's side: serves other portals' commands, each change once. */
 export class ForwardService {
   readonly #gateway: (uuid: string, epoch: number) => Gateway | undefined;
@@ -39,44 +78,48 @@ export class ForwardService {
 
   constructor(calls: Calls, gateway: (uuid: string, epoch: number) => Gateway | undefined) {
     this.#gateway = gateway;
-    calls.serve(messageType.volumeRead, (_from, body, reply) => this.#read(body, reply));
-    calls.serve(messageType.volumeAllocation, (_from, body, reply) =>
-      this.#allocation(body, reply),
+    calls.serve(messageType.volumeRead, (from, body, reply, boot) =>
+      this.#read({ from, boot }, body, reply),
     );
-    calls.serve(messageType.volumeWrite, (from, body, reply, boot) =>
-      this.#change(from, boot, body, reply, "write"),
+    calls.serve(messageType.volumeAllocation, (from, body, reply, boot) =>
+      this.#allocation({ from, boot }, body, reply),
     );
-    calls.serve(messageType.volumeUnmap, (from, body, reply, boot) =>
-      this.#change(from, boot, body, reply, "unmap"),
-    );
+    for (const [type, decode] of changes) {
+      calls.serve(type, (from, body, reply, boot) =>
+        this.#change({ from, boot }, body, reply, decode),
+      );
+    }
     calls.serve(messageType.volumeCancel, (from, body, reply, boot) =>
-      this.#cancel(from, boot, body, reply),
+      this.#cancel({ from, boot }, body, reply),
     );
   }
 
   #find(body: Buffer, reply: Reply): { request: ForwardRequest; gateway: Gateway } | null {
-    const request = decodeForward(body);
-    if (request === null) return null;
+    const decoded = decodeForward(body);
+    if (decoded === null) return null;
+    const { request } = decoded;
     const gateway = this.#gateway(request.uuid, request.epoch);
     if (gateway !== undefined) return { request, gateway };
     reply(encodeForwardFault({ code: "elsewhere" }));
     return null;
   }
 
-  #read(body: Buffer, reply: Reply): void {
+  #read(asker: Asker, body: Buffer, reply: Reply): void {
     const found = this.#find(body, reply);
     if (found === null) return;
     const { offsetBytes, lengthBytes } = found.request;
-    found.gateway.read(offsetBytes, lengthBytes).then((result) => {
+    found.gateway.read(offsetBytes, lengthBytes, originOf(asker, found.request)).then((result) => {
       reply(result.ok ? encodeForwardReply(result.buffers) : encodeForwardFault(result.fault));
     });
   }
 
-  #allocation(body: Buffer, reply: Reply): void {
+  #allocation(asker: Asker, body: Buffer, reply: Reply): void {
     const found = this.#find(body, reply);
     if (found === null) return;
-    const { offsetBytes, lengthBytes, runsMax } = found.request;
-    found.gateway.allocation(offsetBytes, lengthBytes, runsMax).then((result) => {
+    const { request, gateway } = found;
+    const { offsetBytes, lengthBytes, runsMax } = request;
+    const origin = originOf(asker, request);
+    gateway.allocation(offsetBytes, lengthBytes, runsMax, origin).then((result) => {
       reply(
         result.ok
           ? encodeForwardReply([encodeRuns(result.runs)])
@@ -85,45 +128,37 @@ export class ForwardService {
     });
   }
 
-  #change(
-    from: BrickNumber,
-    boot: number,
-    body: Buffer,
-    reply: Reply,
-    kind: "write" | "unmap",
-  ): void {
-    const request = decodeForward(body);
-    if (request === null) return;
-    const sender = this.#sender(from, boot, request);
-    if (sender === null) return;
-    const { sequence, uuid, epoch, offsetBytes, lengthBytes } = request;
+  #change(asker: Asker, body: Buffer, reply: Reply, decode: DecodeChange): void {
+    const decoded = decodeForward(body);
+    if (decoded === null) return;
+    const { request, data } = decoded;
+    const begin = decode(request, data);
+    const sender = begin === null ? null : this.#sender(asker, request);
+    if (begin === null || sender === null) return;
+    const { sequence, uuid, epoch } = request;
     const known = sender.changes.get(sequence);
     if (known !== undefined) {
       answerWhenDone(known, reply);
       return;
     }
-    const change: Change = { task: new VolumeTask(), answer: null, waiting: [reply] };
+    const origin = originOf(asker, request);
+    const change: Change = { task: origin.task, answer: null, waiting: [reply] };
     sender.changes.set(sequence, change);
     const gateway = this.#gateway(uuid, epoch);
     if (gateway === undefined) {
       finish(change, encodeForwardFault({ code: "elsewhere" }));
       return;
     }
-    const data = body.subarray(forwardHeadBytes);
-    const done =
-      kind === "write"
-        ? gateway.write(offsetBytes, [data], change.task)
-        : gateway.unmap(offsetBytes, lengthBytes, change.task);
-    done.then((result) =>
+    begin(gateway, origin).then((result) =>
       finish(change, result.ok ? encodeForwardReply([]) : encodeForwardFault(result.fault)),
     );
   }
 
   /** Brings a change to its end; one that has not come yet never will be carried out. */
-  #cancel(from: BrickNumber, boot: number, body: Buffer, reply: Reply): void {
-    const request = decodeForward(body);
-    if (request === null) return;
-    const sender = this.#sender(from, boot, request);
+  #cancel(asker: Asker, body: Buffer, reply: Reply): void {
+    const request = decodeForward(body)?.request;
+    if (request === undefined) return;
+    const sender = this.#sender(asker, request);
     if (sender === null) return;
     const change = sender.changes.get(request.sequence);
     if (change === undefined) {
@@ -138,7 +173,7 @@ export class ForwardService {
   }
 
   /** The sender's book; null for what is old or too much, which gets no answer. */
-  #sender(from: BrickNumber, boot: number, request: ForwardRequest): Sender | null {
+  #sender({ from, boot }: Asker, request: ForwardRequest): Sender | null {
     let sender = this.#senders.get(from);
     if (sender === undefined || boot > sender.boot) {
       sender = { boot, lowWater: 1, changes: new Map() };
@@ -151,6 +186,11 @@ export class ForwardService {
     sender.lowWater = Math.max(sender.lowWater, request.lowWater);
     return sender.changes.size < rememberedMax ? sender : null;
   }
+}
+
+function originOf({ from, boot }: Asker, request: ForwardRequest) {
+  const { nexus, noticeNext, absences } = request;
+  return { task: new VolumeTask(nexus, noticeNext), portal: { brick: from, boot, absences } };
 }
 
 function answerWhenDone(change: Change, reply: Reply): void {

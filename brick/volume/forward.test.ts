@@ -4,26 +4,34 @@ import { SimWorld } from "../../tools/sim/sim-host.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { KiB } from "../units.ts";
-import { ForwardClient } from "./forward-client.ts";
+import { type Asked, ForwardClient } from "./forward-client.ts";
 import {
+  decodeForward,
   decodeForwardReply,
   encodeForward,
+  encodeForwardFault,
   type ForwardReply,
   type ForwardRequest,
   forwardBytesMax,
 } from "./forward-messages.ts";
 import { ForwardService } from "./forward-service.ts";
 import type { Gateway } from "./gateway.ts";
-import { type VolumeDone, VolumeTask } from "./volume.ts";
+import { compareBytesMax, orBytesMax } from "./limits.ts";
+import type { Origin, Portal } from "./operation.ts";
+import { type VolumeDone, type VolumeFault, VolumeTask } from "./volume.ts";
 
 const uuid = "ab".repeat(16);
 const portal = 1;
 const server = 2;
 const epoch = 5;
+const nexus = { initiatorPort: "iqn.2026-11.example:a,i,0x00023d000001", targetPort: 9 };
 const at = { brick: server, boot: 1, epoch };
+const to: Asked = { at, uuid, task: undefined, absences: 0 };
 const timeoutMs = 500;
 
 interface Arrived {
+  kind: string;
+  portal: Portal | undefined;
   offsetBytes: number;
   bytes: Buffer;
   task: VolumeTask;
@@ -52,16 +60,22 @@ class Pair {
     ]);
     host.network.setPeers(peers);
     other.network.setPeers(peers);
+    const arrive = (kind: string, offsetBytes: number, bytes: Buffer, origin: Origin) =>
+      new Promise<VolumeDone>((resolve) => {
+        const task = origin.task!;
+        const { portal } = origin;
+        this.arrived.push({ kind, offsetBytes, bytes, task, portal, finish: resolve });
+        if (this.prompt) resolve({ ok: true });
+        task.onCancel = () => resolve({ ok: false, fault: { code: "cancelled" } });
+      });
     const gateway = {
-      write: (offsetBytes: number, data: readonly Buffer[], task: VolumeTask) => {
-        return new Promise<VolumeDone>((resolve) => {
-          // The message's buffer is the network's: what is kept is copied.
-          const bytes = Buffer.concat(data);
-          this.arrived.push({ offsetBytes, bytes, task, finish: resolve });
-          if (this.prompt) resolve({ ok: true });
-          task.onCancel = () => resolve({ ok: false, fault: { code: "cancelled" } });
-        });
-      },
+      // The message's buffer is the network's: what is kept is copied.
+      write: (offsetBytes: number, data: Buffer[], origin: Origin) =>
+        arrive("write", offsetBytes, Buffer.concat(data), origin),
+      orWrite: (offsetBytes: number, data: Buffer[], origin: Origin) =>
+        arrive("orWrite", offsetBytes, Buffer.concat(data), origin),
+      compareAndWrite: (at: number, compare: Buffer[], data: Buffer[], origin: Origin) =>
+        arrive("compareAndWrite", at, Buffer.concat([...compare, ...data]), origin),
       read: async (offsetBytes: number, lengthBytes: number) => ({
         ok: true,
         buffers: [Buffer.alloc(lengthBytes, offsetBytes / forwardBytesMax + 1)],
@@ -97,7 +111,8 @@ class Pair {
 
 function requestOf(sequence: number, more: Partial<ForwardRequest> = {}): ForwardRequest {
   const lengthBytes = 4 * KiB;
-  return { uuid, epoch, offsetBytes: 0, lengthBytes, sequence, lowWater: 1, runsMax: 0, ...more };
+  const place = { uuid, epoch, offsetBytes: 0, lengthBytes, sequence, lowWater: 1, runsMax: 0 };
+  return { ...place, nexus: null, noticeNext: 0, absences: 0, ...more };
 }
 
 const data = [Buffer.alloc(4 * KiB, 7)];
@@ -144,9 +159,9 @@ test("under another epoch, or of another volume, nothing is done: elsewhere", as
     [{ ...at, epoch: epoch - 1 }, uuid],
     [at, "cd".repeat(16)],
   ] as const) {
-    const write = pair.client.write(asked, id, 0, data, undefined);
+    const write = pair.client.write({ ...to, at: asked, uuid: id }, 0, data);
     assert.equal(await pair.world.complete(write), "elsewhere");
-    const read = pair.client.read(asked, id, 0, 4 * KiB);
+    const read = pair.client.read({ ...to, at: asked, uuid: id }, 0, 4 * KiB);
     assert.equal(await pair.world.complete(read), "elsewhere");
   }
   assert.equal(pair.arrived.length, 0);
@@ -156,13 +171,13 @@ test("a long write and a long read travel in pieces and come together", async ()
   const pair = new Pair();
   const bytes = Buffer.alloc(2 * forwardBytesMax + 4 * KiB, "abcdefg");
   const parts = [bytes.subarray(0, 1000), bytes.subarray(1000)];
-  const done = pair.client.write(at, uuid, 8 * KiB, parts, undefined);
+  const done = pair.client.write(to, 8 * KiB, parts);
   assert.deepEqual(await pair.world.complete(done), { ok: true });
   const landed = Buffer.alloc(bytes.length);
   for (const piece of pair.arrived) piece.bytes.copy(landed, piece.offsetBytes - 8 * KiB);
   assert.ok(landed.equals(bytes));
   assert.equal(pair.arrived.length, 3);
-  const read = await pair.world.complete(pair.client.read(at, uuid, 0, 2 * forwardBytesMax));
+  const read = await pair.world.complete(pair.client.read(to, 0, 2 * forwardBytesMax));
   assert.ok(read !== "elsewhere" && read.ok);
   const expected = [Buffer.alloc(forwardBytesMax, 1), Buffer.alloc(forwardBytesMax, 2)];
   assert.ok(Buffer.concat(read.buffers).equals(Buffer.concat(expected)));
@@ -172,7 +187,7 @@ test("a write that was lost on its way is known to be over before its client ans
   const pair = new Pair();
   pair.cut(true);
   let ended = false;
-  const write = pair.client.write(at, uuid, 0, data, undefined).finally(() => {
+  const write = pair.client.write(to, 0, data).finally(() => {
     ended = true;
   });
   await pair.world.runFor(10_000);
@@ -190,7 +205,7 @@ test("a write that landed, but whose answer was lost, is done", async () => {
   const pair = new Pair();
   const { network } = pair.world;
   network.filter = (from) => from !== server;
-  const write = pair.client.write(at, uuid, 0, data, undefined);
+  const write = pair.client.write(to, 0, data);
   await pair.world.runFor(5000);
   network.filter = null;
   assert.deepEqual(await pair.world.complete(write), { ok: true });
@@ -200,7 +215,7 @@ test("a write that landed, but whose answer was lost, is done", async () => {
 test("without an answer, and the gateway gone, a write may have landed: unavailable", async () => {
   const pair = new Pair();
   pair.cut(true);
-  const write = pair.client.write(at, uuid, 0, data, undefined);
+  const write = pair.client.write(to, 0, data);
   await pair.world.runFor(2000);
   pair.stands = false;
   const result = await pair.world.complete(write);
@@ -212,10 +227,103 @@ test("a cancelled task cancels what is under way at the gateway", async () => {
   const pair = new Pair();
   pair.prompt = false;
   const task = new VolumeTask();
-  const write = pair.client.write(at, uuid, 0, data, task);
+  const write = pair.client.write({ ...to, task }, 0, data);
   await pair.world.runFor(50);
   task.cancel();
   const result = await pair.world.complete(write);
   assert.deepEqual(result, { ok: false, fault: { code: "cancelled" } });
   assert.equal(pair.arrived[0]!.task.cancelled, true);
+});
+
+test("a compare and write, and an or-write, are one message each", async () => {
+  const pair = new Pair();
+  const half = Buffer.alloc(compareBytesMax, 1);
+  const other = Buffer.alloc(compareBytesMax, 2);
+  const swap = pair.client.compareAndWrite(
+    to,
+    0,
+    [half],
+    [other.subarray(0, 9), other.subarray(9)],
+  );
+  assert.deepEqual(await pair.world.complete(swap), { ok: true });
+  const long = Buffer.alloc(orBytesMax, 3);
+  assert.deepEqual(await pair.world.complete(pair.client.orWrite(to, 512, [long])), { ok: true });
+  assert.deepEqual(
+    pair.arrived.map(({ kind, bytes }) => [kind, bytes.length]),
+    [
+      ["compareAndWrite", 2 * compareBytesMax],
+      ["orWrite", orBytesMax],
+    ],
+  );
+  assert.ok(pair.arrived[0]!.bytes.equals(Buffer.concat([half, other])));
+  for (const refused of [
+    pair.client.orWrite(to, 0, [long, half]),
+    pair.client.compareAndWrite(to, 0, [long], [long]),
+    pair.client.compareAndWrite(to, 0, [half], [half, half]),
+  ]) {
+    const result = await pair.world.complete(refused);
+    assert.ok(result !== "elsewhere" && !result.ok && result.fault.code === "unavailable");
+  }
+  assert.equal(pair.arrived.length, 2);
+});
+
+test("who asks travels along", async () => {
+  const pair = new Pair();
+  const task = new VolumeTask(nexus, 12);
+  await pair.world.complete(pair.client.write({ ...to, task, absences: 3 }, 0, data));
+  const arrived = pair.arrived[0]!;
+  assert.deepEqual(arrived.task.nexus, nexus);
+  assert.equal(arrived.task.noticeNext, 12);
+  assert.deepEqual(arrived.portal, { brick: portal, boot: 1, absences: 3 });
+});
+
+test("a request's bytes, and what is no request", () => {
+  const request = { ...requestOf(7, { lowWater: 5, offsetBytes: 512 }), nexus, noticeNext: 12 };
+  const bytes = encodeForward({ ...request, absences: 3 });
+  assert.equal(
+    bytes.toString("hex"),
+    "02260009" +
+      "00001000" +
+      "abababababababababababababababab" +
+      "0000000000000005" +
+      "0000000000000200" +
+      "0000000000000007" +
+      "0000000000000005" +
+      "0000000000000000" +
+      "000000000000000c" +
+      "0000000000000003" +
+      "69716e2e323032362d31312e6578616d706c653a612c692c3078303030323364303030303031",
+  );
+  const body = Buffer.concat([bytes, Buffer.from("data")]);
+  const decoded = decodeForward(body);
+  assert.deepEqual(decoded?.request, { ...request, absences: 3 });
+  assert.equal(decoded?.data.toString(), "data");
+  assert.equal(decodeForward(bytes.subarray(0, bytes.length - 1)), null);
+  for (const [at, value] of [
+    [0, 1],
+    [1, 0],
+    [1, 255],
+    [60, 1],
+    [24, 0xff],
+    [64, 0xff],
+    [72, 0xff],
+  ] as const) {
+    const wrong = Buffer.from(bytes);
+    wrong[at] = value;
+    assert.equal(decodeForward(wrong), null, `byte ${at} = ${value}`);
+  }
+});
+
+test("faults travel with what they say", () => {
+  const faults: VolumeFault[] = [
+    { code: "miscompare", offsetBytes: 77 },
+    { code: "reservation_conflict" },
+    { code: "sanitizing" },
+  ];
+  for (const fault of faults) {
+    const body = Buffer.concat(encodeForwardFault(fault));
+    assert.deepEqual(decodeForwardReply(body), { ok: false, fault });
+  }
+  const bad = Buffer.concat(encodeForwardFault({ code: "miscompare" } as VolumeFault));
+  assert.equal(decodeForwardReply(bad), null);
 });

@@ -130,7 +130,7 @@ test("a cancelled write is answered once it can never land", async () => {
   cluster.brick(primary).frozen = true;
   const task = new VolumeTask();
   let answered = false;
-  const result = gateway.write(offsetBytes, [fillWith(6, 8)], task).finally(() => {
+  const result = gateway.write(offsetBytes, [fillWith(6, 8)], { task }).finally(() => {
     answered = true;
   });
   await cluster.time.run(50);
@@ -267,7 +267,7 @@ test("a huge unmap goes bit by bit, and a cancel ends it in between", async () =
   assert.equal(cluster.mapWrites, 1 + sizeBytes / (64 * KiB * 1024));
   assert.ok(bytesOf(await read(bench, sizeBytes - 4096, 4096)).equals(Buffer.alloc(4096)));
   const task = new VolumeTask();
-  const rest = gateway.unmap(0, sizeBytes, task);
+  const rest = gateway.unmap(0, sizeBytes, { task });
   await cluster.time.run(3);
   task.cancel();
   const result = await cluster.time.until(rest);

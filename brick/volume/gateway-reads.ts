@@ -5,9 +5,9 @@ import { grainBytes, sectorBytes } from "../units.ts";
 import type { FetchOutcome } from "./chunk-reader.ts";
 import type { Gateway } from "./gateway.ts";
 import type { MapFill } from "./map-cache.ts";
-import { Operation, unavailable } from "./operation.ts";
+import { Operation, type Origin, unavailable } from "./operation.ts";
 import { Lookup } from "./shard-link.ts";
-import type { VolumeAllocation, VolumeFault, VolumeRead, VolumeTask } from "./volume.ts";
+import type { VolumeAllocation, VolumeFault, VolumeRead } from "./volume.ts";
 
 /** How long a read waits before it looks for a chunk again that it did not find. */
 const retryEveryMs = 100;
@@ -68,11 +68,11 @@ class ReadOperation extends Operation implements Reading {
     gateway: Gateway,
     offsetBytes: number,
     lengthBytes: number,
-    task: VolumeTask | undefined,
+    origin: Origin,
     resolve: (result: VolumeRead) => void,
   ) {
     const nowMs = gateway.nowMs();
-    super(nowMs, nowMs + gateway.context.options.operationDeadlineMs, task);
+    super(nowMs, nowMs + gateway.context.options.operationDeadlineMs, origin);
     this.#gateway = gateway;
     this.offsetBytes = offsetBytes;
     this.lengthBytes = lengthBytes;
@@ -136,9 +136,10 @@ export class Reads {
     this.#gateway = gateway;
   }
 
-  run(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
+  run(offsetBytes: number, lengthBytes: number, origin: Origin): Promise<VolumeRead> {
     return new Promise((resolve) => {
-      const read = new ReadOperation(this.#gateway, offsetBytes, lengthBytes, task, resolve);
+      const { task } = origin;
+      const read = new ReadOperation(this.#gateway, offsetBytes, lengthBytes, origin, resolve);
       if (!this.#gateway.admit(read)) {
         read.fail(unavailable("too many commands are under way"));
         return;
@@ -147,7 +148,7 @@ export class Reads {
         if (task.cancelled) read.fail({ code: "cancelled" });
         else task.onCancel = () => read.fail({ code: "cancelled" });
       }
-      const begin = () => this.#gateway.whenLeased(() => this.#begin(read));
+      const begin = () => this.#gateway.whenLeased(() => this.#beginAsked(read));
       const free = this.#gateway.ranges.read(offsetBytes, offsetBytes + lengthBytes, begin);
       if (free === null) read.fail(unavailable("too many commands are under way"));
       else if (free) begin();
@@ -173,7 +174,9 @@ export class Reads {
     offsetBytes: number,
     lengthBytes: number,
     runsMax: number,
+    origin: Origin,
   ): Promise<VolumeAllocation> {
+    const asked = { task: origin.task ?? null, portal: origin.portal ?? null };
     const runs: { lengthBytes: number; mapped: boolean }[] = [];
     const add = (bytes: number, mapped: boolean): boolean => {
       const last = runs.at(-1);
@@ -195,6 +198,8 @@ export class Reads {
       if (reply === null || !this.#gateway.leaseValid()) {
         return { ok: false, fault: this.#gateway.endFault() };
       }
+      const refusal = this.#gateway.refusalNow(asked, "read");
+      if (refusal !== null) return { ok: false, fault: refusal };
       looked += reply.coveredCount;
       for (let index = 0; index < reply.coveredCount; index += 1) {
         const here = grain + index;
@@ -220,6 +225,12 @@ export class Reads {
       const wanted = () => this.#gateway.nowMs() < deadlineMs;
       this.#gateway.linkOf(grain).lookup(new Lookup(grain, count, wanted, resolve));
     });
+  }
+
+  #beginAsked(read: ReadOperation): void {
+    const refusal = this.#gateway.refusalNow(read, "read");
+    if (refusal === null) this.#begin(read);
+    else read.fail(refusal);
   }
 
   #begin(read: Reading): void {

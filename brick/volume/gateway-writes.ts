@@ -5,11 +5,12 @@ import type { MapLookupReply } from "../map/map-messages.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
-import { Operation, unavailable } from "./operation.ts";
+import { Operation, type Origin, unavailable } from "./operation.ts";
 import type { PieceSource } from "./piece-source.ts";
 import type { HeldRange } from "./range-lock.ts";
 import { Lookup, MapOperation, type MapOutcome, type ShardLink } from "./shard-link.ts";
 import type { Piece } from "./split.ts";
+import type { Access } from "./unit-check.ts";
 import type { VolumeDone, VolumeFault, VolumeTask } from "./volume.ts";
 
 /** A piece between its start and its end: first its chunk is stored, then the map is told. */
@@ -30,6 +31,7 @@ export interface Change {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly source: PieceSource;
+  readonly access: Access;
 }
 
 /** A change of the volume. Its range stays locked until every piece has landed or never can. */
@@ -38,6 +40,7 @@ class WriteOperation extends Operation {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly source: PieceSource;
+  readonly access: Access;
   readonly resolve: (result: VolumeDone) => void;
   range: HeldRange | null = null;
   /** What the source gave last. */
@@ -59,16 +62,17 @@ class WriteOperation extends Operation {
   constructor(
     writes: Writes,
     change: Change,
-    task: VolumeTask | undefined,
+    origin: Origin,
     resolve: (result: VolumeDone) => void,
   ) {
     const nowMs = writes.gateway.nowMs();
-    super(nowMs, nowMs + writes.gateway.context.options.operationDeadlineMs, task);
+    super(nowMs, nowMs + writes.gateway.context.options.operationDeadlineMs, origin);
     this.#writes = writes;
     this.kind = change.kind;
     this.offsetBytes = change.offsetBytes;
     this.lengthBytes = change.lengthBytes;
     this.source = change.source;
+    this.access = change.access;
     this.resolve = resolve;
   }
 
@@ -94,14 +98,21 @@ class WriteOperation extends Operation {
 /** The writing half of a gateway. */
 export class Writes {
   readonly gateway: Gateway;
+  readonly #unsettled = new Set<WriteOperation>();
 
   constructor(gateway: Gateway) {
     this.gateway = gateway;
   }
 
-  run(change: Change, task: VolumeTask | undefined): Promise<VolumeDone> {
+  /** Changes of these commands may still land, whether they were answered or not. */
+  unsettled(): Iterable<{ readonly task: VolumeTask | null; readonly access: Access }> {
+    return this.#unsettled;
+  }
+
+  run(change: Change, origin: Origin): Promise<VolumeDone> {
     return new Promise((resolve) => {
-      const operation = new WriteOperation(this, change, task, resolve);
+      const { task } = origin;
+      const operation = new WriteOperation(this, change, origin, resolve);
       if (!this.gateway.admit(operation)) {
         operation.answer(unavailable("too many commands are under way"));
         return;
@@ -137,12 +148,21 @@ export class Writes {
     const begin = () => this.gateway.whenLeased(() => this.#begin(operation));
     const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, begin);
     operation.range = range;
-    if (range === null) operation.answer(unavailable("too many commands are under way"));
-    else if (range.blockers === 0) begin();
+    if (range === null) {
+      operation.answer(unavailable("too many commands are under way"));
+      return;
+    }
+    this.#unsettled.add(operation);
+    if (range.blockers === 0) begin();
   }
 
   #begin(operation: WriteOperation): void {
     if (operation.cancelling || operation.range === null) return;
+    const refusal = this.gateway.refusalNow(operation, operation.access);
+    if (refusal !== null) {
+      this.cancel(operation, refusal);
+      return;
+    }
     operation.started = true;
     this.#startPieces(operation);
   }
@@ -323,6 +343,7 @@ export class Writes {
     // The answer first: who waits for the range comes after it.
     const whole = operation.started && !operation.curtailed;
     const landed = whole && operation.landedCount === operation.startedCount;
+    this.#unsettled.delete(operation);
     operation.answer(landed ? null : operation.fault);
     this.gateway.ranges.release(range);
   }

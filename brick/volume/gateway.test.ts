@@ -37,8 +37,8 @@ async function randomCommand(bench: Bench, model: SectorModel, prng: Prng): Prom
   if (prng.chance(0.05)) bench.cluster.time.after(prng.between(0, 20), () => task.cancel());
   const result =
     kind === "unmap"
-      ? await bench.gateway.unmap(offsetBytes, lengthBytes, task)
-      : await bench.gateway.write(offsetBytes, [fillWith(number, count)], task);
+      ? await bench.gateway.unmap(offsetBytes, lengthBytes, { task })
+      : await bench.gateway.write(offsetBytes, [fillWith(number, count)], { task });
   if (result.ok) model.endWrite(first, count, zero, token);
   else {
     assert.ok(["unavailable", "cancelled"].includes(result.fault.code), result.fault.code);

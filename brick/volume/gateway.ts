@@ -1,5 +1,6 @@
 import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import type { UnitRecord } from "../unit/unit-record.ts";
 import { sectorBytes } from "../units.ts";
 import { AtomicPieces, compareThenWrite, setBits } from "./atomic-pieces.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
@@ -11,17 +12,13 @@ import { Reads } from "./gateway-reads.ts";
 import { type ChangeKind, Writes } from "./gateway-writes.ts";
 import { compareBytesMax, orBytesMax } from "./limits.ts";
 import { MapCache } from "./map-cache.ts";
-import { type EndReason, type Operation, unavailable } from "./operation.ts";
+import { type EndReason, type Operation, type Origin, unavailable } from "./operation.ts";
 import { type PieceSource, UnmapPieces, WritePieces } from "./piece-source.ts";
 import { RangeLock } from "./range-lock.ts";
 import { ShardLink } from "./shard-link.ts";
-import type {
-  VolumeAllocation,
-  VolumeDone,
-  VolumeFault,
-  VolumeRead,
-  VolumeTask,
-} from "./volume.ts";
+import { lengthOf } from "./split.ts";
+import { type Access, isEnded, refusalUnder } from "./unit-check.ts";
+import type { VolumeAllocation, VolumeDone, VolumeFault, VolumeRead } from "./volume.ts";
 
 /** Commands of one volume under way; more are refused. */
 export const operationsMax = 4096;
@@ -57,6 +54,8 @@ export class Gateway {
   #leaseWaiters: (() => void)[] = [];
   #sweep: TimerHandle | null = null;
   #volume: VolumeRecord;
+  /** null: nobody has ever asked anything of the unit. */
+  #unit: UnitRecord | null;
   #ended: EndReason | null = null;
   #originSequence = 0;
 
@@ -83,6 +82,7 @@ export class Gateway {
       grainsMax: options.mapCacheGrainsMax,
       cellsMax: options.mapCacheCellsMax,
     });
+    this.#unit = this.#unitNow();
     this.#reads = new Reads(this);
     this.#writes = new Writes(this);
   }
@@ -91,21 +91,21 @@ export class Gateway {
     return this.#operations.size;
   }
 
-  read(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
+  read(offsetBytes: number, lengthBytes: number, origin: Origin = ours): Promise<VolumeRead> {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     if (lengthBytes === 0) return Promise.resolve({ ok: true, buffers: [] });
-    return this.#reads.run(offsetBytes, lengthBytes, task);
+    return this.#reads.run(offsetBytes, lengthBytes, origin);
   }
 
-  write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+  write(offsetBytes: number, data: readonly Buffer[], origin: Origin = ours): Promise<VolumeDone> {
     const source = new WritePieces(offsetBytes, data);
-    return this.#change("write", offsetBytes, lengthOf(data), source, task);
+    return this.#change("write", offsetBytes, lengthOf(data), source, origin);
   }
 
-  unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
+  unmap(offsetBytes: number, lengthBytes: number, origin: Origin = ours): Promise<VolumeDone> {
     const source = new UnmapPieces(offsetBytes, lengthBytes);
-    return this.#change("unmap", offsetBytes, lengthBytes, source, task);
+    return this.#change("unmap", offsetBytes, lengthBytes, source, origin);
   }
 
   /**
@@ -117,27 +117,36 @@ export class Gateway {
     offsetBytes: number,
     compare: readonly Buffer[],
     data: readonly Buffer[],
-    task?: VolumeTask,
+    origin: Origin = ours,
   ): Promise<VolumeDone> {
     const lengthBytes = lengthOf(data);
     if (lengthOf(compare) !== lengthBytes || lengthBytes > compareBytesMax) return tooLong;
     const decide = compareThenWrite(compare, data);
     const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, decide);
-    return this.#change("write", offsetBytes, lengthBytes, source, task);
+    return this.#change("write", offsetBytes, lengthBytes, source, origin);
   }
 
   /** Reads, sets bits and writes under one lock of the range. At most `orBytesMax`. */
-  orWrite(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+  orWrite(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    origin: Origin = ours,
+  ): Promise<VolumeDone> {
     const lengthBytes = lengthOf(data);
     if (lengthBytes > orBytesMax) return tooLong;
     const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, setBits(data));
-    return this.#change("write", offsetBytes, lengthBytes, source, task);
+    return this.#change("write", offsetBytes, lengthBytes, source, origin);
   }
 
-  allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation> {
+  allocation(
+    offsetBytes: number,
+    lengthBytes: number,
+    runsMax: number,
+    origin: Origin = ours,
+  ): Promise<VolumeAllocation> {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
-    return this.#reads.allocation(offsetBytes, lengthBytes, runsMax);
+    return this.#reads.allocation(offsetBytes, lengthBytes, runsMax, origin);
   }
 
   /** The volume's record as it is now; the last known one once it is gone. */
@@ -151,7 +160,26 @@ export class Gateway {
 
   onState(volume: VolumeRecord): void {
     this.#volume = volume;
+    const unit = this.#unitNow();
+    if (unit !== this.#unit) {
+      this.#unit = unit;
+      if (unit !== null) this.#endTasks(unit);
+    }
     for (const link of this.#links.values()) link.onState();
+  }
+
+  /**
+   * Whether it acts by this version of the unit's record, and every change of a command that the
+   * record ends, or would not let begin any more, has landed or never can.
+   */
+  hasSettled(unitVersion: number): boolean {
+    const unit = this.#unit;
+    if (unit === null) return unitVersion === 0;
+    if (unit.version < unitVersion) return false;
+    for (const { task, access } of this.#writes.unsettled()) {
+      if (refusalUnder(unit, task, access) !== null) return false;
+    }
+    return true;
   }
 
   /** The attachment is over: everything under way is answered, nothing is kept. */
@@ -207,6 +235,23 @@ export class Gateway {
     return this.#originSequence;
   }
 
+  /**
+   * Why the command may not begin: the one place where reservations, notices and the absence of
+   * its portal are looked at, whichever way it came. To be asked right before it can take effect.
+   */
+  refusalNow(command: Pick<Operation, "task" | "portal">, access: Access): VolumeFault | null {
+    const { task, portal } = command;
+    if (portal !== null) {
+      const record = this.state().bricks[portal.brick];
+      const away = (record?.absences ?? 0) > portal.absences;
+      // Its initiator may have gone elsewhere, and be served there, since.
+      if (away || (record?.boot ?? 0) > portal.boot) {
+        return unavailable("its portal was away since it began");
+      }
+    }
+    return this.#unit === null ? null : refusalUnder(this.#unit, task, access);
+  }
+
   /** Counts the operation in and watches its deadline; false when there are too many. */
   admit(operation: Operation): boolean {
     if (this.#operations.size >= operationsMax) return false;
@@ -237,6 +282,16 @@ export class Gateway {
     hooks.latency(kind, this.nowMs() - operation.startMs);
   }
 
+  #unitNow(): UnitRecord | null {
+    return this.state().units?.[this.#volume.uuid] ?? null;
+  }
+
+  #endTasks(unit: UnitRecord): void {
+    for (const operation of [...this.#operations]) {
+      if (endedBy(unit, operation)) operation.fail({ code: "cancelled" });
+    }
+  }
+
   /** Ranges come from other bricks too: they are checked, not asserted. */
   #refusal(offsetBytes: number, lengthBytes: number): VolumeFault | null {
     if (this.#ended !== null) return this.endFault();
@@ -251,12 +306,13 @@ export class Gateway {
     offsetBytes: number,
     lengthBytes: number,
     source: PieceSource,
-    task: VolumeTask | undefined,
+    origin: Origin,
+    access: Access = "write",
   ): Promise<VolumeDone> {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     if (lengthBytes === 0) return Promise.resolve({ ok: true });
-    return this.#writes.run({ kind, offsetBytes, lengthBytes, source }, task);
+    return this.#writes.run({ kind, offsetBytes, lengthBytes, source, access }, origin);
   }
 
   #startSweep(): void {
@@ -283,13 +339,14 @@ export class Gateway {
   }
 }
 
+/** The cluster's own work. */
+const ours: Origin = {};
+
+function endedBy(unit: UnitRecord, { task }: Operation): boolean {
+  return task !== null && task.nexus !== null && isEnded(unit, task.nexus, task.noticeNext);
+}
+
 const tooLong = Promise.resolve<VolumeDone>({
   ok: false,
   fault: unavailable("longer than one command may be"),
 });
-
-export function lengthOf(buffers: readonly Buffer[]): number {
-  let lengthBytes = 0;
-  for (const buffer of buffers) lengthBytes += buffer.length;
-  return lengthBytes;
-}

@@ -10,10 +10,10 @@ export const compareBytesMax = 512 * KiB;
 export const orBytesMax = 1 * MiB;
 /** One copy: its ranges stay locked until it has ended. */
 export const copyBytesMax = 1 * GiB;
-/** iSCSI name (223), ",i,0x" and 12 digits of ISID, rounded up. */
-export const initiatorPortBytesMax = 256;
-/** What stands before the data of a forwarded command, at most. */
-export const forwardHeadBytesMax = 128 + initiatorPortBytesMax;
+/** Its length is one byte of a forwarded command. RFC 7143 §4.2.7: a name has at most 223. */
+export const initiatorPortBytesMax = 255;
+assert(223 + ",i,0x001122334455".length <= initiatorPortBytesMax);
 
-assert(2 * compareBytesMax + forwardHeadBytesMax <= messageBodyBytesMax);
-assert(orBytesMax + forwardHeadBytesMax <= messageBodyBytesMax);
+const headBytesMax = 128 + initiatorPortBytesMax;
+assert(2 * compareBytesMax + headBytesMax <= messageBodyBytesMax);
+assert(orBytesMax + headBytesMax <= messageBodyBytesMax);

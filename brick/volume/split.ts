@@ -127,3 +127,9 @@ function unmapRun(grain: number, grainCount: number): Piece {
   const lengthBytes = grainCount * grainBytes;
   return { grain, grainCount, firstSector: 0, sectorCount: 0, data: null, lengthBytes };
 }
+
+export function lengthOf(buffers: readonly Buffer[]): number {
+  let lengthBytes = 0;
+  for (const buffer of buffers) lengthBytes += buffer.length;
+  return lengthBytes;
+}

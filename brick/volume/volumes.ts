@@ -15,11 +15,12 @@ import { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import { ChunkReader } from "./chunk-reader.ts";
 import { ChunkWriter } from "./chunk-writer.ts";
-import { ForwardClient, type Forwarded } from "./forward-client.ts";
+import { type Asked, ForwardClient, type Forwarded } from "./forward-client.ts";
 import { ForwardService } from "./forward-service.ts";
 import { Gateway, type GatewayParts } from "./gateway.ts";
-import { unavailable } from "./operation.ts";
+import { type Origin, type Portal, unavailable } from "./operation.ts";
 import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
+import { lengthOf } from "./split.ts";
 import { type VolumeHooks, VolumeStats } from "./stats.ts";
 import type {
   UnitChanged,
@@ -81,6 +82,7 @@ export class Volumes implements VolumeDirectory {
   readonly #handles = new Map<string, Handle>();
   /** Volumes for which an attachment is being asked for, or was refused a moment ago. */
   readonly #attaching = new Set<string>();
+  #portal: Portal;
   /** Epochs that a shard has refused: their successor is not known here yet. */
   readonly #fenced = new Set<number>();
   #waiting: (() => void)[] = [];
@@ -89,6 +91,7 @@ export class Volumes implements VolumeDirectory {
   constructor(parts: VolumesParts) {
     const { host, calls, self } = parts;
     this.#parts = parts;
+    this.#portal = portalOf(parts);
     this.#options = { ...volumeOptionsDefault, ...parts.options };
     const context: ChunkContext = {
       host,
@@ -149,6 +152,7 @@ export class Volumes implements VolumeDirectory {
   }
 
   onState(state: ClusterState): void {
+    this.#portal = portalOf(this.#parts);
     const byUuid = new Map(Object.values(state.volumes).map((volume) => [volume.uuid, volume]));
     for (const [uuid, gateway] of this.#gateways) {
       const volume = byUuid.get(uuid);
@@ -193,6 +197,11 @@ export class Volumes implements VolumeDirectory {
       this.#attach(uuid, held);
     }
     return null;
+  }
+
+  /** This portal, as it is now. */
+  get portal(): Portal {
+    return this.#portal;
   }
 
   get forward(): ForwardClient {
@@ -316,56 +325,70 @@ class Handle implements Volume {
   }
 
   read(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeRead> {
-    const { uuid } = this.record;
     return this.#run<VolumeRead>(
       task,
       offsetBytes + lengthBytes,
-      (gateway) => gateway.read(offsetBytes, lengthBytes, task),
-      (at) => this.#volumes.forward.read(at, uuid, offsetBytes, lengthBytes),
+      (gateway, origin) => gateway.read(offsetBytes, lengthBytes, origin),
+      (asked) => this.#volumes.forward.read(asked, offsetBytes, lengthBytes),
     );
   }
 
   write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
-    const { uuid } = this.record;
-    let lengthBytes = 0;
-    for (const buffer of data) lengthBytes += buffer.length;
     return this.#run<VolumeDone>(
       task,
-      offsetBytes + lengthBytes,
-      (gateway) => gateway.write(offsetBytes, data, task),
-      (at) => this.#volumes.forward.write(at, uuid, offsetBytes, data, task),
+      offsetBytes + lengthOf(data),
+      (gateway, origin) => gateway.write(offsetBytes, data, origin),
+      (asked) => this.#volumes.forward.write(asked, offsetBytes, data),
     );
   }
 
   unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
-    const { uuid } = this.record;
     return this.#run<VolumeDone>(
       task,
       offsetBytes + lengthBytes,
-      (gateway) => gateway.unmap(offsetBytes, lengthBytes, task),
-      (at) => this.#volumes.forward.unmap(at, uuid, { offsetBytes, lengthBytes }, task),
+      (gateway, origin) => gateway.unmap(offsetBytes, lengthBytes, origin),
+      (asked) => this.#volumes.forward.unmap(asked, { offsetBytes, lengthBytes }),
     );
   }
 
-  allocation(offsetBytes: number, lengthBytes: number, runsMax: number): Promise<VolumeAllocation> {
-    const { uuid } = this.record;
+  compareAndWrite(
+    offsetBytes: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    return this.#run<VolumeDone>(
+      task,
+      offsetBytes + lengthOf(data),
+      (gateway, origin) => gateway.compareAndWrite(offsetBytes, compare, data, origin),
+      (asked) => this.#volumes.forward.compareAndWrite(asked, offsetBytes, compare, data),
+    );
+  }
+
+  orWrite(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+    return this.#run<VolumeDone>(
+      task,
+      offsetBytes + lengthOf(data),
+      (gateway, origin) => gateway.orWrite(offsetBytes, data, origin),
+      (asked) => this.#volumes.forward.orWrite(asked, offsetBytes, data),
+    );
+  }
+
+  allocation(
+    offsetBytes: number,
+    lengthBytes: number,
+    runsMax: number,
+    task?: VolumeTask,
+  ): Promise<VolumeAllocation> {
     return this.#run<VolumeAllocation>(
-      undefined,
+      task,
       offsetBytes + lengthBytes,
-      (gateway) => gateway.allocation(offsetBytes, lengthBytes, runsMax),
-      (at) => this.#volumes.forward.allocation(at, uuid, { offsetBytes, lengthBytes }, runsMax),
+      (gateway, origin) => gateway.allocation(offsetBytes, lengthBytes, runsMax, origin),
+      (asked) => this.#volumes.forward.allocation(asked, { offsetBytes, lengthBytes }, runsMax),
     );
   }
 
   // Not served yet.
-
-  async compareAndWrite(): Promise<VolumeDone> {
-    return fault<VolumeDone>(unavailable("not served yet"));
-  }
-
-  async orWrite(): Promise<VolumeDone> {
-    return fault<VolumeDone>(unavailable("not served yet"));
-  }
 
   async copyFrom(): Promise<VolumeDone> {
     return fault<VolumeDone>(unavailable("not served yet"));
@@ -403,37 +426,46 @@ class Handle implements Volume {
   #run<T extends { ok: true } | { ok: false; fault: VolumeFault }>(
     task: VolumeTask | undefined,
     endBytes: number,
-    here: (gateway: Gateway) => Promise<T>,
-    there: (at: AttachmentRecord) => Promise<Forwarded<T>>,
+    here: (gateway: Gateway, origin: Origin) => Promise<T>,
+    there: (asked: Asked) => Promise<Forwarded<T>>,
   ): Promise<T> {
-    const place = this.#volumes.where(this.record.uuid);
-    if (place !== null && "gateway" in place) return here(place.gateway);
-    const { sizeBytes } = this.record;
+    const { uuid, sizeBytes } = this.record;
+    const { portal } = this.#volumes;
+    const place = this.#volumes.where(uuid);
+    if (place !== null && "gateway" in place) return here(place.gateway, { task, portal });
     if (endBytes > sizeBytes) return Promise.resolve(fault<T>({ code: "out_of_range", sizeBytes }));
-    return this.#wait(task, here, there);
+    return this.#wait({ task, portal }, here, there);
   }
 
   async #wait<T extends { ok: true } | { ok: false; fault: VolumeFault }>(
-    task: VolumeTask | undefined,
-    here: (gateway: Gateway) => Promise<T>,
-    there: (at: AttachmentRecord) => Promise<Forwarded<T>>,
+    origin: { task: VolumeTask | undefined; portal: Portal },
+    here: (gateway: Gateway, origin: Origin) => Promise<T>,
+    there: (asked: Asked) => Promise<Forwarded<T>>,
   ): Promise<T> {
     const volumes = this.#volumes;
+    const { uuid } = this.record;
+    const { task, portal } = origin;
     const deadlineMs = volumes.deadlineMs();
     while (volumes.nowMs() < deadlineMs) {
-      if (!volumes.isOpen(this.record.uuid)) return fault<T>({ code: "deleted" });
+      if (!volumes.isOpen(uuid)) return fault<T>({ code: "deleted" });
       if (task?.cancelled) return fault<T>({ code: "cancelled" });
-      const place = volumes.where(this.record.uuid);
-      if (place !== null && "gateway" in place) return here(place.gateway);
+      const place = volumes.where(uuid);
+      if (place !== null && "gateway" in place) return here(place.gateway, origin);
       if (place !== null) {
         volumes.stats.forwarded += 1;
-        const result = await there(place.at);
+        const result = await there({ at: place.at, uuid, task, absences: portal.absences });
         if (result !== "elsewhere") return result;
       }
       await volumes.changed(deadlineMs);
     }
     return fault<T>(unavailable("no gateway serves the volume"));
   }
+}
+
+function portalOf(parts: VolumesParts): Portal {
+  const brick = parts.self;
+  const absences = brickOf(parts.state(), brick)?.absences ?? 0;
+  return { brick, boot: parts.boot(), absences };
 }
 
 function fault<T>(one: VolumeFault): T {
