@@ -1,19 +1,15 @@
 import type { TargetNode } from "./session-state.ts";
-import { targetNameOf } from "./target-name.ts";
 import type { TextPair } from "./text-keys.ts";
 
 /** SendTargets (RFC 7143 appendix C). */
 
-/**
- * The targets an initiator asked for, each with every portal of the cluster.
- */
-export function findTargets(node: TargetNode, wanted: string): TextPair[] {
+/** The targets an initiator asked for and may use, each with every portal of the cluster. */
+export function findTargets(node: TargetNode, initiatorName: string, wanted: string): TextPair[] {
   const portals = node.directory.portals();
   const announced =
     portals.length > 0 ? portals : [{ address: node.announce, tag: node.portalGroupTag }];
   const pairs: TextPair[] = [];
-  for (const info of node.directory.list()) {
-    const name = targetNameOf(info.name);
+  for (const { name } of node.authority.targets(initiatorName)) {
     if (wanted !== "All" && wanted.toLowerCase() !== name) continue;
     pairs.push(["TargetName", name]);
     for (const { address, tag } of announced) pairs.push(["TargetAddress", `${address},${tag}`]);

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import type { Clock, TimerHandle } from "../brick/host.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
+import { TestAuthority } from "./authority.test-double.ts";
 import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
-import { makeNode } from "./node.ts";
+import { followAuthority, makeNode } from "./node.ts";
 import { Outbox } from "./outbox.ts";
 import {
   common,
@@ -28,7 +29,7 @@ import { decodeText, encodeText, type TextPair } from "./text-keys.ts";
 
 export class ManualClock implements Clock {
   ms = 0;
-  readonly #due: { atMs: number; action: () => void }[] = [];
+  #due: { atMs: number; action: () => void }[] = [];
 
   nowMs(): number {
     return this.ms;
@@ -41,28 +42,44 @@ export class ManualClock implements Clock {
   after(delayMs: number, action: () => void): TimerHandle {
     const timer = { atMs: this.ms + delayMs, action };
     this.#due.push(timer);
-    return { cancel: () => void this.#due.splice(this.#due.indexOf(timer), 1) };
+    return {
+      cancel: () => {
+        this.#due = this.#due.filter((other) => other !== timer);
+      },
+    };
   }
 
   soon(action: () => void): void {
     setImmediate(action);
   }
+
+  /** Lets time pass, and runs what was due by then. */
+  advance(ms: number): void {
+    this.ms += ms;
+    const due = this.#due.filter((timer) => timer.atMs <= this.ms);
+    this.#due = this.#due.filter((timer) => timer.atMs > this.ms);
+    for (const timer of due) timer.action();
+  }
 }
+
+export type TestNode = TargetNode & { clock: ManualClock; authority: TestAuthority };
 
 export function testNode(
   directory: VolumeDirectory,
   metrics: TargetMetrics | null = null,
-): TargetNode & { clock: ManualClock } {
+): TestNode {
   const clock = new ManualClock();
   const node = makeNode({
     directory,
+    authority: new TestAuthority(directory),
     portalGroupTag: 7,
     announce: "192.0.2.1:3260",
     clock,
     log: () => {},
     metrics,
   });
-  return { ...node, clock };
+  followAuthority(node);
+  return node as TestNode;
 }
 
 /** A received PDU with its header decoded by the layout of its opcode. */

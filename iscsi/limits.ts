@@ -7,6 +7,11 @@ export const loginsInProgressMax = 64;
 export const loginTimeoutMs = 15_000;
 export const loginRequestsMax = 16;
 export const sessionsPerTargetMax = 64;
+/** LUNs beyond are not shown to an initiator. */
+export const lunsPerSessionMax = 1024;
+/** A lost nexus whose RESERVE(6) could not be released: how often and when it is tried again. */
+export const nexusLossRetriesMax = 60;
+export const nexusLossRetryMs = 5_000;
 
 /** A connection on which nothing arrived for this long is asked for a sign of life, ... */
 export const pingAfterIdleMs = 15_000;

@@ -18,6 +18,8 @@ export interface SessionParameters {
   maxBurstBytes: number;
   firstBurstBytes: number;
   outstandingR2tMax: number;
+  /** iSCSIProtocolLevel: 1 is RFC 7143, 2 adds RFC 7144. */
+  protocolLevel: number;
 }
 
 export function defaultParameters(): SessionParameters {
@@ -30,6 +32,7 @@ export function defaultParameters(): SessionParameters {
     maxBurstBytes: 262_144,
     firstBurstBytes: 65_536,
     outstandingR2tMax: 1,
+    protocolLevel: 1,
   };
 }
 
@@ -182,9 +185,11 @@ export const loginKeys = {
   },
   iSCSIProtocolLevel: {
     rule: "minimum",
-    ours: 1,
+    ours: 2,
     range: [0, 31],
-    set: ignore,
+    set: (parameters, value) => {
+      parameters.protocolLevel = value;
+    },
     stages: [operational],
     discovery: "yes",
   },

@@ -1,31 +1,29 @@
 import type { Clock } from "../brick/host.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
+import type { Authority } from "./authority.ts";
 import { commandWindow, sessionsPerTargetMax } from "./limits.ts";
 import { type LoginIdentity, type LoginPolicy, loginStatus } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
-import {
-  addNexus,
-  type LogicalUnit,
-  makeLogicalUnit,
-  takeUnitRecord,
-} from "./scsi/logical-unit.ts";
 import { abortTasks } from "./scsi-task.ts";
 import { serialAdd } from "./serial32.ts";
+import { attachLuns, detach, refreshLuns, volumesOf } from "./session-luns.ts";
 import type { Connection, Session, TargetMetrics, TargetNode } from "./session-state.ts";
-import { volumeNameOf } from "./target-name.ts";
 
 /** The sessions behind one portal: who may log in, who makes room for whom, how one ends. */
 
 const tsihMax = 0xffff;
 
-export function makeNode(options: {
+export interface NodeOptions {
   directory: VolumeDirectory;
+  authority: Authority;
   portalGroupTag: number;
   announce: string;
   clock: Clock;
   log: (line: string) => void;
   metrics: TargetMetrics | null;
-}): TargetNode {
+}
+
+export function makeNode(options: NodeOptions): TargetNode {
   return {
     ...options,
     units: new Map(),
@@ -34,6 +32,26 @@ export function makeNode(options: {
     draining: false,
     lastTsih: 0,
   };
+}
+
+/**
+ * Keeps live sessions to what the authority says, after each of its changes: sessions of initiators
+ * that may use nothing of their target any more end, units come and go in the others.
+ */
+export function followAuthority(node: TargetNode): { stop(): void } {
+  let isDue = false;
+  return node.authority.onChange(() => {
+    if (isDue) return;
+    isDue = true;
+    // Once for all that changes in one tick.
+    node.clock.soon(() => {
+      isDue = false;
+      for (const session of [...node.sessions.values()]) {
+        if (session.ended || session.identity.discovery) continue;
+        if (!refreshLuns(session)) endSession(session, "access was taken away");
+      }
+    });
+  });
 }
 
 /** RFC 7143 §4.4.3: initiator name, ISID, target name; the portal group is this node's. */
@@ -55,28 +73,18 @@ function admit(node: TargetNode, identity: LoginIdentity, tsih: number): number 
     return node.sessions.has(tsih) ? loginStatus.tooManyConnections : loginStatus.sessionUnknown;
   }
   if (identity.discovery) return loginStatus.success;
-  if (openUnit(node, identity.targetName) === undefined) return loginStatus.notFound;
+  const { initiatorName, targetName } = identity;
+  if (node.authority.target(initiatorName, targetName) === "forbidden") {
+    return loginStatus.notAuthorized;
+  }
+  if (volumesOf(node, initiatorName, targetName).size === 0) return loginStatus.notFound;
   let others = 0;
   for (const session of node.sessions.values()) {
-    if (session.identity.targetName === identity.targetName) others += 1;
+    if (session.identity.targetName === targetName) others += 1;
   }
   const reinstates = node.nexuses.has(nexusKey(identity));
   if (others >= sessionsPerTargetMax && !reinstates) return loginStatus.outOfResources;
   return loginStatus.success;
-}
-
-/** The unit of a target; the same one for all its sessions, while the volume is the same. */
-function openUnit(node: TargetNode, targetName: string): LogicalUnit | undefined {
-  const volumeName = volumeNameOf(targetName);
-  if (volumeName === undefined) return undefined;
-  const volume = node.directory.open(volumeName);
-  if (volume === undefined) return undefined;
-  const known = node.units.get(targetName);
-  if (known?.volume.info.uuid === volume.info.uuid) return known;
-  const { portalGroupTag } = node;
-  const unit = makeLogicalUnit({ volume, targetName, portalGroupTag });
-  volume.watchUnit(async (record) => void takeUnitRecord(unit, record));
-  return unit;
 }
 
 /**
@@ -99,26 +107,43 @@ export function joinNode(
     return;
   }
   if (connection.phase === "ended") return;
-  const unit = identity.discovery ? null : openUnit(node, identity.targetName);
+  const { initiatorName, targetName, discovery } = identity;
+  const volumes = discovery ? new Map() : volumesOf(node, initiatorName, targetName);
   const tsih = freeTsih(node);
-  if (unit === undefined || tsih === null) {
+  if ((volumes.size === 0 && !discovery) || tsih === null) {
     joined(null);
     return;
   }
-  if (unit !== null) node.units.set(identity.targetName, unit);
-  const session: Session = {
-    node,
+  const session = newSession(connection, identity, parameters, initCmdSn, tsih);
+  attachLuns(session, volumes);
+  node.sessions.set(tsih, session);
+  if (!discovery) node.nexuses.set(nexusKey(identity), session);
+  node.metrics?.sessions(node.sessions.size);
+  joined(session);
+}
+
+function newSession(
+  connection: Connection,
+  identity: LoginIdentity,
+  parameters: SessionParameters,
+  initCmdSn: number,
+  tsih: number,
+): Session {
+  return {
+    node: connection.node,
     connection,
     identity,
     tsih,
     parameters,
-    unit,
-    nexus: unit === null ? null : addNexus(unit, identity.initiatorName, identity.isid),
+    luns: new Map(),
+    lunList: [],
+    peers: [],
     expCmdSn: initCmdSn,
     maxCmdSn: serialAdd(initCmdSn, commandWindow - 1),
     tasks: new Map(),
     immediateTasks: 0,
     managing: 0,
+    fence: null,
     held: new Map(),
     waiting: [],
     admitted: 0,
@@ -131,10 +156,6 @@ export function joinNode(
     ended: false,
     onSettled: [],
   };
-  node.sessions.set(tsih, session);
-  if (unit !== null) node.nexuses.set(nexusKey(identity), session);
-  node.metrics?.sessions(node.sessions.size);
-  joined(session);
 }
 
 function freeTsih(node: TargetNode): number | null {
@@ -149,34 +170,35 @@ function freeTsih(node: TargetNode): number | null {
 export function endSession(session: Session, why: string): void {
   if (session.ended) return;
   session.ended = true;
-  const { node, connection, identity, unit, nexus } = session;
+  const { node, connection, identity } = session;
   connection.phase = "ended";
   connection.closing ??= "now";
   connection.wake();
-  if (unit !== null) {
+  if (!identity.discovery) {
     node.log(`iscsi: ${identity.initiatorName} leaves ${identity.targetName}: ${why}`);
-    if (nexus !== null) unit.nexuses.delete(nexus);
   }
   session.held.clear();
+  session.fence = null;
   abortTasks([...session.tasks.values()], () => forget(session));
 }
 
+/** Its nexuses stay until here, so that a reset by another initiator waits for its tasks too. */
 function forget(session: Session): void {
-  const { node, identity, unit } = session;
+  const { node, identity } = session;
   node.sessions.delete(session.tsih);
   const key = nexusKey(identity);
   if (node.nexuses.get(key) === session) node.nexuses.delete(key);
-  if (unit?.nexuses.size === 0 && node.units.get(identity.targetName) === unit) {
-    node.units.delete(identity.targetName);
-  }
+  for (const lun of session.luns.values()) detach(node, lun);
+  session.luns.clear();
   node.metrics?.sessions(node.sessions.size);
   for (const action of session.onSettled) action();
 }
 
 /** TARGET COLD RESET ends every session of the target; the asking one after its answer. */
 export function coldReset(asking: Session): void {
+  const { targetName } = asking.identity;
   for (const session of [...asking.node.sessions.values()]) {
-    if (session.unit !== asking.unit) continue;
+    if (session.identity.targetName !== targetName || session.identity.discovery) continue;
     if (session === asking) session.connection.closing = "afterFlush";
     endSession(session, "target cold reset");
   }

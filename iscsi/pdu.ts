@@ -204,7 +204,8 @@ export const scsiResponse = {
 
 export const taskManagementResponse = {
   opcode: 0x22,
-  fields: { ...tag, ...answer, response: u8(2) },
+  // RFC 7144 §6.2 adds three bytes of information to the response.
+  fields: { ...tag, ...answer, response: u8(2), information: u24(36) },
 };
 
 export const loginResponse = {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import net from "node:net";
 import { type TestContext, test } from "node:test";
 import { Prng } from "../brick/prng.ts";
+import { TestAuthority } from "./authority.test-double.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
 import { Outbox } from "./outbox.ts";
 import {
@@ -18,11 +19,13 @@ import { startPortal } from "./portal.ts";
 import { encodeText } from "./text-keys.ts";
 
 async function openPortal(context: TestContext) {
+  const directory = memoryDirectory([new MemoryVolume("disk", 1 << 20)]);
   const portal = await startPortal({
     listen: "127.0.0.1:0",
     announce: "127.0.0.1:3260",
     tag: 1,
-    directory: memoryDirectory([new MemoryVolume("disk", 1 << 20)]),
+    directory,
+    authority: new TestAuthority(directory),
     log: () => {},
   });
   context.after(() => portal.close());

@@ -1,9 +1,10 @@
 import type { Clock } from "../brick/host.ts";
 import { realClock } from "../brick/host-io.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
+import type { Authority } from "./authority.ts";
 import { checkIdle } from "./connection.ts";
 import { drainLogoutSeconds, idleCheckMs } from "./limits.ts";
-import { endSession, makeNode } from "./node.ts";
+import { endSession, followAuthority, makeNode } from "./node.ts";
 import { asyncEvent, sendAsyncMessage } from "./session.ts";
 import type { Session, TargetMetrics, TargetNode } from "./session-state.ts";
 import { listenTarget, type TargetListener } from "./target-io.ts";
@@ -16,6 +17,8 @@ export interface PortalOptions {
   /** Portal group tag: the brick's number. */
   tag: number;
   directory: VolumeDirectory;
+  /** Who may use which volumes, and what it must prove. */
+  authority: Authority;
   log: (line: string) => void;
   metrics?: TargetMetrics;
   clock?: Clock;
@@ -45,6 +48,7 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
   const clock = options.clock ?? realClock;
   const node = makeNode({
     directory: options.directory,
+    authority: options.authority,
     portalGroupTag: options.tag,
     announce: options.announce,
     clock,
@@ -52,6 +56,7 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
     metrics: options.metrics ?? null,
   });
   const listener = await listenTarget(node, options.listen);
+  const following = followAuthority(node);
   let timer = clock.after(idleCheckMs, check);
   function check(): void {
     const nowMs = clock.nowMs();
@@ -63,6 +68,7 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
     drain: () => drain(node),
     close: () => {
       timer.cancel();
+      following.stop();
       return close(node, listener);
     },
     sessions: () => [...node.sessions.values()].filter((one) => !one.ended).map(summary),

@@ -1,11 +1,11 @@
 import { VolumeTask } from "../brick/volume/volume.ts";
 import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
+import { decodeLun } from "./lun.ts";
 import { scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
-import { refused, type ScsiResult } from "./scsi/command.ts";
+import { refused, type ScsiCommand, type ScsiResult } from "./scsi/command.ts";
 import { runCommand } from "./scsi/device-server.ts";
 import { absentInquiry } from "./scsi/inquiry.ts";
-import type { LogicalUnit, Nexus } from "./scsi/logical-unit.ts";
 import { findCommand } from "./scsi/opcodes.ts";
 import { sense } from "./scsi/sense.ts";
 import { absentRequestSense, reportLuns } from "./scsi/unit-commands.ts";
@@ -15,42 +15,34 @@ import { hasAllData, sendR2ts, sendResult, takeDataOut, takeImmediateData } from
 
 /** The life of a SCSI command in the target, from its PDU to its status. */
 
-/** LUN 0, by peripheral or by flat addressing (SAM-5 §4.7). */
-export function isLunZero(lunHigh: number, lunLow: number): boolean {
-  return lunLow === 0 && (lunHigh === 0 || lunHigh === 0x4000_0000);
-}
-
 /** Makes a task of a command PDU; data that came with it is taken in. */
-export function makeTask(
-  session: Session,
-  unit: LogicalUnit,
-  nexus: Nexus,
-  pdu: Pdu,
-  cdb: Buffer,
-): ScsiTask {
+export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
   const fields = scsiCommand.fields;
   const { bhs } = pdu;
   const lunHigh = fields.lunHigh.get(bhs);
   const lunLow = fields.lunLow.get(bhs);
-  const row = isLunZero(lunHigh, lunLow) ? findCommand(cdb) : undefined;
+  const lun = decodeLun(lunHigh, lunLow);
+  const at = lun === undefined ? undefined : session.luns.get(lun);
+  const row = at === undefined ? undefined : findCommand(cdb);
   const reads = fields.read.get(bhs);
   const writes = fields.write.get(bhs);
   const expectedLength = fields.expectedLength.get(bhs);
   const expectedBytes = reads || writes ? expectedLength : 0;
-  const wantedBytes = row?.dataOutBytes?.(unit, cdb) ?? 0;
+  const wantedBytes = at === undefined ? 0 : (row?.dataOutBytes?.(at.unit, cdb) ?? 0);
   const stepBytes = row?.worksInSteps === true ? stepBytesMax : 0;
   const { node } = session;
   const task: ScsiTask = {
     session,
-    unit,
-    nexus,
-    luns: [0],
-    peers: [{ unit, nexus }],
+    unit: at?.unit ?? null,
+    nexus: at?.nexus ?? null,
+    luns: session.lunList,
+    peers: session.peers,
     row,
     cdb,
     tag: fields.initiatorTaskTag.get(bhs),
     lunHigh,
     lunLow,
+    lun,
     immediate: fields.immediate.get(bhs),
     attribute: fields.attribute.get(bhs),
     reads,
@@ -71,7 +63,7 @@ export function makeTask(
     state: "held",
     aborted: false,
     failure: null,
-    task: new VolumeTask(nexus.id, unit.noticeNext),
+    task: null,
     onSettled: null,
   };
   if (task.unsolicited && session.parameters.initialR2t) {
@@ -88,7 +80,12 @@ export function makeTask(
 /** The task's turn has come by CmdSN: it waits for admission, and starts if nothing is before it. */
 export function queueTask(task: ScsiTask): void {
   const { session } = task;
-  if (task.state !== "held") return;
+  if (task.state !== "held" && task.state !== "fenced") return;
+  if (session.fence !== null) {
+    task.state = "fenced";
+    session.fence.push(() => queueTask(task));
+    return;
+  }
   task.state = "waiting";
   if (task.attribute === taskAttribute.headOfQueue) session.waiting.unshift(task);
   else session.waiting.push(task);
@@ -135,13 +132,21 @@ function progress(task: ScsiTask): void {
 }
 
 function runTask(task: ScsiTask): ScsiResult | Promise<ScsiResult> {
-  const { row, cdb, wantedBytes } = task;
-  if (!isLunZero(task.lunHigh, task.lunLow)) return runOnAbsentUnit(cdb, task.luns);
-  return runCommand(task, row, wantedBytes);
+  if (!isAddressed(task)) return runOnAbsentUnit(task);
+  return runCommand(task, task.row, task.wantedBytes);
+}
+
+/** Whether the session still has the unit; from here on the task can take effect there. */
+function isAddressed(task: ScsiTask): task is ScsiTask & ScsiCommand {
+  const { session, lun, unit, nexus } = task;
+  if (unit === null || nexus === null || lun === undefined) return false;
+  if (session.luns.get(lun)?.nexus !== nexus) return false;
+  task.task = new VolumeTask(nexus.id, unit.noticeNext);
+  return true;
 }
 
 /** SPC-5 §6.6.2, SAM-5 §4.7.4: what a LUN without a unit answers. */
-function runOnAbsentUnit(cdb: Buffer, luns: readonly number[]): ScsiResult {
+function runOnAbsentUnit({ cdb, luns }: ScsiTask): ScsiResult {
   switch (cdb[0]) {
     case 0x12:
       return absentInquiry(cdb);
@@ -213,7 +218,7 @@ export function abortTasks(tasks: readonly ScsiTask[], settled: () => void): voi
       running += 1;
       task.onSettled ??= [];
       task.onSettled.push(oneSettled);
-      task.task.cancel();
+      task.task?.cancel();
     } else if (task.state !== "ended") {
       removeTask(task);
     }
@@ -224,4 +229,38 @@ export function abortTasks(tasks: readonly ScsiTask[], settled: () => void): voi
     session.connection.wake();
   }
   oneSettled();
+}
+
+/**
+ * Brings running commands to their end soon, and calls `settled` then; they are answered with what
+ * came of them. Others are left alone.
+ */
+export function cancelTasks(tasks: readonly ScsiTask[], settled: () => void): void {
+  let running = 1;
+  const oneSettled = () => {
+    running -= 1;
+    if (running === 0) settled();
+  };
+  for (const task of tasks) {
+    if (task.state !== "running") continue;
+    running += 1;
+    task.onSettled ??= [];
+    task.onSettled.push(oneSettled);
+    task.task?.cancel();
+  }
+  oneSettled();
+}
+
+/** Lets begin what waited for the end of task management, up to the next such request. */
+export function dropFence(session: Session): void {
+  const waiting = session.fence ?? [];
+  session.fence = null;
+  for (const [at, action] of waiting.entries()) {
+    if (session.ended) return;
+    if (session.fence !== null) {
+      (session.fence as (() => void)[]).push(...waiting.slice(at));
+      return;
+    }
+    action();
+  }
 }

@@ -1,5 +1,6 @@
 import type { Clock } from "../brick/host.ts";
 import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
+import type { Authority } from "./authority.ts";
 import type { Login, LoginIdentity } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
 import type { Outbox } from "./outbox.ts";
@@ -28,6 +29,12 @@ export interface TargetMetrics {
   protocolError(reason: string): void;
 }
 
+/** A logical unit, and what tells it of changes to the state that all portals share. */
+export interface NodeUnit {
+  readonly unit: LogicalUnit;
+  readonly watch: { stop(): void };
+}
+
 /** Everything behind one portal. */
 export interface TargetNode {
   readonly directory: VolumeDirectory;
@@ -36,8 +43,9 @@ export interface TargetNode {
   readonly clock: Clock;
   readonly log: (line: string) => void;
   readonly metrics: TargetMetrics | null;
-  /** By target name, while a session uses it. */
-  readonly units: Map<string, LogicalUnit>;
+  readonly authority: Authority;
+  /** By volume uuid, while a session uses it. */
+  readonly units: Map<string, NodeUnit>;
   /** By TSIH; a session stays until its last task has settled. */
   readonly sessions: Map<number, Session>;
   /** By I_T nexus. */
@@ -77,15 +85,22 @@ export interface Session {
   readonly identity: LoginIdentity;
   readonly tsih: number;
   readonly parameters: SessionParameters;
-  /** null in a discovery session. */
-  readonly unit: LogicalUnit | null;
-  readonly nexus: Nexus | null;
+  /** Its logical units by LUN; none in a discovery session. */
+  readonly luns: Map<number, SessionLun>;
+  /** The keys and the values of `luns`, ascending; replaced when they change. */
+  lunList: readonly number[];
+  peers: readonly SessionLun[];
   expCmdSn: number;
   maxCmdSn: number;
   readonly tasks: Map<number, ScsiTask>;
   immediateTasks: number;
   /** Task management that waits for tasks to settle. */
   managing: number;
+  /**
+   * While a request that empties task sets is under way: what came after it, in order, and may not
+   * begin before its answer (else it would be ended with the others, and never answered).
+   */
+  fence: (() => void)[] | null;
   /** Requests whose turn has not come: a CmdSN before theirs is missing. */
   readonly held: Map<number, () => void>;
   /** In order, not started: for memory's sake, or behind an ORDERED command. */
@@ -104,6 +119,12 @@ export interface Session {
   readonly onSettled: (() => void)[];
 }
 
+/** A logical unit as one session sees it. */
+export interface SessionLun {
+  readonly unit: LogicalUnit;
+  readonly nexus: Nexus;
+}
+
 export interface R2t {
   tag: number;
   /** Up to here it asks for data. */
@@ -112,13 +133,19 @@ export interface R2t {
 
 /**
  *     held ──CmdSN──▶ waiting ──admitted──▶ receiving ──data──▶ running ──▶ ended
+ *       └─▶ fenced ──▶─┘
  */
-export interface ScsiTask extends ScsiCommand {
+export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   readonly session: Session;
+  /** null, both: there is no such logical unit. */
+  readonly unit: LogicalUnit | null;
+  readonly nexus: Nexus | null;
   readonly row: CommandRow | null | undefined;
   readonly tag: number;
+  /** The LUN as it was written, and as it was understood. */
   readonly lunHigh: number;
   readonly lunLow: number;
+  readonly lun: number | undefined;
   readonly immediate: boolean;
   readonly attribute: number;
   readonly reads: boolean;
@@ -140,11 +167,12 @@ export interface ScsiTask extends ScsiCommand {
   r2ts: R2t[];
   r2tSn: number;
   r2tOffset: number;
-  state: "held" | "waiting" | "receiving" | "running" | "ended";
+  state: "held" | "fenced" | "waiting" | "receiving" | "running" | "ended";
   aborted: boolean;
   /** Ends the command with this once its data has come. */
   failure: Sense | null;
-  readonly task: VolumeTask;
+  /** Made when the command begins to run. */
+  task: VolumeTask | null;
   onSettled: (() => void)[] | null;
 }
 

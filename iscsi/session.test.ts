@@ -160,6 +160,7 @@ test("task management that cannot be done says why", async () => {
   assert.equal(ask({ function: 5, lunHigh: 0x0001_0000 }), 2);
   assert.equal(ask({ function: 3 }), 5);
   assert.equal(ask({ function: 8 }), 4);
+  assert.equal(ask({ function: 9, referencedTaskTag: 77 }), 5, "RFC 7144 was not negotiated");
   assert.equal(ask({ function: 100 }), 5);
 });
 
@@ -188,6 +189,7 @@ test("TARGET COLD RESET answers, then ends every session of the target", async (
   other.login({ target, isid: 2 });
   const reset = { immediate: true, initiatorTaskTag: 1, function: 7, cmdSn: initiator.cmdSn };
   initiator.send(taskManagementRequest, reset);
+  await settled();
   assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
   assert.equal(initiator.connection.closing, "afterFlush");
   assert.equal(other.connection.closing, "now");

@@ -104,12 +104,11 @@ function receiveScsiCommand(session: Session, pdu: Pdu): void {
 
 /** Makes the task; what is returned queues it. */
 function acceptCommand(session: Session, pdu: Pdu): (() => void) | null {
-  const { unit, nexus } = session;
   const fields = scsiCommand.fields;
   const tag = fields.initiatorTaskTag.get(pdu.bhs);
   const cdb = commandCdb(pdu.bhs, pdu.ahs);
   const refusal =
-    unit === null || nexus === null || tag === noTag
+    session.identity.discovery || tag === noTag
       ? rejectReason.protocolError
       : cdb === undefined
         ? rejectReason.invalidField
@@ -124,7 +123,7 @@ function acceptCommand(session: Session, pdu: Pdu): (() => void) | null {
     sendReject(session.connection, pdu.bhs, refusal);
     return null;
   }
-  const task = makeTask(session, unit!, nexus!, pdu, cdb!);
+  const task = makeTask(session, pdu, cdb!);
   session.tasks.set(tag, task);
   if (task.immediate) session.immediateTasks += 1;
   return () => queueTask(task);
@@ -136,6 +135,11 @@ function receiveData(session: Session, pdu: Pdu): void {
 
 function receiveTaskManagement(session: Session, pdu: Pdu): void {
   freePlace(session, pdu.bhs);
+  // §4.3: a discovery session has no tasks.
+  if (session.identity.discovery) {
+    sendReject(session.connection, pdu.bhs, rejectReason.protocolError);
+    return;
+  }
   if (session.managing >= immediateTasksMax) {
     sendReject(session.connection, pdu.bhs, rejectReason.tooManyImmediate);
     return;
@@ -239,10 +243,10 @@ function receiveText(session: Session, pdu: Pdu): void {
 function answerText(session: Session, [key, value]: TextPair): TextPair[] {
   if (key === "SendTargets") {
     // Appendix C: in a normal session only the session's own target may be asked for.
-    const { discovery, targetName } = session.identity;
-    if (discovery && value !== "") return findTargets(session.node, value);
+    const { discovery, initiatorName, targetName } = session.identity;
+    if (discovery && value !== "") return findTargets(session.node, initiatorName, value);
     if (!discovery && (value === "" || value.toLowerCase() === targetName)) {
-      return findTargets(session.node, targetName);
+      return findTargets(session.node, initiatorName, targetName);
     }
     return [[key, "Reject"]];
   }

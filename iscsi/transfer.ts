@@ -129,7 +129,8 @@ export function sendResult(task: ScsiTask, result: ScsiResult): void {
   const data: Buffer[] = [];
   let dataLength = 0;
   if (result.sense !== null) {
-    const encoded = encodeSense(result.sense, senseFormat(task.unit));
+    const format = task.unit === null ? "fixed" : senseFormat(task.unit);
+    const encoded = encodeSense(result.sense, format);
     const head = Buffer.alloc(2);
     head.writeUInt16BE(encoded.length, 0);
     data.push(head, encoded);

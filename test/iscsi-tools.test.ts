@@ -3,6 +3,7 @@ import { execFile, execFileSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { MemoryVolume, memoryDirectory } from "../iscsi/memory-volume.test-double.ts";
+import { openAuthority } from "../iscsi/open-authority.ts";
 import { startPortal } from "../iscsi/portal.ts";
 
 /** Initiators that others wrote, against the target; skipped where they are not installed. */
@@ -24,11 +25,13 @@ function missing(tool: string): string | false {
 async function openDisk(context: TestContext): Promise<string> {
   const volume = new MemoryVolume("disk", 64 << 20);
   const portals: { address: string; tag: number }[] = [];
+  const directory = memoryDirectory([volume], portals);
   const portal = await startPortal({
     listen: "127.0.0.1:0",
     announce: "127.0.0.1:0",
     tag: 1,
-    directory: memoryDirectory([volume], portals),
+    directory,
+    authority: openAuthority(directory),
     log: () => {},
   });
   portals.push({ address: portal.address, tag: 1 });

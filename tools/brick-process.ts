@@ -4,6 +4,7 @@ import { LatencyHistogram } from "../brick/latency-histogram.ts";
 import { openNetwork, parseAddress, type RealNetwork } from "../brick/rpc/network-io.ts";
 import { type ApiServer, startApiServer } from "../control/api-server-io.ts";
 import { shardCountDefault } from "../control/control-io.ts";
+import { openAuthority } from "../iscsi/open-authority.ts";
 import { type Portal, startPortal } from "../iscsi/portal.ts";
 import { NodeBackend } from "./admin-backend.ts";
 import { type BrickIdentity, establishIdentity, markBegun } from "./brick-identity-io.ts";
@@ -79,6 +80,7 @@ function openPortal(
     announce: identity.portal,
     tag: identity.number,
     directory: node.volumes,
+    authority: openAuthority(node.volumes),
     log,
     metrics: commands,
   });

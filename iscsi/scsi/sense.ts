@@ -62,6 +62,8 @@ export const sense = {
   resetOccurred: { key: unitAttention, asc: 0x29, ascq: 0x03 },
   modeParametersChanged: { key: unitAttention, asc: 0x2a, ascq: 0x01 },
   capacityChanged: { key: unitAttention, asc: 0x2a, ascq: 0x09 },
+  reportedLunsChanged: { key: unitAttention, asc: 0x3f, ascq: 0x0e },
+  nexusLost: { key: unitAttention, asc: 0x29, ascq: 0x07 },
   commandsCleared: { key: unitAttention, asc: 0x2f, ascq: 0x00 },
 } as const satisfies Record<string, Sense>;
 
