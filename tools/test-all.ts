@@ -23,6 +23,9 @@ const tools: readonly (readonly [string, string])[] = [
   ["/usr/sbin/mkfs.xfs", "xfsprogs"],
   ["/usr/sbin/blkdiscard", "util-linux"],
   ["/usr/sbin/modprobe", "kmod"],
+  ["/usr/sbin/multipathd", "multipath-tools"],
+  ["/usr/bin/gcc", "gcc"],
+  ["/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"],
 ];
 
 /** Simulated clusters that always run; a seed that once failed is added here. */

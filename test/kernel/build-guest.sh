@@ -1,7 +1,8 @@
 #!/bin/sh
 # build-guest.sh DIR: makes DIR/vmlinuz and DIR/initrd.gz, a Linux guest without a disk that knows
-# iSCSI: Debian's cloud kernel (downloaded and unpacked, not installed), busybox, open-iscsi, and
-# the programs of ext4 and XFS from this machine. DIR keeps the kernel for the next time.
+# iSCSI: Debian's cloud kernel (downloaded and unpacked, not installed), busybox, open-iscsi,
+# multipath-tools, and the programs of ext4 and XFS from this machine; the exerciser and the
+# scenarios from here. DIR keeps the kernel for the next time.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 here=$(dirname "$(readlink -f "$0")")
@@ -26,10 +27,12 @@ version=$(ls "$dir/kernel/lib/modules")
 root=$dir/root
 rm -rf "$root"
 mkdir -p "$root/bin" "$root/sbin" "$root/dev" "$root/proc" "$root/sys" "$root/tmp" "$root/mnt" \
-  "$root/run/lock/iscsi" "$root/etc/iscsi" "$root/var/lib/iscsi" "$root/usr/sbin" "$root/modules"
+  "$root/run/lock/iscsi" "$root/etc/iscsi" "$root/etc/multipath" "$root/var/lib/iscsi" \
+  "$root/usr/sbin" "$root/usr/lib" "$root/modules" "$root/scenarios"
+ln -s /run "$root/var/run"
 
 # The modules, in the order in which they must be loaded.
-for module in virtio_pci virtio_net crc32c_generic sd_mod iscsi_tcp ext4 xfs; do
+for module in virtio_pci virtio_net crc32c_generic sd_mod iscsi_tcp ext4 xfs dm_multipath dm_round_robin dm_service_time; do
   modprobe -d "$dir/kernel" -S "$version" --show-depends "$module" | sed -n 's/^insmod *//p'
 done | awk '!seen[$1]++ { print $1 }' >"$dir/module-paths"
 grep -q 'iscsi_tcp' "$dir/module-paths" || {
@@ -41,23 +44,36 @@ while read -r path; do
   basename "$path" >>"$root/modules/order"
 done <"$dir/module-paths"
 
-add_program() {
-  real=$(readlink -f "$1")
-  cp "$real" "$root/usr/sbin/$(basename "$1")"
+add_libraries() {
   # Lines of ldd: "name => /path (address)" or "/path (address)".
-  ldd "$real" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' |
+  ldd "$1" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p' |
     while read -r library; do
       mkdir -p "$root$(dirname "$library")"
       cp -L "$library" "$root$library"
     done
 }
-for program in iscsid iscsiadm mkfs.ext4 e2fsck mkfs.xfs xfs_repair fstrim blkdiscard; do
+
+add_program() {
+  real=$(readlink -f "$1")
+  cp "$real" "$root/usr/sbin/$(basename "$1")"
+  add_libraries "$real"
+}
+for program in iscsid iscsiadm mkfs.ext4 e2fsck mkfs.xfs xfs_repair fstrim blkdiscard multipathd; do
   path=$(command -v "$program") || {
     echo "$program is missing" >&2
     exit 1
   }
   add_program "$path"
 done
+# Parts of multipathd that it loads by name; the C library itself loads libgcc_s to end threads.
+mkdir -p "$root/lib/multipath"
+cp -L "$(gcc -print-file-name=libgcc_s.so.1)" "$root/usr/lib/"
+for part in libchecktur libcheckdirectio libprioalua libprioconst; do
+  cp "/lib/multipath/$part.so" "$root/lib/multipath/"
+  add_libraries "/lib/multipath/$part.so"
+done
+cp "$here/guest/multipath.conf" "$root/etc/"
+gcc -static -O2 -Wall -Wextra -Werror -o "$root/usr/sbin/exerciser" "$here/exerciser.c"
 cp "$(command -v busybox)" "$root/bin/busybox"
 [ ! -e /etc/mke2fs.conf ] || cp /etc/mke2fs.conf "$root/etc/"
 
@@ -74,6 +90,7 @@ node.conn[0].timeo.noop_out_timeout = 20
 node.session.cmds_max = 128
 node.session.queue_depth = 32
 CONF
-cp "$here/guest-init.sh" "$root/init"
+cp "$here/guest/init.sh" "$root/init"
 chmod 755 "$root/init"
+cp "$here"/guest/*.sh "$root/scenarios/"
 (cd "$root" && find . | busybox cpio -o -H newc 2>/dev/null | gzip -1) >"$dir/initrd.gz"
