@@ -1,5 +1,6 @@
 import type { VolumeFault } from "../../brick/volume/volume.ts";
 import { MemoryVolume, memoryDirectory } from "../../iscsi/memory-volume.test-double.ts";
+import { openAuthority } from "../../iscsi/open-authority.ts";
 import { type Portal, startPortal } from "../../iscsi/portal.ts";
 import { RealCluster } from "../../tools/real-cluster-io.ts";
 import type { SceneKind, Story } from "./story.ts";
@@ -41,12 +42,14 @@ async function openMemoryScene(story: Story): Promise<Scene> {
   }
   const addresses: { address: string; tag: number }[] = [];
   const portals: Portal[] = [];
+  const directory = memoryDirectory(volumes, addresses);
   for (const tag of numbers) {
     const portal = await startPortal({
       listen: "127.0.0.1:0",
       announce: "127.0.0.1:0",
       tag,
-      directory: memoryDirectory(volumes, addresses),
+      directory,
+      authority: openAuthority(directory),
       log: () => {},
     });
     portals.push(portal);
