@@ -1,20 +1,15 @@
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { replay } from "./exchanges/replay.ts";
-import { openScene } from "./exchanges/scene.ts";
+import { openMemoryScene } from "./exchanges/scene.ts";
+import { storiesOver } from "./exchanges/stories.ts";
 import { parseStory } from "./exchanges/story.ts";
 
 /** Initiators' exchanges, told in test/exchanges/, against portals over a disk in memory. */
 
-const folder = new URL("exchanges/", import.meta.url);
-const files = readdirSync(folder).filter((name) => name.endsWith(".exchange"));
-
-for (const file of files) {
-  const story = parseStory(readFileSync(new URL(file, folder), "utf8"));
-  if (!story.over.includes("memory")) continue;
+for (const { file, story } of storiesOver("memory")) {
   test(`${file}: ${story.title}`, async (context) => {
-    const scene = await openScene("memory", story);
+    const scene = await openMemoryScene(story);
     context.after(() => scene.close());
     await replay(story, scene);
   });
@@ -60,7 +55,7 @@ const wrong: readonly (readonly [added: string, message: RegExp])[] = [
 test("a target that does otherwise fails the story, at its line", async () => {
   for (const [added, message] of wrong) {
     const story = parseStory(beginning + added);
-    const scene = await openScene("memory", story);
+    const scene = await openMemoryScene(story);
     try {
       await assert.rejects(replay(story, scene), message, added);
     } finally {

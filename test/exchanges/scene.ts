@@ -2,8 +2,8 @@ import type { VolumeFault } from "../../brick/volume/volume.ts";
 import { MemoryVolume, memoryDirectory } from "../../iscsi/memory-volume.test-double.ts";
 import { openAuthority } from "../../iscsi/open-authority.ts";
 import { type Portal, startPortal } from "../../iscsi/portal.ts";
-import { RealCluster } from "../../tools/real-cluster-io.ts";
-import type { SceneKind, Story } from "./story.ts";
+import type { RealCluster } from "../../tools/real-cluster-io.ts";
+import type { Story } from "./story.ts";
 
 /** What a story is played against: portals, and what may befall the disk behind them. */
 export interface Scene {
@@ -16,10 +16,6 @@ export interface Scene {
   close(): Promise<void>;
 }
 
-export function openScene(kind: SceneKind, story: Story): Promise<Scene> {
-  return kind === "memory" ? openMemoryScene(story) : openClusterScene(story);
-}
-
 const faults: Readonly<Record<string, VolumeFault | null>> = {
   none: null,
   no_space: { code: "no_space" },
@@ -28,7 +24,7 @@ const faults: Readonly<Record<string, VolumeFault | null>> = {
 };
 
 /** Portals over the same volumes in memory, one port of the target each, as bricks have them. */
-async function openMemoryScene(story: Story): Promise<Scene> {
+export async function openMemoryScene(story: Story): Promise<Scene> {
   const volumes = story.volumes.map(
     ({ name, size }, index) => new MemoryVolume(name, bytesOfSize(size), uuidOf(index)),
   );
@@ -76,17 +72,8 @@ function uuidOf(index: number): string {
   );
 }
 
-async function openClusterScene(story: Story): Promise<Scene> {
-  const cluster = new RealCluster({
-    restart: false,
-    volumes: story.volumes.map(({ name, size }) => `${name}:${size}`),
-  });
-  try {
-    await cluster.start();
-  } catch (error) {
-    await cluster.dispose();
-    throw error;
-  }
+/** Bricks that are real processes; whoever has started the cluster ends it. */
+export function clusterScene(cluster: RealCluster): Scene {
   return {
     portal: (number) => cluster.portal(number),
     fault: () => {
@@ -100,7 +87,7 @@ async function openClusterScene(story: Story): Promise<Scene> {
         await cluster.waitHealthy(number);
       }
     },
-    close: () => cluster.dispose(),
+    close: () => Promise.resolve(),
   };
 }
 
