@@ -81,6 +81,11 @@ export interface BrickRecord {
    * begin at a gateway any more, however long the network held it. Absent: never.
    */
   readonly absences?: number;
+  /**
+   * It has started, and no brick that ran before has been heard since: all may have been without
+   * power at once. Absent: one was heard.
+   */
+  readonly unwitnessed?: boolean;
 }
 
 /** An initiator and what it must prove (RFC 7143 §12.1.3, CHAP). */

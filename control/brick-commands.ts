@@ -8,6 +8,7 @@ import type { BrickNumber } from "../brick/units.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import type { CommandOf } from "./commands.ts";
 import { holdsReplica, withDamaged, withInterruption } from "./shard-commands.ts";
+import { withoutPort } from "./unit-commands.ts";
 
 export const bricksMax = 1024;
 const brickNumberMax = 65_535;
@@ -84,8 +85,11 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
   if (boot === brick.boot && isReachable(brick)) {
     return refuse(state, "no_change", `brick ${number} has announced boot ${boot} already`);
   }
+  const restarted = boot !== brick.boot;
+  const { unwitnessed, ...known } = brick;
+  const open = restarted ? command.witnessed === false : unwitnessed === true;
   const announced: BrickRecord = {
-    ...brick,
+    ...known,
     status: brick.status === "draining" ? "draining" : "up",
     reachable: true,
     boot,
@@ -96,9 +100,10 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
     domain: command.domain,
     capacityBytes: command.capacityBytes,
     downSinceMs: 0,
+    ...(open && { unwitnessed: true }),
   };
-  const after = withBrick(state, announced);
-  const damaged = command.cut && boot !== brick.boot;
+  const after = withoutPort(withBrick(state, announced), number);
+  const damaged = command.cut && restarted;
   if (!damaged) return done(after);
   return done({ ...after, shards: after.shards.map((shard) => withDamaged(shard, number)) });
 }
@@ -150,7 +155,9 @@ export function brickDown(state: ClusterState, command: CommandOf<"brickDown">):
   }
   const status = brick.status === "draining" ? "draining" : "down";
   const downSinceMs = state.clusterTimeMs;
-  const after = withBrick(state, { ...brick, status, reachable: false, downSinceMs });
+  const absences = (brick.absences ?? 0) + 1;
+  const down = { ...brick, status, reachable: false, downSinceMs, absences } as const;
+  const after = withoutPort(withBrick(state, down), number);
   return done({ ...after, shards: after.shards.map((shard) => withInterruption(shard, number)) });
 }
 

@@ -4,6 +4,7 @@ import * as bricks from "./brick-commands.ts";
 import { type Applied, type CommandResult, done, refuse } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
 import * as shards from "./shard-commands.ts";
+import * as units from "./unit-commands.ts";
 import * as volumes from "./volume-commands.ts";
 
 /** Before `initCluster` there is nothing: version 0, no bricks, no shards. */
@@ -58,7 +59,7 @@ function finish(before: ClusterState, applied: Applied): Applied {
     return applied;
   }
   if (state === before) return applied;
-  const after = shards.withShortage(state);
+  const after = units.afterPowerLoss(shards.withShortage(state));
   return { state: { ...after, version: before.version + 1 }, result };
 }
 
@@ -72,6 +73,8 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return bricks.joinBrick(state, command);
     case "announceBrick":
       return bricks.announceBrick(state, command);
+    case "witness":
+      return units.witness(state);
     case "brickUp":
       return bricks.brickUp(state, command);
     case "brickDown":
@@ -104,6 +107,8 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return volumes.attach(state, command);
     case "detach":
       return volumes.detach(state, command);
+    case "changeUnit":
+      return units.changeUnit(state, command);
     default:
       return assertNever(command);
   }

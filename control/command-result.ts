@@ -1,4 +1,5 @@
 import type { ClusterState } from "../brick/cluster-state.ts";
+import type { UnitOutcome } from "../brick/unit/unit-changes.ts";
 
 /** Why a command was refused. Nothing has changed; the message names the value and what is right. */
 export interface CommandFault {
@@ -33,10 +34,11 @@ export interface CommandFault {
 
 /**
  * `value`: the brick's number (initCluster, joinBrick), the attachment's epoch (attach), the branch
- * (createVolume), the new view (changeView), else 0.
+ * (createVolume), the new view (changeView), else 0. `outcome`: what the device server answers to a
+ * changeUnit, which may be that it changed nothing.
  */
 export type CommandResult =
-  | { readonly ok: true; readonly value: number }
+  | { readonly ok: true; readonly value: number; readonly outcome?: UnitOutcome }
   | { readonly ok: false; readonly fault: CommandFault };
 
 export interface Applied {
@@ -46,6 +48,10 @@ export interface Applied {
 
 export function done(state: ClusterState, value = 0): Applied {
   return { state, result: { ok: true, value } };
+}
+
+export function answer(state: ClusterState, outcome: UnitOutcome): Applied {
+  return { state, result: { ok: true, value: 0, outcome } };
 }
 
 export function refuse(state: ClusterState, code: CommandFault["code"], message: string): Applied {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { unitChange } from "./unit-change-schema.ts";
 
 /**
  * What may be done to the cluster state: the payload of a Raft entry. A command is JSON, so that
@@ -74,7 +75,11 @@ const command = z.discriminatedUnion("type", [
     cut: z.boolean(),
     /** The brick was `failed`, and has durably dropped its replicas of the map. */
     discarded: z.boolean(),
+    /** Another that ran before has been heard since; absent: yes. */
+    witnessed: z.boolean().optional(),
   }),
+  /** A brick that ran before has been heard beside those that are unwitnessed. */
+  z.object({ type: z.literal("witness") }),
   z.object({ type: z.literal("brickUp"), number: brickNumber, boot: counter }),
   /** Only from the Raft leader, after the brick's lease under this boot has ended. */
   z.object({ type: z.literal("brickDown"), number: brickNumber, boot: counter }),
@@ -153,6 +158,8 @@ const command = z.discriminatedUnion("type", [
     by: z.object({ brick: brickNumber, boot: counter }),
   }),
   z.object({ type: z.literal("detach"), uuid: id128, epoch: counter }),
+  /** A device server's request on the SCSI state that all portals share; answers an outcome. */
+  z.object({ type: z.literal("changeUnit"), uuid: id128, change: unitChange }),
   /** Mirrors Raft's own configuration, which is what counts for Raft. */
   z.object({ type: z.literal("setVoter"), number: brickNumber, voter: z.boolean() }),
 ]);
@@ -164,6 +171,7 @@ export type CommandOf<Type extends Command["type"]> = Extract<Command, { type: T
 export const leaderOnly: ReadonlySet<Command["type"]> = new Set([
   "advanceTime",
   "announceBrick",
+  "witness",
   "brickUp",
   "brickDown",
   "changeView",

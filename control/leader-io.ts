@@ -122,7 +122,7 @@ export class Leadership {
     const strange = strangeness(this.#parts.state(), from, keepalive);
     if (strange !== null) return answer(refusal("stranger", strange));
     if (!hear(this.#book, from, keepalive, this.#parts.host.clock.nowMs())) return;
-    const arrival = arrivalCommand(this.#parts.state(), from, keepalive);
+    const arrival = arrivalCommand(this.#book, this.#parts.state(), from, keepalive);
     if (arrival !== null) {
       const fault = await this.#arrive(from, arrival);
       if (fault !== null) return answer(fault);

@@ -112,7 +112,7 @@ test("nothing is granted to a brick that falls, is down, or speaks under another
   cluster.down(2);
   landed(book, 2);
   assert.equal(mayGrant(book, cluster.state, 2, 1), false);
-  assert.deepEqual(arrivalCommand(cluster.state, 2, keepalive(2, 1)), {
+  assert.deepEqual(arrivalCommand(book, cluster.state, 2, keepalive(2, 1)), {
     type: "brickUp",
     number: 2,
     boot: 1,
@@ -126,7 +126,7 @@ test("a keepalive of an older boot is void", () => {
   const book = beginBook(defaultTiming, 0);
   assert.equal(hear(book, 2, keepalive(2, 3), 10), true);
   assert.equal(hear(book, 2, keepalive(2, 2), 20), false);
-  assert.equal(arrivalCommand(cluster.state, 2, keepalive(2, 3))?.type, "announceBrick");
+  assert.equal(arrivalCommand(book, cluster.state, 2, keepalive(2, 3))?.type, "announceBrick");
   assert.deepEqual([...heardBricks(book, cluster.state, 20)], [], "boot 3 is not yet known");
   cluster.announce(2, 3);
   assert.deepEqual([...heardBricks(book, cluster.state, 20)], [2]);
@@ -144,9 +144,12 @@ test("a brick back before permanentAfter is up; after it, it must drop its repli
   hear(book, 2, keepalive(2, 1), 0);
   assert.deepEqual(check(book, cluster, 0, since + day), [], "it is just coming back");
   cluster.ok(failed[0]!);
-  assert.equal(cluster.refused(arrivalCommand(cluster.state, 2, keepalive(2, 2))!), "given_up");
+  assert.equal(
+    cluster.refused(arrivalCommand(book, cluster.state, 2, keepalive(2, 2))!),
+    "given_up",
+  );
   const discarded = { ...keepalive(2, 2), discarded: true };
-  cluster.ok(arrivalCommand(cluster.state, 2, discarded)!);
+  cluster.ok(arrivalCommand(book, cluster.state, 2, discarded)!);
   assert.equal(cluster.state.bricks[2]!.status, "up");
 });
 

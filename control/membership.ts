@@ -4,6 +4,7 @@ import type { BrickNumber } from "../brick/units.ts";
 import { staleStore } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
 import type { Keepalive, ShardStatus } from "./keepalive.ts";
+import { mayHaveLostPower } from "./unit-commands.ts";
 import type { ShardReport } from "./view-planner.ts";
 
 export interface MembershipTiming {
@@ -138,6 +139,7 @@ export function membershipCommands(
   if (nowMs - book.checkedMs > timing.keepaliveEveryMs) book.quietFromMs = nowMs;
   book.checkedMs = nowMs;
   const commands: Command[] = [];
+  if (mayHaveLostPower(state) && hasWitness(book, state)) commands.push({ type: "witness" });
   for (const brick of Object.values(state.bricks)) {
     const { number } = brick;
     const newest = book.heard.get(number);
@@ -161,6 +163,7 @@ export function membershipCommands(
 
 /** What a keepalive calls for at once: a start to announce, or a brick that is back. */
 export function arrivalCommand(
+  book: LeaderBook,
   state: ClusterState,
   number: BrickNumber,
   keepalive: Keepalive,
@@ -187,7 +190,21 @@ export function arrivalCommand(
     capacityBytes,
     cut,
     discarded,
+    witnessed: hasWitness(book, state),
   };
+}
+
+/**
+ * Whether this leader has heard, since it leads, a brick that ran before: under the boot by which
+ * it is up, and not itself open to doubt. This leader lives since then, so there was power.
+ */
+function hasWitness(book: LeaderBook, state: ClusterState): boolean {
+  for (const [number, heard] of book.heard) {
+    const brick = brickOf(state, number);
+    if (!isReachable(brick) || brick!.unwitnessed === true) continue;
+    if (heard.boot === brick!.boot) return true;
+  }
+  return false;
 }
 
 /** Whether something waits for the cluster's time, and it has moved on enough to be worth an entry. */

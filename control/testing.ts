@@ -41,7 +41,7 @@ export class TestCluster {
     this.announce(number, 1);
   }
 
-  announce(number: number, boot: number, flags: { cut?: boolean; discarded?: boolean } = {}) {
+  announce(number: number, boot: number, flags: AnnouncementFlags = {}) {
     return this.ok(announcement(number, boot, flags));
   }
 
@@ -56,11 +56,7 @@ export class TestCluster {
   }
 }
 
-export function announcement(
-  number: number,
-  boot: number,
-  flags: { cut?: boolean; discarded?: boolean; incarnation?: string } = {},
-): Command {
+export function announcement(number: number, boot: number, flags: AnnouncementFlags = {}): Command {
   return {
     type: "announceBrick",
     number,
@@ -68,7 +64,15 @@ export function announcement(
     incarnation: flags.incarnation ?? `start-${boot}`,
     cut: flags.cut ?? false,
     discarded: flags.discarded ?? false,
+    witnessed: flags.witnessed ?? true,
   };
+}
+
+interface AnnouncementFlags {
+  cut?: boolean;
+  discarded?: boolean;
+  incarnation?: string;
+  witnessed?: boolean;
 }
 
 export function facts(number: number, boot: number) {

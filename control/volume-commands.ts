@@ -80,7 +80,10 @@ export function forgetVolume(state: ClusterState, command: CommandOf<"forgetVolu
   }
   const { [volume.name]: _volume, ...volumes } = state.volumes;
   const { [uuid]: _attachment, ...attachments } = state.attachments;
-  return done({ ...state, volumes, attachments });
+  const after = { ...state, volumes, attachments };
+  if (state.units?.[uuid] === undefined) return done(after);
+  const { [uuid]: _unit, ...units } = state.units;
+  return done({ ...after, units });
 }
 
 export function attach(state: ClusterState, command: CommandOf<"attach">): Applied {
@@ -147,7 +150,7 @@ function readyVolume(state: ClusterState, name: string): VolumeRecord | null {
   return volume?.status === "ready" ? volume : null;
 }
 
-function volumeByUuid(state: ClusterState, uuid: string): VolumeRecord | undefined {
+export function volumeByUuid(state: ClusterState, uuid: string): VolumeRecord | undefined {
   return Object.values(state.volumes).find((volume) => volume.uuid === uuid);
 }
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { newUnit, noticesMax } from "./unit-record.ts";
+import { newUnit, noticedNexusesMax, noticesMax, registrationsMax } from "./unit-record.ts";
 import { key, nexusOf, TestUnit } from "./unit-testing.test-double.ts";
 
 const a = nexusOf("a", 1);
@@ -64,6 +64,31 @@ test("notices are numbered without a gap, and the oldest make room", () => {
   assert.equal(unit.record.noticeNext, noticesMax + 11);
 });
 
+test("notices name a bounded number of nexuses in all", () => {
+  const unit = new TestUnit();
+  const many = Array.from({ length: registrationsMax }, (_, index) => nexusOf(`i${index}`, 1));
+  for (let round = 0; round < 6; round += 1) {
+    unit.register(...many);
+    unit.out(many[0]!, "clear", { key: key(1) });
+    const named = unit.record.notices.flatMap((one) => one.nexuses ?? []);
+    assert.ok(named.length <= noticedNexusesMax);
+    assert.deepEqual(unit.told(many[1]!), ["reservationsPreempted"]);
+  }
+  assert.ok((unit.record.notices[0]?.sequence ?? 0) > 1, "the oldest have made room");
+});
+
+test("RESERVE(6) of a portal that has gone is released, and its nexus told of a reset", () => {
+  const unit = new TestUnit();
+  unit.change({ type: "reserve6", nexus: b });
+  const { record } = unit;
+  unit.change({ type: "portLost", targetPort: 1 });
+  assert.equal(unit.record, record);
+  unit.change({ type: "portLost", targetPort: 2 });
+  assert.equal(unit.record.reservations.reserve6, null);
+  assert.deepEqual(unit.told(b), ["resetOccurred"]);
+  assert.deepEqual(unit.told(a), []);
+});
+
 for (const aptpl of [true, false]) {
   test(`after a power loss reservations are ${aptpl ? "kept" : "gone"}: APTPL is ${aptpl}`, () => {
     const unit = new TestUnit();
@@ -73,6 +98,7 @@ for (const aptpl of [true, false]) {
     const { reservations } = unit.record;
     assert.equal(unit.change({ type: "powerLost" }), "done");
     assert.deepEqual(unit.record.mode, newUnit.mode);
+    assert.deepEqual(unit.told(a), ["resetOccurred"]);
     assert.deepEqual(unit.record.reservations, {
       ...reservations,
       generation: 0,

@@ -38,7 +38,12 @@ export type UnitChange =
     }
   | { readonly type: "sanitizeProgress"; readonly progress: number }
   | { readonly type: "sanitizeEnd"; readonly ok: boolean }
-  | { readonly type: "sanitizeExitFailure"; readonly nexus: NexusId }
+  | { readonly type: "sanitizeExitFailure"; readonly nexus: NexusId };
+
+/** What befalls a unit, as the cluster state itself knows. */
+export type UnitEvent =
+  /** A portal's brick has gone: its sessions have ended, or will find that they have. */
+  | { readonly type: "portLost"; readonly targetPort: number }
   /** Every brick was without power at once. */
   | { readonly type: "powerLost" };
 
@@ -95,7 +100,7 @@ export interface UnitChanged {
 /** The state after a change. A refusal changes nothing. `targetPorts`: all there are now. */
 export function changeUnit(
   record: UnitRecord,
-  change: UnitChange,
+  change: UnitChange | UnitEvent,
   targetPorts: readonly number[],
 ): UnitChanged {
   const changed = decide(record, change, targetPorts);
@@ -106,7 +111,7 @@ export function changeUnit(
 
 function decide(
   record: UnitRecord,
-  change: UnitChange,
+  change: UnitChange | UnitEvent,
   targetPorts: readonly number[],
 ): UnitChanged {
   const { reservations } = record;
@@ -122,6 +127,8 @@ function decide(
         outcome: "done",
         reservations: withoutReserve6(reservations, change.nexus),
       });
+    case "portLost":
+      return done(portLost(record, change.targetPort));
     case "setMode":
       return setMode(record, change.nexus, change.mode);
     case "reset":
@@ -167,9 +174,19 @@ function clearTaskSet(record: UnitRecord, nexus: NexusId): UnitRecord {
   return withNotice(others, own);
 }
 
+/** Should the session live on, behind a broken link, its initiator learns that it lost something. */
+function portLost(record: UnitRecord, targetPort: number): UnitRecord {
+  const nexus = record.reservations.reserve6;
+  if (nexus?.targetPort !== targetPort) return record;
+  const after = { ...record, reservations: withoutReserve6(record.reservations, nexus) };
+  const notice = { condition: "resetOccurred", nexuses: [nexus], except: null } as const;
+  return withNotice(after, { ...notice, endsTasks: false });
+}
+
 /**
  * SPC-4 §5.13.5: without APTPL, as the last registration said, nothing of the reservations is
- * left; PRGENERATION begins anew in any case (§6.15.2). All sessions are new, and told so.
+ * left; PRGENERATION begins anew in any case (§6.15.2). Sessions are new, and told so; one that
+ * outlived it all the same, behind a broken link, is told by the notice.
  */
 function powerLost(record: UnitRecord): UnitRecord {
   const { reservations, mode } = record;
@@ -182,7 +199,9 @@ function powerLost(record: UnitRecord): UnitRecord {
     reservations.generation === 0 &&
     reservations.reserve6 === null &&
     after.registrations.length === reservations.registrations.length;
-  return same ? record : { ...record, mode: newUnit.mode, reservations: after };
+  if (same) return record;
+  const lost = { ...record, mode: newUnit.mode, reservations: after };
+  return withNotice(lost, toAllBut(null, "resetOccurred", true));
 }
 
 function toAllBut(

@@ -11,7 +11,7 @@ export interface UnitRecord {
   readonly mode: ModeRecord;
   /** null while none was started, or once the last one has ended well. */
   readonly sanitize: SanitizeRecord | null;
-  /** Newest last; the oldest make room (noticesMax). */
+  /** Newest last; the oldest make room (noticesMax, noticedNexusesMax). */
   readonly notices: readonly UnitNotice[];
   /** The sequence of the next notice; the first is 1. */
   readonly noticeNext: number;
@@ -108,6 +108,8 @@ export type UnitCondition =
   | "tasksEnded";
 
 export const noticesMax = 256;
+/** Nexuses that all notices of a unit name together. */
+export const noticedNexusesMax = 1024;
 export const registrationsMax = 256;
 
 /** The state of a unit of which nothing was ever asked. */

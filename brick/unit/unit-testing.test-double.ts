@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { changeUnit, type ReserveOut, type UnitChange, type UnitOutcome } from "./unit-changes.ts";
+import {
+  changeUnit,
+  type ReserveOut,
+  type UnitChange,
+  type UnitEvent,
+  type UnitOutcome,
+} from "./unit-changes.ts";
 import {
   concernsNexus,
   type NexusId,
@@ -18,7 +24,7 @@ export class TestUnit {
   /** Notices of the last change. */
   fresh: UnitNotice[] = [];
 
-  change(change: UnitChange): UnitOutcome {
+  change(change: UnitChange | UnitEvent): UnitOutcome {
     const before = this.record;
     const { record, outcome } = changeUnit(before, change, testPorts);
     this.record = record;
