@@ -1,6 +1,6 @@
 import type { VolumeFault } from "../../brick/volume/volume.ts";
+import { TestAuthority } from "../../iscsi/authority.test-double.ts";
 import { MemoryVolume, memoryDirectory } from "../../iscsi/memory-volume.test-double.ts";
-import { openAuthority } from "../../iscsi/open-authority.ts";
 import { type Portal, startPortal } from "../../iscsi/portal.ts";
 import type { RealCluster } from "../../tools/real-cluster-io.ts";
 import type { Story } from "./story.ts";
@@ -39,13 +39,15 @@ export async function openMemoryScene(story: Story): Promise<Scene> {
   const addresses: { address: string; tag: number }[] = [];
   const portals: Portal[] = [];
   const directory = memoryDirectory(volumes, addresses);
+  const authority = new TestAuthority(directory);
+  for (const target of story.targets) authority.extraTargets.set(target.name, target);
   for (const tag of numbers) {
     const portal = await startPortal({
       listen: "127.0.0.1:0",
       announce: "127.0.0.1:0",
       tag,
       directory,
-      authority: openAuthority(directory),
+      authority,
       log: () => {},
     });
     portals.push(portal);

@@ -10,6 +10,11 @@ export interface Story {
   readonly over: readonly SceneKind[];
   readonly portals: number;
   readonly volumes: readonly { readonly name: string; readonly size: string }[];
+  /** A target of several units, besides the volumes' own: LUN -> volume. Memory only. */
+  readonly targets: readonly {
+    readonly name: string;
+    readonly luns: ReadonlyMap<number, string>;
+  }[];
   readonly steps: readonly Step[];
 }
 
@@ -132,6 +137,7 @@ interface Line {
 export function parseStory(source: string): Story {
   const story = { title: "", over: [] as SceneKind[], portals: 1 };
   const volumes: { name: string; size: string }[] = [];
+  const targets: { name: string; luns: Map<number, string> }[] = [];
   const steps: Step[] = [];
   for (const { head, body } of blocks(source)) {
     try {
@@ -140,13 +146,23 @@ export function parseStory(source: string): Story {
       else if (word === "over") story.over = rest.map(sceneKind);
       else if (word === "portals") story.portals = Number(rest[0]);
       else if (word === "volume") volumes.push({ name: rest[0]!, size: rest[1]! });
+      else if (word === "target") targets.push(parseTarget(rest));
       else steps.push(parseStep(head, body));
     } catch (error) {
       throw new Error(`line ${head.number}: ${head.text}: ${(error as Error).message}`);
     }
   }
   if (story.title === "" || story.over.length === 0) throw new Error("no title or no scene");
-  return { ...story, volumes, steps };
+  return { ...story, volumes, targets, steps };
+}
+
+/** target NAME LUN=VOLUME... */
+function parseTarget([name = "", ...units]: string[]): { name: string; luns: Map<number, string> } {
+  const luns = units.map((unit): [number, string] => {
+    const [lun, volume] = unit.split("=");
+    return [Number(lun), volume!];
+  });
+  return { name, luns: new Map(luns) };
 }
 
 function sceneKind(word: string): SceneKind {
