@@ -34,7 +34,7 @@ export interface CommandFault {
 
 /**
  * `value`: the brick's number (initCluster, joinBrick), the attachment's epoch (attach), the branch
- * (createVolume), the new view (changeView), else 0. `outcome`: what the device server answers to a
+ * (createVolume), the new view (changeView), the version of the unit's record (changeUnit), else 0. `outcome`: what the device server answers to a
  * changeUnit, which may be that it changed nothing.
  */
 export type CommandResult =
@@ -50,8 +50,8 @@ export function done(state: ClusterState, value = 0): Applied {
   return { state, result: { ok: true, value } };
 }
 
-export function answer(state: ClusterState, outcome: UnitOutcome): Applied {
-  return { state, result: { ok: true, value: 0, outcome } };
+export function answer(state: ClusterState, outcome: UnitOutcome, version: number): Applied {
+  return { state, result: { ok: true, value: version, outcome } };
 }
 
 export function refuse(state: ClusterState, code: CommandFault["code"], message: string): Applied {

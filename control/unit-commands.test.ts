@@ -72,10 +72,10 @@ function arrive(cluster: TestCluster, book: LeaderBook, number: number, boot: nu
 
 test("a change of a unit answers the device server's outcome, and a refusal changes nothing", () => {
   const cluster = clusterWithDisk(2);
-  assert.deepEqual(change(cluster, register(false)), { ok: true, value: 0, outcome: "done" });
+  assert.deepEqual(change(cluster, register(false)), { ok: true, value: 1, outcome: "done" });
   const { state } = cluster;
   const again = change(cluster, register(false));
-  assert.deepEqual(again, { ok: true, value: 0, outcome: "reservation_conflict" });
+  assert.deepEqual(again, { ok: true, value: 1, outcome: "reservation_conflict" });
   assert.equal(cluster.state, state);
 });
 
@@ -88,7 +88,7 @@ test("a retry of a change is answered again, not applied again", () => {
     { id, timeMs: 0, command },
   );
   const retry = applyEnvelope(first.machine, { id, timeMs: 0, command });
-  assert.deepEqual(retry.result, { ok: true, value: 0, outcome: "done" });
+  assert.deepEqual(retry.result, { ok: true, value: 1, outcome: "done" });
   assert.equal(retry.machine, first.machine);
 });
 
@@ -242,5 +242,5 @@ test("a state of before units were known is a state without any", () => {
   assert.ok(decoded.ok);
   cluster.state = decoded.machine.cluster;
   const outcome = change(cluster, register(false));
-  assert.deepEqual(outcome, { ok: true, value: 0, outcome: "done" });
+  assert.deepEqual(outcome, { ok: true, value: 1, outcome: "done" });
 });

@@ -22,7 +22,7 @@ export function changeUnit(state: ClusterState, command: CommandOf<"changeUnit">
   }
   const before = state.units?.[uuid] ?? newUnit;
   const { record, outcome } = decide(before, change, targetPorts(state));
-  return answer(withUnit(state, uuid, before, record), outcome);
+  return answer(withUnit(state, uuid, before, record), outcome, record.version);
 }
 
 /** Every volume's unit after the brick's sessions have ended with it. */

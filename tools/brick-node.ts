@@ -12,7 +12,7 @@ import { Volumes } from "../brick/volume/volumes.ts";
 import { Control } from "../control/control-io.ts";
 import type { MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
-import { serveStats } from "./brick-stats.ts";
+import { askStats, serveStats } from "./brick-stats.ts";
 
 export interface NodeOptions {
   readonly self: BrickNumber;
@@ -99,7 +99,12 @@ export class BrickNode {
       boot: () => store.superblock.boot,
       state: () => control.state(),
       submit: (command) => control.submit(command),
+      refresh: () => control.refresh(),
       leaseValid: () => control.leaseValid(host.clock.nowMs()),
+      mappedBytes: async (brick) => {
+        const stats = await askStats(calls, brick);
+        return stats === null ? null : new Map(stats.mapped);
+      },
       ...(options.volumeOptions !== undefined && { options: options.volumeOptions }),
       ...(options.hooks !== undefined && { hooks: options.hooks }),
     });

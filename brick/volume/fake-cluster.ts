@@ -253,7 +253,7 @@ export class FakeCluster {
     for (let index = 0; index < times; index += 1) {
       this.time.after(this.prng.unit() * delayMsMax, () => {
         if (!from.alive || !target.alive || target.frozen) return;
-        target.receive(from.number, { ...message, body });
+        target.receive(from.number, { ...message, boot: 1, body });
       });
     }
   }

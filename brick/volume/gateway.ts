@@ -108,6 +108,12 @@ export class Gateway {
     return this.#change("unmap", offsetBytes, lengthBytes, source, origin);
   }
 
+  /** Unmaps for a sanitize, while nobody else may do anything. */
+  erase(offsetBytes: number, lengthBytes: number): Promise<VolumeDone> {
+    const source = new UnmapPieces(offsetBytes, lengthBytes);
+    return this.#change("unmap", offsetBytes, lengthBytes, source, ours, "erase");
+  }
+
   /**
    * Compares, and when it is the same writes, under one lock of the range. At most
    * `compareBytesMax`. Settled like any write: a fault other than `unavailable` means that nothing
@@ -147,6 +153,15 @@ export class Gateway {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     return this.#reads.allocation(offsetBytes, lengthBytes, runsMax, origin);
+  }
+
+  /** Whether no command is under way, answered or not. */
+  isIdle(): boolean {
+    return this.#operations.size === 0 && this.ranges.heldCount === 0;
+  }
+
+  isEnded(): boolean {
+    return this.#ended !== null;
   }
 
   /** The volume's record as it is now; the last known one once it is gone. */
