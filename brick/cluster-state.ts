@@ -27,7 +27,7 @@ export interface ClusterState {
   readonly units?: { readonly [uuid: string]: UnitRecord };
   /** Initiators that are known, by iSCSI name in lower case. */
   readonly initiators?: { readonly [name: string]: InitiatorRecord };
-  /** What a discovery session of anyone may prove instead of its own initiator's credentials. */
+  /** What every discovery session must prove, when set; else its own initiator's credentials. */
   readonly discoveryChap?: ChapRecord;
   /** Garbage-collection epoch (advanced by a later feature; carried in records from the start). */
   readonly gcEpoch: number;
@@ -99,12 +99,19 @@ export interface InitiatorRecord {
 export interface ChapRecord {
   /** CHAP_N that the initiator sends; compared byte for byte. */
   readonly user: string;
-  /** Sealed with a key of the cluster secret (hex): the state holds no secret in clear. */
-  readonly secret: string;
+  readonly secret: SealedSecret;
   /** The weakest algorithm that is accepted. */
   readonly weakest: ChapAlgorithm;
   /** What the target proves in return, when the initiator asks for it. */
-  readonly mutual: { readonly user: string; readonly secret: string } | null;
+  readonly mutual: { readonly user: string; readonly secret: SealedSecret } | null;
+}
+
+/** The state holds no secret in clear (control/secret-seal.ts). */
+export interface SealedSecret {
+  /** Sealed with a key of the cluster secret: hex digits. */
+  readonly sealed: string;
+  /** The same for the same secret, by which two that are equal are refused: 32 hex digits. */
+  readonly fingerprint: string;
 }
 
 /** Weakest first. */

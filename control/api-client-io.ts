@@ -7,11 +7,13 @@ import {
   Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
+import type { ChapRecord } from "../brick/cluster-state.ts";
 import type {
   AdminReply,
   BrickDetail,
   BrickSummary,
   ClusterStatus,
+  InitiatorSummary,
   JoinDetails,
   JoinGrant,
   VolumeSummary,
@@ -99,6 +101,31 @@ export class ApiClient {
   }
   volumeDelete(name: string): Promise<AdminReply<VolumeSummary>> {
     return this.#call("VolumeDelete", { name });
+  }
+  volumeAllow(name: string, initiator: string, lun: number): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeAllow", { name, initiator, lun });
+  }
+  volumeDeny(name: string, initiator: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeDeny", { name, initiator });
+  }
+  volumeOpen(name: string, open: boolean): Promise<AdminReply<VolumeSummary>> {
+    return this.#call("VolumeOpen", { name, open });
+  }
+  initiatorList(): Promise<AdminReply<{ initiators: InitiatorSummary[] }>> {
+    return this.#call("InitiatorList", {});
+  }
+  initiatorShow(name: string): Promise<AdminReply<InitiatorSummary>> {
+    return this.#call("InitiatorShow", { name });
+  }
+  /** The secrets must be sealed already. */
+  initiatorSet(name: string, chap: ChapRecord | null): Promise<AdminReply<InitiatorSummary>> {
+    return this.#call("InitiatorSet", { name, chap });
+  }
+  initiatorRemove(name: string): Promise<AdminReply<null>> {
+    return this.#call("InitiatorRemove", { name });
+  }
+  discoveryChap(chap: ChapRecord | null): Promise<AdminReply<null>> {
+    return this.#call("DiscoveryChap", { chap });
   }
   token(validMs: number): Promise<AdminReply<{ token: string; validMs: number }>> {
     return this.#call("Token", { validMs });

@@ -10,6 +10,7 @@ import {
 } from "@grpc/grpc-js";
 import type { AdminBackend, AdminReply, JoinDetails } from "./api.ts";
 import { checkVolume, invalid, tokenValidMsDefault, tokenValidMsMax } from "./api.ts";
+import { type AccessMethod, decodeAccess } from "./api-access.ts";
 import {
   callProof,
   joinProof,
@@ -229,8 +230,45 @@ async function callBackend(
     }
     case "VolumeDelete":
       return backend.volumeDelete(name());
+    case "VolumeAllow":
+    case "VolumeDeny":
+    case "VolumeOpen":
+    case "InitiatorList":
+    case "InitiatorShow":
+    case "InitiatorSet":
+    case "InitiatorRemove":
+    case "DiscoveryChap":
+      return callAccess(backend, method, request);
     case "Token":
       return makeToken(backend, decodeRequest<{ validMs: number }>(method, request).validMs);
+  }
+}
+
+async function callAccess(
+  backend: AdminBackend,
+  method: AccessMethod,
+  request: Buffer,
+): Promise<AdminReply<unknown>> {
+  const asked = decodeAccess(method, request);
+  if (!asked.ok) return asked;
+  const { name, initiator, lun, open, chap } = asked.value;
+  switch (method) {
+    case "VolumeAllow":
+      return backend.volumeAllow(name, initiator, lun);
+    case "VolumeDeny":
+      return backend.volumeDeny(name, initiator);
+    case "VolumeOpen":
+      return backend.volumeOpen(name, open);
+    case "InitiatorList":
+      return backend.initiatorList();
+    case "InitiatorShow":
+      return backend.initiatorShow(name);
+    case "InitiatorSet":
+      return backend.initiatorSet(name, chap);
+    case "InitiatorRemove":
+      return backend.initiatorRemove(name);
+    case "DiscoveryChap":
+      return backend.discoveryChap(chap);
   }
 }
 

@@ -1,7 +1,14 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";
-import type { AdminBackend, AdminReply, JoinDetails, VolumeSummary } from "./api.ts";
+import type { ChapRecord } from "../brick/cluster-state.ts";
+import type {
+  AdminBackend,
+  AdminReply,
+  InitiatorSummary,
+  JoinDetails,
+  VolumeSummary,
+} from "./api.ts";
 import {
   callAgeMsMax,
   callProof,
@@ -27,6 +34,8 @@ function volumeNamed(name: string, sizeBytes: number, copies: number): VolumeSum
     usedBytes: 5,
     freeBytes: 2 ** 53 - 2 ** 20,
     attachedBrick: 2,
+    open: false,
+    access: [{ initiator: "iqn.2026-11.example:host", lun: 7 }],
   };
 }
 
@@ -57,6 +66,38 @@ class EchoBackend implements AdminBackend {
     return { ok: true as const, value: volumeNamed(name, sizeBytes, 2) };
   }
   volumeDelete = this.volumeShow;
+  volumeAllow = this.volumeShow;
+  volumeDeny = this.volumeShow;
+  volumeOpen = this.volumeShow;
+  initiators: { name: string; chap: ChapRecord | null }[] = [];
+  async initiatorList() {
+    const initiators = this.initiators.map((one) => this.#summary(one));
+    return { ok: true as const, value: { initiators } };
+  }
+  async initiatorShow(name: string): Promise<AdminReply<InitiatorSummary>> {
+    return { ok: true, value: this.#summary({ name, chap: null }) };
+  }
+  async initiatorSet(name: string, chap: ChapRecord | null) {
+    this.initiators.push({ name, chap });
+    return { ok: true as const, value: this.#summary({ name, chap }) };
+  }
+  async initiatorRemove(): Promise<AdminReply<null>> {
+    return { ok: true, value: null };
+  }
+  discovery: ChapRecord | null | undefined;
+  async discoveryChap(chap: ChapRecord | null): Promise<AdminReply<null>> {
+    this.discovery = chap;
+    return { ok: true, value: null };
+  }
+  #summary({ name, chap }: { name: string; chap: ChapRecord | null }): InitiatorSummary {
+    return {
+      name,
+      user: chap?.user ?? "",
+      weakest: chap?.weakest ?? "",
+      mutualUser: chap?.mutual?.user ?? "",
+      volumes: [{ name: "disk", lun: -1 }],
+    };
+  }
   async tokenAdd(id: string, hash: string): Promise<AdminReply<null>> {
     this.tokens.set(id, hash);
     return { ok: true, value: null };
@@ -138,6 +179,59 @@ test("the server checks what the client could have sent unchecked", async () => 
       assert.equal(!reply.ok && reply.fault.code, "invalid");
     }
     assert.equal(backend.calls, 0);
+  });
+});
+
+test("credentials pass sealed, as a record or none", async () => {
+  await withServer(async (address, backend) => {
+    const client = clientOf(address);
+    const name = "iqn.2026-11.example:host";
+    const seal = (digit: string) => ({ sealed: digit.repeat(88), fingerprint: digit.repeat(32) });
+    const chap: ChapRecord = {
+      user: "user",
+      secret: seal("a"),
+      weakest: "sha1",
+      mutual: { user: "target", secret: seal("b") },
+    };
+    const set = await client.initiatorSet(name, chap);
+    const volumes = [{ name: "disk", lun: -1 }];
+    const shown = { name, user: "user", weakest: "sha1", mutualUser: "target", volumes };
+    assert.deepEqual(set, { ok: true, value: shown });
+    await client.initiatorSet(name, null);
+    await client.initiatorSet(name, { ...chap, mutual: null });
+    assert.deepEqual(backend.initiators, [
+      { name, chap },
+      { name, chap: null },
+      { name, chap: { ...chap, mutual: null } },
+    ]);
+    const list = await client.initiatorList();
+    assert.equal(list.ok && list.value.initiators.length, 3);
+    assert.equal((await client.discoveryChap(chap)).ok, true);
+    assert.deepEqual(backend.discovery, chap);
+    assert.equal((await client.discoveryChap(null)).ok, true);
+    assert.equal(backend.discovery, null);
+  });
+});
+
+test("names, LUNs and credentials of a wrong form reach nothing", async () => {
+  await withServer(async (address, backend) => {
+    const client = clientOf(address);
+    const name = "iqn.2026-11.example:host";
+    const clear = { sealed: "a secret in clear", fingerprint: "0".repeat(32) };
+    const chap = { user: "u", secret: clear, weakest: "md5", mutual: null } as const;
+    for (const asked of [
+      client.initiatorSet("IQN.2026-11.example:host", null),
+      client.initiatorSet("host", null),
+      client.initiatorSet(name, chap),
+      client.volumeAllow("disk", name, 256),
+      client.volumeAllow("Disk", name, 0),
+      client.volumeDeny("disk", "host"),
+    ]) {
+      const reply = await asked;
+      assert.equal(!reply.ok && reply.fault.code, "invalid");
+    }
+    assert.deepEqual(backend.initiators, []);
+    assert.equal((await client.volumeAllow("disk", name, -1)).ok, true);
   });
 });
 

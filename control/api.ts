@@ -1,3 +1,4 @@
+import type { ChapAlgorithm, ChapRecord } from "../brick/cluster-state.ts";
 import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 
 /**
@@ -69,6 +70,28 @@ export interface VolumeSummary {
   freeBytes: number;
   /** 0 when no gateway serves it now. */
   attachedBrick: number;
+  /** Everyone may use it, unproven. */
+  open: boolean;
+  /** Initiators that may use it; nobody is named while there are none. */
+  access: AccessSummary[];
+}
+
+export interface AccessSummary {
+  initiator: string;
+  /** As which LUN of the cluster's common target; -1: as none. */
+  lun: number;
+}
+
+/** What is shown of an initiator: never a secret. */
+export interface InitiatorSummary {
+  name: string;
+  /** CHAP_N; empty: known by its name alone. */
+  user: string;
+  /** The weakest algorithm that is accepted; empty without CHAP. */
+  weakest: ChapAlgorithm | "";
+  /** CHAP_N by which the target proves itself in return; empty: it does not. */
+  mutualUser: string;
+  volumes: { name: string; lun: number }[];
 }
 
 export interface ShardsSummary {
@@ -83,6 +106,10 @@ export interface ClusterStatus {
   version: number;
   /** 0 when none is known. */
   leader: number;
+  /** iqn of the target in which initiators see several volumes as LUNs. */
+  commonTarget: string;
+  /** CHAP_N that every discovery session must prove; empty: its own initiator's. */
+  discoveryUser: string;
   bricks: BrickSummary[];
   volumes: VolumeSummary[];
   shards: ShardsSummary;
@@ -124,6 +151,16 @@ export interface AdminBackend {
   volumeShow(name: string): Promise<AdminReply<VolumeSummary>>;
   volumeResize(name: string, sizeBytes: number): Promise<AdminReply<VolumeSummary>>;
   volumeDelete(name: string): Promise<AdminReply<VolumeSummary>>;
+  initiatorList(): Promise<AdminReply<{ initiators: InitiatorSummary[] }>>;
+  initiatorShow(name: string): Promise<AdminReply<InitiatorSummary>>;
+  /** Adds or replaces; the secrets come sealed (secret-seal.ts). */
+  initiatorSet(name: string, chap: ChapRecord | null): Promise<AdminReply<InitiatorSummary>>;
+  initiatorRemove(name: string): Promise<AdminReply<null>>;
+  /** `lun`: -1 for none of the common target. */
+  volumeAllow(name: string, initiator: string, lun: number): Promise<AdminReply<VolumeSummary>>;
+  volumeDeny(name: string, initiator: string): Promise<AdminReply<VolumeSummary>>;
+  volumeOpen(name: string, open: boolean): Promise<AdminReply<VolumeSummary>>;
+  discoveryChap(chap: ChapRecord | null): Promise<AdminReply<null>>;
   /** Commits a token by its id; `hash` is 64 hex digits (SHA-256 of the token's secret part). */
   tokenAdd(id: string, hash: string, validMs: number): Promise<AdminReply<null>>;
   /** The hash under that id, if it may still be used; read so that a token just made is seen. */

@@ -1,5 +1,6 @@
 import { assert, assertNever } from "../brick/assert.ts";
 import type { ClusterState, ShardRecord } from "../brick/cluster-state.ts";
+import * as access from "./access-commands.ts";
 import * as bricks from "./brick-commands.ts";
 import { type Applied, type CommandResult, done, refuse } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
@@ -107,6 +108,18 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return volumes.attach(state, command);
     case "detach":
       return volumes.detach(state, command);
+    case "setInitiator":
+      return access.setInitiator(state, command);
+    case "removeInitiator":
+      return access.removeInitiator(state, command);
+    case "allowVolume":
+      return access.allowVolume(state, command);
+    case "denyVolume":
+      return access.denyVolume(state, command);
+    case "openVolume":
+      return access.openVolume(state, command);
+    case "setDiscoveryChap":
+      return access.setDiscoveryChap(state, command);
     case "changeUnit":
       return units.changeUnit(state, command);
     default:

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { chap, initiatorName, lun } from "./access-schema.ts";
 import { unitChange } from "./unit-change-schema.ts";
 
 /**
@@ -160,6 +161,21 @@ const command = z.discriminatedUnion("type", [
   z.object({ type: z.literal("detach"), uuid: id128, epoch: counter }),
   /** A device server's request on the SCSI state that all portals share; answers an outcome. */
   z.object({ type: z.literal("changeUnit"), uuid: id128, change: unitChange }),
+  /** Adds or replaces. The secrets are sealed before they come here. */
+  z.object({ type: z.literal("setInitiator"), name: initiatorName, chap: chap.nullable() }),
+  z.object({ type: z.literal("removeInitiator"), name: initiatorName }),
+  z.object({
+    type: z.literal("allowVolume"),
+    name,
+    initiator: initiatorName,
+    /** As which LUN of the cluster's common target; null: as none. */
+    lun: lun.nullable(),
+  }),
+  z.object({ type: z.literal("denyVolume"), name, initiator: initiatorName }),
+  /** Whether everyone may use it, unproven. */
+  z.object({ type: z.literal("openVolume"), name, open: z.boolean() }),
+  /** null: discovery has no credentials of its own. */
+  z.object({ type: z.literal("setDiscoveryChap"), chap: chap.nullable() }),
   /** Mirrors Raft's own configuration, which is what counts for Raft. */
   z.object({ type: z.literal("setVoter"), number: brickNumber, voter: z.boolean() }),
 ]);

@@ -6,6 +6,7 @@ import {
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
 import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
+import { commonName } from "./access.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import { type CommandOf, copiesMax } from "./commands.ts";
 
@@ -17,6 +18,10 @@ export function createVolume(state: ClusterState, command: CommandOf<"createVolu
     const { status } = state.volumes[name];
     const why = status === "deleting" ? "it is still being deleted" : "it exists";
     return refuse(state, "taken", `cannot create volume ${name}: ${why}; choose another name`);
+  }
+  if (name === commonName(state.clusterId)) {
+    const message = `cannot create volume ${name}: the cluster's own target has that name; choose another`;
+    return refuse(state, "taken", message);
   }
   if (volumeByUuid(state, uuid) !== undefined) {
     return refuse(state, "taken", `cannot create volume ${name}: uuid ${uuid} is another volume's`);
@@ -145,7 +150,7 @@ function wrongSize(sizeBytes: number): string | null {
   return `${sizeBytes} bytes; must be a multiple of ${volumeBytesStep}, from ${volumeBytesStep} to ${volumeBytesMax}`;
 }
 
-function readyVolume(state: ClusterState, name: string): VolumeRecord | null {
+export function readyVolume(state: ClusterState, name: string): VolumeRecord | null {
   const volume = state.volumes[name];
   return volume?.status === "ready" ? volume : null;
 }
@@ -154,11 +159,11 @@ export function volumeByUuid(state: ClusterState, uuid: string): VolumeRecord | 
   return Object.values(state.volumes).find((volume) => volume.uuid === uuid);
 }
 
-function withVolume(state: ClusterState, volume: VolumeRecord): ClusterState {
+export function withVolume(state: ClusterState, volume: VolumeRecord): ClusterState {
   return { ...state, volumes: { ...state.volumes, [volume.name]: volume } };
 }
 
-function unknownVolume(state: ClusterState, action: string, name: string): Applied {
+export function unknownVolume(state: ClusterState, action: string, name: string): Applied {
   const message = `cannot ${action} volume ${name}: there is none of that name, or it is being deleted`;
   return refuse(state, "unknown", message);
 }
