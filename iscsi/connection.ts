@@ -7,14 +7,9 @@ import {
   pingAnswerMs,
   receiveDataBytesMax,
 } from "./limits.ts";
-import {
-  type LoginRequest,
-  loginParameters,
-  loginStage,
-  loginStatus,
-  startLogin,
-  stepLogin,
-} from "./login.ts";
+import { endLogin, type LoginStep, loginParameters, startLogin, stepLogin } from "./login.ts";
+import { type LoginIdentity, type LoginRequest, loginStage } from "./login-request.ts";
+import { loginStatus } from "./login-status.ts";
 import { endSession, joinNode, loginPolicy } from "./node.ts";
 import { Outbox } from "./outbox.ts";
 import { common, loginRequest, loginResponse } from "./pdu.ts";
@@ -25,11 +20,17 @@ import type { Connection, Session, TargetNode } from "./session-state.ts";
 
 /** One TCP connection, from its first byte to its last (RFC 7143 §8.1). */
 
-export function openConnection(node: TargetNode, remote: string, wake: () => void): Connection {
+/** `remote`: where it comes from. `wake`: see Connection. */
+export function openConnection(
+  node: TargetNode,
+  remote: { address: string; port: number },
+  wake: () => void,
+): Connection {
   const nowMs = node.clock.nowMs();
   return {
     node,
-    remote,
+    remote: `${remote.address}:${remote.port}`,
+    address: remote.address,
     stream: new PduStream(),
     outbox: new Outbox(),
     phase: "login",
@@ -70,6 +71,7 @@ function receiveOne(connection: Connection, pdu: Pdu): void {
     case "full":
       receivePdu(connection.session!, pdu);
       return;
+    case "examining":
     case "joining":
       // Nothing may be sent before the final Login Response.
       closeConnection(connection, "PDU during login");
@@ -108,8 +110,9 @@ function receiveFault(connection: Connection, fault: PduFault): void {
 
 /** Ends the connection once what is owed has gone out. */
 export function closeConnection(connection: Connection, why: string): void {
-  connection.node.metrics?.protocolError(why);
-  connection.node.log(`iscsi: connection of ${connection.remote} closes: ${why}`);
+  const { node, remote } = connection;
+  node.metrics?.protocolError(why);
+  node.audit.line(`iscsi: connection of ${remote} closes: ${why}`, node.clock.nowMs());
   connection.closing ??= "afterFlush";
   connection.wake();
 }
@@ -118,36 +121,52 @@ export function closeConnection(connection: Connection, why: string): void {
 export function connectionLost(connection: Connection): void {
   connection.closing = "now";
   connection.phase = "ended";
+  if (connection.login !== null) endLogin(connection.login);
   if (connection.session !== null) endSession(connection.session, "connection closed");
 }
 
 function receiveLogin(connection: Connection, pdu: Pdu): void {
-  const { login, node } = connection;
-  if (login === null || common.opcode.get(pdu.bhs) !== loginRequest.opcode) {
+  const login = connection.login!;
+  if (common.opcode.get(pdu.bhs) === loginRequest.opcode) {
+    performLogin(connection, stepLogin(login, pdu));
+    return;
+  }
+  // §6.3: before the first Login Request there is nobody to answer to, after it a refusal is due.
+  if (login.first === null) {
     closeConnection(connection, "first PDU is no Login Request");
     return;
   }
-  const step = stepLogin(login, pdu);
+  const status = loginStatus.invalidDuringLogin;
+  const reason = "a PDU that is no Login Request";
+  performLogin(connection, {
+    type: "refuse",
+    request: login.first,
+    status,
+    reason,
+    text: Buffer.alloc(0),
+  });
+}
+
+function performLogin(connection: Connection, step: LoginStep): void {
+  const login = connection.login!;
   switch (step.type) {
     case "answer":
-      answerLogin(connection, step.request, {
-        status: loginStatus.success,
-        transit: step.transit,
-        nextStage: step.nextStage,
-        text: step.text,
-      });
+      answerLogin(connection, step.request, { ...step, status: loginStatus.success });
       return;
     case "refuse":
-      node.log(`iscsi: login of ${connection.remote} refused: ${step.reason}`);
-      refuseLogin(connection, step.request, step.status);
+      refuseLogin(connection, step.request, step);
+      return;
+    case "examine":
+      examineProof(connection, step.identity, step.examine);
       return;
     case "accept": {
       connection.phase = "joining";
-      const parameters = loginParameters(login);
       const { request, identity, text } = step;
-      joinNode(connection, identity, parameters, request.cmdSn, (session) => {
-        if (session === null) return refuseLogin(connection, request, loginStatus.targetError);
-        enterFullFeature(connection, session, request, text);
+      const { cmdSn: initCmdSn, tsih } = request;
+      const joining = { identity, parameters: loginParameters(login), initCmdSn, tsih };
+      joinNode(connection, joining, (session) => {
+        if (session !== null) enterFullFeature(connection, session, request, text);
+        else refuseLogin(connection, request, targetGone);
       });
       return;
     }
@@ -157,6 +176,42 @@ function receiveLogin(connection: Connection, pdu: Pdu): void {
   }
 }
 
+const targetGone = {
+  status: loginStatus.targetError,
+  reason: "the target has gone meanwhile",
+  text: Buffer.alloc(0),
+};
+
+/** Lets a proof wait for its turn, when too many have failed before it. */
+function examineProof(
+  connection: Connection,
+  { initiatorName }: LoginIdentity,
+  examine: () => LoginStep,
+): void {
+  const { node, address } = connection;
+  const { throttle, clock } = node;
+  const delayMs = throttle.delayMs(address, initiatorName, clock.nowMs());
+  if (delayMs === null) {
+    const reason = `${initiatorName} has failed too often`;
+    const status = loginStatus.serviceUnavailable;
+    const { first } = connection.login!;
+    refuseLogin(connection, first!, { status, reason, text: Buffer.alloc(0) });
+    return;
+  }
+  const run = () => {
+    if (connection.phase === "ended" || connection.closing !== null) return;
+    connection.phase = "login";
+    const step = examine();
+    const failed = step.type === "refuse" && step.status === loginStatus.authenticationFailed;
+    if (failed) throttle.failed(address, initiatorName, clock.nowMs());
+    else throttle.succeeded(address, initiatorName);
+    performLogin(connection, step);
+  };
+  connection.phase = "examining";
+  if (delayMs === 0) run();
+  else clock.after(delayMs, run);
+}
+
 function enterFullFeature(
   connection: Connection,
   session: Session,
@@ -164,12 +219,14 @@ function enterFullFeature(
   text: Buffer,
 ): void {
   const { identity, parameters } = session;
+  if (connection.login !== null) endLogin(connection.login);
   connection.session = session;
   connection.login = null;
   connection.phase = "full";
   const nextStage = loginStage.fullFeature;
   const { success } = loginStatus;
-  answerLogin(connection, request, { status: success, transit: true, nextStage, text });
+  const transit = true;
+  answerLogin(connection, request, { status: success, transit, continues: false, nextStage, text });
   // §13.1: digests are in use from the first PDU after the final Login Response.
   connection.stream.headerDigest = parameters.headerDigest;
   connection.stream.dataDigest = parameters.dataDigest;
@@ -182,21 +239,41 @@ function enterFullFeature(
   }
 }
 
-function refuseLogin(connection: Connection, request: LoginRequest, status: number): void {
-  connection.node.metrics?.loginRefused(status);
+function refuseLogin(
+  connection: Connection,
+  request: LoginRequest,
+  refusal: { status: number; reason: string; text: Buffer },
+): void {
+  const { node, remote, login } = connection;
+  const { status, reason, text } = refusal;
+  const who = login?.identity?.initiatorName ?? "an initiator";
+  const code = status.toString(16).padStart(4, "0");
+  node.metrics?.loginRefused(status);
+  node.audit.line(
+    `iscsi: login of ${who} (${remote}) refused: ${code}, ${reason}`,
+    node.clock.nowMs(),
+  );
   answerLogin(connection, request, {
     status,
     transit: false,
+    continues: false,
     nextStage: 0,
-    text: Buffer.alloc(0),
+    text,
   });
+  if (login !== null) endLogin(login);
   connection.closing = "afterFlush";
 }
 
 function answerLogin(
   connection: Connection,
   request: LoginRequest,
-  answer: { status: number; transit: boolean; nextStage: number; text: Buffer },
+  answer: {
+    status: number;
+    transit: boolean;
+    continues: boolean;
+    nextStage: number;
+    text: Buffer;
+  },
 ): void {
   const { session, outbox } = connection;
   outbox.pdu(
@@ -204,6 +281,7 @@ function answerLogin(
     {
       initiatorTaskTag: request.initiatorTaskTag,
       transit: answer.transit,
+      continue: answer.continues,
       currentStage: request.currentStage,
       nextStage: answer.nextStage,
       isid: request.isid,
@@ -241,7 +319,8 @@ export function checkIdle(connection: Connection, nowMs: number): void {
   }
 }
 
-function closeNow(connection: Connection, why: string): void {
+/** Ends the connection at once. */
+export function closeNow(connection: Connection, why: string): void {
   closeConnection(connection, why);
   connection.closing = "now";
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Clock, TimerHandle } from "../brick/host.ts";
+import { Prng } from "../brick/prng.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { TestAuthority } from "./authority.test-double.ts";
 import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
@@ -69,6 +70,7 @@ export function testNode(
   metrics: TargetMetrics | null = null,
 ): TestNode {
   const clock = new ManualClock();
+  const prng = new Prng(1);
   const node = makeNode({
     directory,
     authority: new TestAuthority(directory),
@@ -77,6 +79,7 @@ export function testNode(
     clock,
     log: () => {},
     metrics,
+    secretBytes: (lengthBytes) => prng.fill(Buffer.alloc(lengthBytes)),
   });
   followAuthority(node);
   return node as TestNode;
@@ -98,9 +101,9 @@ export class TestInitiator {
   #tag = 0;
   closed = false;
 
-  constructor(node: TargetNode) {
+  constructor(node: TargetNode, address = "192.0.2.9") {
     this.#stream.dataBytesMax = 0xff_ffff;
-    this.connection = openConnection(node, "192.0.2.9:40000", () => {});
+    this.connection = openConnection(node, { address, port: 40_000 }, () => {});
   }
 
   /** Sends raw bytes; what the target owes is kept for `take`. */

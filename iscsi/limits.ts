@@ -1,13 +1,29 @@
-import { assert } from "../brick/assert.ts";
-import { KiB, MiB, sectorsPerGrain } from "../brick/units.ts";
-import { compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
+import { KiB, MiB } from "../brick/units.ts";
 
 /** Every bound of the iSCSI target. Times are in milliseconds. */
 
 export const connectionsPerPortalMax = 1024;
-export const loginsInProgressMax = 64;
+export const connectionsPerAddressMax = 256;
+/** Logins that are not over; beyond, the oldest of the address with most of them makes room. */
+export const loginsInProgressMax = 128;
 export const loginTimeoutMs = 15_000;
-export const loginRequestsMax = 16;
+export const loginRequestsMax = 64;
+/** What we send of a login's text in one PDU: RFC 7143 §13.12, before anything is negotiated. */
+export const loginAnswerBytesMax = 8 * KiB;
+/**
+ * Failed proofs of one initiator name from one address: the first few cost nothing, from then on
+ * further ones are examined this much apart, doubling up to the most.
+ */
+export const loginPenaltyFreeFailures = 3;
+export const loginPenaltyMs = 25;
+export const loginPenaltyMsMax = 400;
+/** A proof that would wait longer than this is not examined. */
+export const loginWaitMsMax = 800;
+export const loginPenaltyForgottenMs = 60_000;
+export const loginPenaltiesMax = 4096;
+/** Log lines about refused logins. */
+export const auditBurst = 32;
+export const auditLinesPerSecond = 4;
 export const sessionsPerTargetMax = 64;
 /** LUNs beyond are not shown to an initiator. */
 export const lunsPerSessionMax = 1024;
@@ -30,7 +46,10 @@ export const drainLogoutSeconds = 10;
 export const nameBytesMax = 223;
 /** Additional header segments: one extended CDB and one bidirectional length fit twice over. */
 export const ahsBytesMax = 512;
-export const textBytesMax = 8 * KiB;
+/** Text of one exchange, over all its PDUs; its pairs; and one value (RFC 7143 §6.1). */
+export const textBytesMax = 64 * KiB;
+export const textPairsMax = 256;
+export const valueBytesMax = 255;
 /** What the other side may send us in one PDU before it has negotiated: RFC 7143 §13.12. */
 export const loginDataBytesMax = 8 * KiB;
 export const receiveDataBytesMax = 1 * MiB;
@@ -51,26 +70,10 @@ export const transferBytesMax = 32 * MiB;
 export const unmapBlocksMax = 0x10_0000;
 export const unmapDescriptorsMax = 256;
 export const writeSameBlocksMax = 0x2_0000;
-/** All that the CDB's one byte can say. */
-export const compareAndWriteBlocksMax = 0xff;
-assert(compareAndWriteBlocksMax * 512 <= compareBytesMax);
-/** WRITE ATOMIC: what one record of the address map holds. */
-export const atomicBlocks = sectorsPerGrain;
-export const orStepBytesMax = orBytesMax;
-/** EXTENDED COPY: descriptors of a list, their bytes, copies of a session that are remembered. */
-export const copyTargetsMax = 16;
-export const copySegmentsMax = 64;
-export const copyListBytesMax = copyTargetsMax * 32 + copySegmentsMax * 28;
-export const copiesPerSessionMax = 16;
-/** SET TARGET PORT GROUPS: a group is a brick. */
-export const portGroupListBytesMax = 8 * KiB;
-/** How long an initiator should wait for an access state to become what it will be. */
-export const portTransitionSeconds = 30;
 /** A command of many blocks without data of its own works in steps of this size. */
 export const stepBytesMax = 1 * MiB;
-/** GET LBA STATUS looks at no more than this, in steps. */
-export const allocationBytesMax = 64 * 1024 * MiB;
-export const allocationStepBytes = 1024 * MiB;
+/** GET LBA STATUS looks at no more than this. */
+export const allocationBytesMax = 1024 * MiB;
 export const allocationRunsMax = 1024;
 /** Initiators are told once the free space is no more than this share of the pool. */
 export const softThresholdShare = 0.2;

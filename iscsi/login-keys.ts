@@ -4,6 +4,7 @@ import {
   maxBurstBytesOffered,
   outstandingR2tMax,
   receiveDataBytesMax,
+  valueBytesMax,
 } from "./limits.ts";
 import { parseNumber, type TextPair } from "./text-keys.ts";
 
@@ -47,10 +48,12 @@ type LoginKey = { stages: readonly number[]; discovery: "yes" | "irrelevant" } &
   | { rule: "minimum" | "maximum"; ours: number; range: Range; set: Apply<number> }
   /** Each side states its own, in its own direction. */
   | { rule: "declare"; ours: number; range: Range; set: Apply<number> }
-  /** Answered, never agreed to: keys that newer standards took back. */
+  /** Answered, never agreed to: keys that newer standards took back, or that are the target's. */
   | { rule: "refuse"; answer: string }
-  /** Read by the login itself, not answered. */
+  /** Says who speaks: not answered; may be said again, but not otherwise. */
   | { rule: "name" }
+  /** Part of the proof (login-security.ts). */
+  | { rule: "security" }
 );
 
 const security = 0;
@@ -59,7 +62,6 @@ const either = [security, operational];
 
 /** RFC 7143 §13. */
 export const loginKeys = {
-  AuthMethod: { rule: "list", ours: ["None"], set: ignore, stages: [security], discovery: "yes" },
   HeaderDigest: {
     rule: "list",
     ours: ["CRC32C", "None"],
@@ -201,6 +203,12 @@ export const loginKeys = {
     discovery: "irrelevant",
   },
   // Markers are gone since RFC 7143 §13.25.
+  AuthMethod: { rule: "security", stages: [security], discovery: "yes" },
+  CHAP_A: { rule: "security", stages: [security], discovery: "yes" },
+  CHAP_I: { rule: "security", stages: [security], discovery: "yes" },
+  CHAP_C: { rule: "security", stages: [security], discovery: "yes" },
+  CHAP_N: { rule: "security", stages: [security], discovery: "yes" },
+  CHAP_R: { rule: "security", stages: [security], discovery: "yes" },
   IFMarker: { rule: "refuse", answer: "No", stages: [operational], discovery: "irrelevant" },
   OFMarker: { rule: "refuse", answer: "No", stages: [operational], discovery: "irrelevant" },
   IFMarkInt: { rule: "refuse", answer: "Irrelevant", stages: [operational], discovery: "yes" },
@@ -209,6 +217,11 @@ export const loginKeys = {
   InitiatorAlias: { rule: "name", stages: either, discovery: "yes" },
   TargetName: { rule: "name", stages: either, discovery: "yes" },
   SessionType: { rule: "name", stages: either, discovery: "yes" },
+  "X#NodeArchitecture": { rule: "name", stages: either, discovery: "yes" },
+  TargetAlias: { rule: "refuse", answer: "Reject", stages: either, discovery: "yes" },
+  TargetAddress: { rule: "refuse", answer: "Reject", stages: either, discovery: "yes" },
+  TargetPortalGroupTag: { rule: "refuse", answer: "Reject", stages: either, discovery: "yes" },
+  SendTargets: { rule: "refuse", answer: "Reject", stages: either, discovery: "yes" },
 } as const satisfies Record<string, LoginKey>;
 
 const keys: ReadonlyMap<string, LoginKey> = new Map(Object.entries(loginKeys));
@@ -216,46 +229,59 @@ const keys: ReadonlyMap<string, LoginKey> = new Map(Object.entries(loginKeys));
 export interface Negotiation {
   parameters: SessionParameters;
   discovery: boolean;
-  /** Keys that were offered: RFC 7143 §6.2 lets a key be negotiated once. */
-  seen: Set<string>;
+  /** What was offered, by key: RFC 7143 §6.2 lets a key be negotiated once. */
+  seen: Map<string, string>;
   /** Whether our own MaxRecvDataSegmentLength has been stated. */
   declared: boolean;
 }
 
 /**
- * Answers one stage's offers; undefined when a key came twice (a protocol error). Unknown keys
- * are NotUnderstood, values outside their range or stage are refused with Reject.
+ * Takes one request's offers; undefined when a key came twice (a protocol error). What is returned
+ * answers them, and changes the parameters: unknown keys are NotUnderstood, values outside their
+ * range or stage are refused with Reject.
  */
 export function negotiate(
   negotiation: Negotiation,
   stage: number,
   offers: readonly TextPair[],
-): TextPair[] | undefined {
-  const answers: TextPair[] = [];
+): (() => TextPair[]) | undefined {
+  const { seen } = negotiation;
+  const fresh: TextPair[] = [];
+  const here = new Set<string>();
   for (const [name, value] of offers) {
-    if (negotiation.seen.has(name)) return undefined;
-    negotiation.seen.add(name);
-    const key = keys.get(name);
-    if (key === undefined) answers.push([name, "NotUnderstood"]);
-    else if (key.rule === "name") continue;
-    else if (!key.stages.includes(stage)) answers.push([name, "Reject"]);
-    else if (negotiation.discovery && key.discovery === "irrelevant") {
-      answers.push([name, "Irrelevant"]);
-    } else {
-      const answer = resultOf(key, value, negotiation.parameters);
-      if (answer !== null) answers.push([name, answer]);
+    const before = seen.get(name);
+    // Initiators in use name themselves again in the next stage.
+    const again = before === value && keys.get(name)?.rule === "name" && !here.has(name);
+    if (before !== undefined && !again) return undefined;
+    here.add(name);
+    seen.set(name, value);
+    if (!again) fresh.push([name, value]);
+  }
+  return () => {
+    const answers = fresh.flatMap((offer) => answerOffer(negotiation, stage, offer));
+    if (stage === operational && !negotiation.declared) {
+      negotiation.declared = true;
+      answers.push(["MaxRecvDataSegmentLength", String(receiveDataBytesMax)]);
     }
-  }
-  if (stage === operational && !negotiation.declared) {
-    negotiation.declared = true;
-    answers.push(["MaxRecvDataSegmentLength", String(receiveDataBytesMax)]);
-  }
-  return answers;
+    return answers;
+  };
+}
+
+function answerOffer(negotiation: Negotiation, stage: number, [name, value]: TextPair): TextPair[] {
+  const key = keys.get(name);
+  if (key === undefined) return [[name, "NotUnderstood"]];
+  if (!key.stages.includes(stage)) return [[name, "Reject"]];
+  if (key.rule === "name" || key.rule === "security") return [];
+  if (negotiation.discovery && key.discovery === "irrelevant") return [[name, "Irrelevant"]];
+  // §6.1: no value of these keys is longer, a list of all that a key knows included.
+  if (Buffer.byteLength(value) > valueBytesMax) return [[name, "Reject"]];
+  const answer = resultOf(key, value, negotiation.parameters);
+  return answer === null ? [] : [[name, answer]];
 }
 
 /** The answer to one offer, and its effect on the parameters; null when none is sent. */
 function resultOf(
-  key: Exclude<LoginKey, { rule: "name" }>,
+  key: Exclude<LoginKey, { rule: "name" | "security" }>,
   value: string,
   parameters: SessionParameters,
 ): string | null {

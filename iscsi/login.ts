@@ -1,4 +1,5 @@
-import { loginRequestsMax, nameBytesMax, textBytesMax } from "./limits.ts";
+import type { Proof } from "./authority.ts";
+import { loginAnswerBytesMax, loginRequestsMax, textBytesMax } from "./limits.ts";
 import {
   defaultParameters,
   type Negotiation,
@@ -6,80 +7,79 @@ import {
   type SessionParameters,
   settleParameters,
 } from "./login-keys.ts";
-import { bhsBytes, decode, loginRequest, type Values } from "./pdu.ts";
+import {
+  headerFault,
+  identify,
+  type LoginIdentity,
+  type LoginRequest,
+  loginStage,
+  readLoginRequest,
+} from "./login-request.ts";
+import {
+  type ChallengeSource,
+  type SecurityContext,
+  type SecurityStep,
+  securityKeys,
+  stepSecurity,
+} from "./login-security.ts";
+import { loginStatus } from "./login-status.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import { decodeText, encodeText, type TextPair } from "./text-keys.ts";
 
-/** RFC 7143 §11.12.3. */
-export const loginStage = { security: 0, operational: 1, fullFeature: 3 } as const;
-
-/** RFC 7143 §11.13.5: status class and detail in one number. */
-export const loginStatus = {
-  success: 0x0000,
-  initiatorError: 0x0200,
-  authenticationFailed: 0x0201,
-  notAuthorized: 0x0202,
-  notFound: 0x0203,
-  unsupportedVersion: 0x0205,
-  tooManyConnections: 0x0206,
-  missingParameter: 0x0207,
-  unsupportedSessionType: 0x0209,
-  sessionUnknown: 0x020a,
-  targetError: 0x0300,
-  serviceUnavailable: 0x0301,
-  outOfResources: 0x0302,
-} as const;
-
-export type LoginRequest = Values<typeof loginRequest.fields>;
-
-/** Who wants in, known from the first request (RFC 7143 §6.3.1). */
-export interface LoginIdentity {
-  initiatorName: string;
-  /** Hex of the six ISID bytes. */
-  isid: string;
-  connectionId: number;
-  discovery: boolean;
-  /** Empty in a discovery session that names none. */
-  targetName: string;
-}
-
-/** What the target says about an identity: a login status, and its portal group tag. */
+/** What the target says about an identity. */
 export interface LoginPolicy {
-  admit(identity: LoginIdentity, tsih: number): number;
   readonly portalGroupTag: number;
+  readonly challenges: ChallengeSource;
+  /** Another portal's address, to which normal sessions are sent; null: they may stay. */
+  redirect(): string | null;
+  proof(identity: LoginIdentity): Proof;
+  /** A login status; asked once the proof, if any, has been given. */
+  admit(identity: LoginIdentity, tsih: number): number;
 }
 
 /**
- * One connection's login. The stage moves forward only; `security` may be skipped because the
- * only method yet is None, and is where an authentication exchange would hold the transit back.
+ * One connection's login. The stage moves forward only; `security` may be skipped only by those who
+ * need not prove anything, and is left only when what had to be proven was.
  *
  *     security ──T──▶ operational ──T──▶ full feature
  *        └───────────────T──────────────────┘
  */
 export interface Login {
-  policy: LoginPolicy;
+  readonly policy: LoginPolicy;
   requests: number;
   stage: number | null;
   identity: LoginIdentity | null;
-  negotiation: Negotiation;
+  security: SecurityContext | null;
+  readonly negotiation: Negotiation;
   /** Text of requests with the C bit, until the last one. */
   text: Buffer[];
   textBytes: number;
+  /** What is left of an answer that does not fit in one PDU. */
+  rest: Buffer | null;
   /** What may not change from one request to the next. */
   first: LoginRequest | null;
 }
 
 export type LoginStep =
-  | { type: "answer"; request: LoginRequest; transit: boolean; nextStage: number; text: Buffer }
-  | { type: "refuse"; request: LoginRequest; status: number; reason: string }
+  | {
+      type: "answer";
+      request: LoginRequest;
+      transit: boolean;
+      continues: boolean;
+      nextStage: number;
+      text: Buffer;
+    }
+  | { type: "refuse"; request: LoginRequest; status: number; reason: string; text: Buffer }
   /** The final answer is owed once an older session of the same nexus has ended. */
-  | { type: "accept"; request: LoginRequest; text: Buffer; identity: LoginIdentity };
+  | { type: "accept"; request: LoginRequest; text: Buffer; identity: LoginIdentity }
+  /** A proof was given; `examine` goes on, when the caller lets it. */
+  | { type: "examine"; identity: LoginIdentity; examine: () => LoginStep };
 
 export function startLogin(policy: LoginPolicy): Login {
   const negotiation: Negotiation = {
     parameters: defaultParameters(),
     discovery: false,
-    seen: new Set(),
+    seen: new Map(),
     declared: false,
   };
   return {
@@ -87,133 +87,186 @@ export function startLogin(policy: LoginPolicy): Login {
     requests: 0,
     stage: null,
     identity: null,
+    security: null,
     negotiation,
     text: [],
     textBytes: 0,
+    rest: null,
     first: null,
   };
+}
+
+/** The login is over, either way: its challenge is void. */
+export function endLogin(login: Login): void {
+  const security = login.security?.security;
+  if (security?.state === "response") login.policy.challenges.back(security.challenge);
 }
 
 export function loginParameters(login: Login): SessionParameters {
   return login.negotiation.parameters;
 }
 
+function refusal(request: LoginRequest, status: number, reason: string): LoginStep {
+  return { type: "refuse", request, status, reason, text: Buffer.alloc(0) };
+}
+
 /** One Login Request in, one answer out. */
 export function stepLogin(login: Login, pdu: Pdu): LoginStep {
-  const request = copyRequest(pdu.bhs);
-  const refuse = (status: number, reason: string): LoginStep => {
-    return { type: "refuse", request, status, reason };
-  };
+  const request = readLoginRequest(pdu.bhs);
+  const refuse = (status: number, reason: string) => refusal(request, status, reason);
   login.requests += 1;
   if (login.requests > loginRequestsMax) return refuse(loginStatus.initiatorError, "too long");
-  const illegal = illegalRequest(login, request);
-  if (illegal !== null) return refuse(illegal.status, illegal.reason);
+  const fault = headerFault(request, login.first, login.stage);
+  if (fault !== null) return refuse(fault.status, fault.reason);
   login.first ??= request;
   login.stage = request.currentStage;
-
+  if (login.rest !== null) {
+    // §6.2: until our answer is whole the initiator has nothing to say.
+    if (pdu.dataLength > 0)
+      return refuse(loginStatus.initiatorError, "text before our answer ended");
+    return sendAnswer(login, request, login.rest);
+  }
   login.textBytes += pdu.dataLength;
   if (login.textBytes > textBytesMax) return refuse(loginStatus.initiatorError, "text too long");
   login.text.push(...pdu.data);
   if (request.continue) {
-    // RFC 7143 §6.2: an empty answer asks for the rest.
-    const text = Buffer.alloc(0);
-    return { type: "answer", request, transit: false, nextStage: 0, text };
+    // §6.2: an empty answer asks for the rest.
+    return answer(request, { transit: false, continues: false, text: Buffer.alloc(0) });
   }
   const offers = decodeText(Buffer.concat(login.text));
   login.text = [];
   login.textBytes = 0;
   if (offers === undefined) return refuse(loginStatus.initiatorError, "text is not key=value");
+  return takeOffers(login, request, offers);
+}
 
+function takeOffers(login: Login, request: LoginRequest, offers: readonly TextPair[]): LoginStep {
+  const values = new Map(offers);
   const answers: TextPair[] = [];
+  const negotiated = negotiate(login.negotiation, request.currentStage, offers);
+  if (negotiated === undefined) {
+    return refusal(request, loginStatus.initiatorError, "a key was offered twice");
+  }
   if (login.identity === null) {
-    const identity = identify(request, offers);
-    if (identity.ok === false) return refuse(identity.status, identity.reason);
-    const status = login.policy.admit(identity.identity, request.tsih);
-    if (status !== loginStatus.success) return refuse(status, identity.identity.targetName);
-    login.identity = identity.identity;
-    login.negotiation.discovery = identity.identity.discovery;
-    if (identity.identity.targetName !== "") {
+    const refused = introduce(login, request, values);
+    if (refused !== null) return refused;
+    if (login.identity!.targetName !== "") {
       answers.push(["TargetPortalGroupTag", String(login.policy.portalGroupTag)]);
     }
   }
-  const negotiated = negotiate(login.negotiation, request.currentStage, offers);
-  if (negotiated === undefined) return refuse(loginStatus.initiatorError, "key offered twice");
-  if (negotiated.some(([key, value]) => key === "AuthMethod" && value === "Reject")) {
-    return refuse(loginStatus.authenticationFailed, "no common AuthMethod");
+  // Only now is it known whether this is a discovery session.
+  answers.push(...negotiated());
+  if (request.currentStage === loginStage.security) {
+    const security = new Map(offers.filter(([key]) => securityKeys.has(key)));
+    return secure(
+      login,
+      request,
+      answers,
+      stepSecurity(login.security!, security, request.transit),
+    );
   }
-  answers.push(...negotiated);
-  const text = encodeText(answers);
-  if (!request.transit || request.nextStage !== loginStage.fullFeature) {
-    const nextStage = request.transit ? request.nextStage : 0;
-    if (request.transit) login.stage = request.nextStage;
-    return { type: "answer", request, transit: request.transit, nextStage, text };
+  // §6.3.2: whoever must prove something may not begin, nor go on, without having done so.
+  if (!isSecured(login)) {
+    return refusal(request, loginStatus.authenticationFailed, "the security stage was skipped");
   }
-  settleParameters(login.negotiation.parameters);
-  return { type: "accept", request, text, identity: login.identity };
+  return sendAnswer(login, request, encodeText(answers));
 }
 
-/** The request outlives the chunk that it came in. */
-function copyRequest(bhs: Buffer): LoginRequest {
-  return decode(loginRequest, Buffer.from(bhs.subarray(0, bhsBytes)));
-}
-
-function illegalRequest(
+/** The first request says who it is; a refusal, or null when the login may go on. */
+function introduce(
   login: Login,
   request: LoginRequest,
-): { status: number; reason: string } | null {
-  const error = (reason: string) => ({ status: loginStatus.initiatorError, reason });
-  if (request.versionMin > 0) {
-    return { status: loginStatus.unsupportedVersion, reason: `version ${request.versionMin}` };
+  values: ReadonlyMap<string, string>,
+): LoginStep | null {
+  const { policy } = login;
+  const identified = identify(request, values);
+  if (!identified.ok) return refusal(request, identified.status, identified.reason);
+  const { identity } = identified;
+  const address = identity.discovery ? null : policy.redirect();
+  if (address !== null) {
+    const { status, reason } = {
+      status: loginStatus.targetMovedTemporarily,
+      reason: `${identity.targetName} is served by ${address}`,
+    };
+    // §13.8: without the portal group tag.
+    return {
+      type: "refuse",
+      request,
+      status,
+      reason,
+      text: encodeText([["TargetAddress", address]]),
+    };
   }
-  const { currentStage, nextStage, transit } = request;
-  // RFC 7143 §11.12.1-3: C and T exclude each other, stages go forward, 2 is reserved.
-  if (request.continue && transit) return error("C and T bits together");
-  if (currentStage !== loginStage.security && currentStage !== loginStage.operational) {
-    return error(`current stage ${currentStage}`);
+  const proof = policy.proof(identity);
+  if (proof.method === "none") {
+    const status = policy.admit(identity, request.tsih);
+    if (status !== loginStatus.success) return refusal(request, status, notAdmitted(identity));
   }
-  if (transit && (nextStage <= currentStage || nextStage === 2)) {
-    return error(`next stage ${nextStage} from ${currentStage}`);
-  }
-  if (login.stage !== null && currentStage !== login.stage) {
-    return error(`current stage ${currentStage} in stage ${login.stage}`);
-  }
-  const { first } = login;
-  if (first === null) return null;
-  const same =
-    first.isid.equals(request.isid) &&
-    first.tsih === request.tsih &&
-    first.connectionId === request.connectionId &&
-    first.initiatorTaskTag === request.initiatorTaskTag;
-  return same ? null : error("ISID, TSIH, CID or task tag changed during login");
+  login.identity = identity;
+  login.negotiation.discovery = identity.discovery;
+  login.security = { proof, challenges: policy.challenges, security: { state: "method" } };
+  return null;
 }
 
-type Identified =
-  | { ok: true; identity: LoginIdentity }
-  | { ok: false; status: number; reason: string };
+function notAdmitted({ discovery, targetName }: LoginIdentity): string {
+  return discovery ? "discovery is not admitted" : `${targetName} does not admit it`;
+}
 
-function identify(request: LoginRequest, offers: readonly TextPair[]): Identified {
-  const values = new Map(offers);
-  const initiatorName = values.get("InitiatorName") ?? "";
-  if (initiatorName === "" || Buffer.byteLength(initiatorName) > nameBytesMax) {
-    return { ok: false, status: loginStatus.missingParameter, reason: "no InitiatorName" };
+function isSecured({ security }: Login): boolean {
+  return security!.proof.method === "none" || security!.security.state === "proven";
+}
+
+function secure(
+  login: Login,
+  request: LoginRequest,
+  answers: readonly TextPair[],
+  step: SecurityStep,
+): LoginStep {
+  switch (step.type) {
+    case "refuse":
+      return refusal(request, step.status, step.reason);
+    case "answer":
+      return sendAnswer(login, request, encodeText([...answers, ...step.pairs]));
+    case "examine": {
+      const identity = login.identity!;
+      const before = login.security!.security;
+      const examine = (): LoginStep => {
+        const examined = step.examine();
+        if (examined.type === "refuse") return refusal(request, examined.status, examined.reason);
+        if (before.state === "response") login.policy.challenges.back(before.challenge);
+        // Only who has proven itself learns what there is and what is not for it.
+        const status = login.policy.admit(identity, request.tsih);
+        if (status !== loginStatus.success) return refusal(request, status, notAdmitted(identity));
+        return sendAnswer(login, request, encodeText([...answers, ...examined.pairs]));
+      };
+      return { type: "examine", identity, examine };
+    }
   }
-  const sessionType = values.get("SessionType") ?? "Normal";
-  if (sessionType !== "Normal" && sessionType !== "Discovery") {
-    const status = loginStatus.unsupportedSessionType;
-    return { ok: false, status, reason: "SessionType is neither Normal nor Discovery" };
+}
+
+/** Sends what fits in one PDU; the stage changes, if it may, with the last. */
+function sendAnswer(login: Login, request: LoginRequest, text: Buffer): LoginStep {
+  if (text.length > loginAnswerBytesMax) {
+    login.rest = text.subarray(loginAnswerBytesMax);
+    const part = text.subarray(0, loginAnswerBytesMax);
+    return answer(request, { transit: false, continues: true, text: part });
   }
-  const discovery = sessionType === "Discovery";
-  // Names compare after case folding (RFC 7143 §4.2.7.2); ours are lower case.
-  const targetName = (values.get("TargetName") ?? "").toLowerCase();
-  if (targetName === "" && !discovery) {
-    return { ok: false, status: loginStatus.missingParameter, reason: "no TargetName" };
+  login.rest = null;
+  // §6.3.3: an initiator that wants to go on before its proof is complete is held back.
+  const transit = request.transit && isSecured(login);
+  if (!transit) return answer(request, { transit, continues: false, text });
+  login.stage = request.nextStage;
+  if (request.nextStage !== loginStage.fullFeature) {
+    return answer(request, { transit, continues: false, text });
   }
-  const identity = {
-    initiatorName: initiatorName.toLowerCase(),
-    isid: request.isid.toString("hex"),
-    connectionId: request.connectionId,
-    discovery,
-    targetName,
-  };
-  return { ok: true, identity };
+  settleParameters(login.negotiation.parameters);
+  return { type: "accept", request, text, identity: login.identity! };
+}
+
+function answer(
+  request: LoginRequest,
+  { transit, continues, text }: { transit: boolean; continues: boolean; text: Buffer },
+): LoginStep {
+  const nextStage = transit ? request.nextStage : 0;
+  return { type: "answer", request, transit, continues, nextStage, text };
 }

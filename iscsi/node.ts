@@ -1,9 +1,13 @@
 import type { Clock } from "../brick/host.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
+import { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
 import { commandWindow, sessionsPerTargetMax } from "./limits.ts";
-import { type LoginIdentity, type LoginPolicy, loginStatus } from "./login.ts";
+import type { LoginPolicy } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
+import type { LoginIdentity } from "./login-request.ts";
+import { loginStatus } from "./login-status.ts";
+import { LoginThrottle } from "./login-throttle.ts";
 import { abortTasks } from "./scsi-task.ts";
 import { serialAdd } from "./serial32.ts";
 import { attachLuns, detach, refreshLuns, volumesOf } from "./session-luns.ts";
@@ -21,6 +25,7 @@ export interface NodeOptions {
   clock: Clock;
   log: (line: string) => void;
   metrics: TargetMetrics | null;
+  secretBytes: (lengthBytes: number) => Buffer;
 }
 
 export function makeNode(options: NodeOptions): TargetNode {
@@ -29,6 +34,9 @@ export function makeNode(options: NodeOptions): TargetNode {
     units: new Map(),
     sessions: new Map(),
     nexuses: new Map(),
+    challenges: new Set(),
+    throttle: new LoginThrottle(),
+    audit: new Audit(options.log),
     draining: false,
     lastTsih: 0,
   };
@@ -60,8 +68,19 @@ function nexusKey(identity: LoginIdentity): string {
 }
 
 export function loginPolicy(node: TargetNode): LoginPolicy {
+  const { authority, challenges } = node;
   return {
     portalGroupTag: node.portalGroupTag,
+    challenges: {
+      draw: node.secretBytes,
+      isOut: (challenge) => challenges.has(challenge.toString("hex")),
+      out: (challenge) => void challenges.add(challenge.toString("hex")),
+      back: (challenge) => void challenges.delete(challenge.toString("hex")),
+    },
+    redirect: () => authority.redirect()?.address ?? null,
+    proof: ({ initiatorName, discovery, targetName }) => {
+      return authority.proof(initiatorName, discovery ? null : targetName);
+    },
     admit: (identity, tsih) => admit(node, identity, tsih),
   };
 }
@@ -69,8 +88,8 @@ export function loginPolicy(node: TargetNode): LoginPolicy {
 function admit(node: TargetNode, identity: LoginIdentity, tsih: number): number {
   if (node.draining) return loginStatus.serviceUnavailable;
   if (tsih !== 0) {
-    // One connection a session: nothing can be added to one, nor taken over (ERL 0).
-    return node.sessions.has(tsih) ? loginStatus.tooManyConnections : loginStatus.sessionUnknown;
+    const refusal = joinRefusal(node.sessions.get(tsih), identity);
+    if (refusal !== null) return refusal;
   }
   if (identity.discovery) return loginStatus.success;
   const { initiatorName, targetName } = identity;
@@ -88,33 +107,61 @@ function admit(node: TargetNode, identity: LoginIdentity, tsih: number): number 
 }
 
 /**
+ * RFC 7143 §6.3.1: what a login with a TSIH may do to the session of that TSIH. A further
+ * connection: nothing, MaxConnections is 1. The same CID again (§6.3.4, connection reinstatement):
+ * it takes the place of the old connection. With error recovery level 0 nothing outlives a
+ * connection, so that the session begins anew, its tasks settled, under its TSIH.
+ */
+function joinRefusal(session: Session | undefined, identity: LoginIdentity): number | null {
+  const same =
+    session !== undefined &&
+    !session.ended &&
+    !session.identity.discovery &&
+    nexusKey(session.identity) === nexusKey(identity);
+  if (!same) return loginStatus.sessionUnknown;
+  return session.identity.connectionId === identity.connectionId
+    ? null
+    : loginStatus.tooManyConnections;
+}
+
+/** An accepted login. */
+export interface Joining {
+  readonly identity: LoginIdentity;
+  readonly parameters: SessionParameters;
+  readonly initCmdSn: number;
+  /** 0: a new session. */
+  readonly tsih: number;
+}
+
+/**
  * Makes the session of an accepted login, once an older one of the same nexus has ended and
  * settled (RFC 7143 §6.3.5, session reinstatement). `joined` gets null when the target is gone.
  */
 export function joinNode(
   connection: Connection,
-  identity: LoginIdentity,
-  parameters: SessionParameters,
-  initCmdSn: number,
+  joining: Joining,
   joined: (session: Session | null) => void,
 ): void {
   const { node } = connection;
+  const { identity } = joining;
   const older = node.nexuses.get(nexusKey(identity));
   if (older !== undefined && !identity.discovery) {
     // Before ending it: a session without running tasks settles at once.
-    older.onSettled.push(() => joinNode(connection, identity, parameters, initCmdSn, joined));
+    older.onSettled.push(() => joinNode(connection, joining, joined));
     endSession(older, "reinstated");
     return;
   }
   if (connection.phase === "ended") return;
   const { initiatorName, targetName, discovery } = identity;
   const volumes = discovery ? new Map() : volumesOf(node, initiatorName, targetName);
-  const tsih = freeTsih(node);
+  // The TSIH that is asked for was the older session's, and is free now.
+  const { tsih: wanted } = joining;
+  const tsih = wanted !== 0 && !node.sessions.has(wanted) ? wanted : freeTsih(node);
   if ((volumes.size === 0 && !discovery) || tsih === null) {
     joined(null);
     return;
   }
-  const session = newSession(connection, identity, parameters, initCmdSn, tsih);
+  const session = newSession(connection, joining, tsih);
   attachLuns(session, volumes);
   node.sessions.set(tsih, session);
   if (!discovery) node.nexuses.set(nexusKey(identity), session);
@@ -124,9 +171,7 @@ export function joinNode(
 
 function newSession(
   connection: Connection,
-  identity: LoginIdentity,
-  parameters: SessionParameters,
-  initCmdSn: number,
+  { identity, parameters, initCmdSn }: Joining,
   tsih: number,
 ): Session {
   return {

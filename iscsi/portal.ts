@@ -7,7 +7,7 @@ import { drainLogoutSeconds, idleCheckMs } from "./limits.ts";
 import { endSession, followAuthority, makeNode } from "./node.ts";
 import { asyncEvent, sendAsyncMessage } from "./session.ts";
 import type { Session, TargetMetrics, TargetNode } from "./session-state.ts";
-import { listenTarget, type TargetListener } from "./target-io.ts";
+import { listenTarget, realSecretBytes, type TargetListener } from "./target-io.ts";
 
 export interface PortalOptions {
   /** "HOST:PORT" to listen on; port 0 takes a free one. */
@@ -21,6 +21,8 @@ export interface PortalOptions {
   authority: Authority;
   log: (line: string) => void;
   metrics?: TargetMetrics;
+  /** Where challenges come from; the operating system unless a test says otherwise. */
+  secretBytes?: (lengthBytes: number) => Buffer;
   clock?: Clock;
 }
 
@@ -54,6 +56,7 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
     clock,
     log: options.log,
     metrics: options.metrics ?? null,
+    secretBytes: options.secretBytes ?? realSecretBytes,
   });
   const listener = await listenTarget(node, options.listen);
   const following = followAuthority(node);

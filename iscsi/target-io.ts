@@ -1,6 +1,8 @@
+import { randomBytes } from "node:crypto";
 import net from "node:net";
-import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
-import { connectionsPerPortalMax, loginsInProgressMax, unsentBytesMax } from "./limits.ts";
+import { findRoom } from "./admission.ts";
+import { closeNow, connectionLost, openConnection, receiveChunk } from "./connection.ts";
+import { unsentBytesMax } from "./limits.ts";
 import { admitTasks } from "./scsi-task.ts";
 import type { Connection, TargetNode } from "./session-state.ts";
 
@@ -13,6 +15,10 @@ export interface TargetListener {
   close(): Promise<void>;
 }
 
+export function realSecretBytes(lengthBytes: number): Buffer {
+  return randomBytes(lengthBytes);
+}
+
 /** How long a closing socket may take to send what is still owed. */
 const lingerMs = 2_000;
 
@@ -22,13 +28,14 @@ export function listenTarget(node: TargetNode, listen: string): Promise<TargetLi
   const server = net.createServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
-    let logins = 0;
-    for (const connection of connections) if (connection.phase !== "full") logins += 1;
-    if (connections.size >= connectionsPerPortalMax || logins >= loginsInProgressMax) {
-      node.log("iscsi: a connection is refused: too many are open");
+    const address = socket.remoteAddress ?? "?";
+    const room = findRoom(connections, address);
+    if (room === "no") {
+      node.audit.line(`iscsi: ${address} is refused: too many connections`, node.clock.nowMs());
       socket.destroy();
       return;
     }
+    if (room !== "yes") closeNow(room, "its login makes room for others");
     driveSocket(node, socket, connections);
   });
   const at = listen.lastIndexOf(":");
@@ -65,7 +72,7 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
       flush(connection, socket);
     });
   };
-  const remote = `${socket.remoteAddress ?? "?"}:${socket.remotePort ?? 0}`;
+  const remote = { address: socket.remoteAddress ?? "?", port: socket.remotePort ?? 0 };
   const connection = openConnection(node, remote, wake);
   connections.add(connection);
   socket.on("data", (chunk) => {

@@ -2,10 +2,15 @@ import { randomBytes } from "node:crypto";
 import {
   type BrickRecord,
   brickOf,
+  type ChapRecord,
+  type ClusterState,
+  type InitiatorRecord,
   isReachable,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
+import { commonName } from "../control/access.ts";
 import type {
+  AccessSummary,
   AdminBackend,
   AdminFault,
   AdminFaultCode,
@@ -13,6 +18,7 @@ import type {
   BrickDetail,
   BrickSummary,
   ClusterStatus,
+  InitiatorSummary,
   JoinDetails,
   JoinGrant,
   ShardsSummary,
@@ -61,6 +67,8 @@ export class NodeBackend implements AdminBackend {
         clusterId: state.clusterId,
         version: state.version,
         leader: this.#node.control.leader(),
+        commonTarget: targetNameOf(commonName(state.clusterId)),
+        discoveryUser: state.discoveryChap?.user ?? "",
         bricks: Object.values(state.bricks)
           .filter((brick) => brick.status !== "removed")
           .map((brick) => this.#brick(brick, stats.get(brick.number))),
@@ -151,10 +159,54 @@ export class NodeBackend implements AdminBackend {
     return refused(result.fault);
   }
 
+  async volumeAllow(name: string, initiator: string, lun: number) {
+    const chosen = lun < 0 ? null : lun;
+    return this.#onVolume(name, { type: "allowVolume", name, initiator, lun: chosen });
+  }
+
+  async volumeDeny(name: string, initiator: string): Promise<AdminReply<VolumeSummary>> {
+    return this.#onVolume(name, { type: "denyVolume", name, initiator });
+  }
+
+  async volumeOpen(name: string, open: boolean): Promise<AdminReply<VolumeSummary>> {
+    return this.#onVolume(name, { type: "openVolume", name, open });
+  }
+
+  async initiatorList(): Promise<AdminReply<{ initiators: InitiatorSummary[] }>> {
+    return this.#fresh(async () => {
+      const state = this.#node.control.state();
+      const records = Object.values(state.initiators ?? {});
+      const initiators = records
+        .sort((one, other) => (one.name < other.name ? -1 : 1))
+        .map((record) => initiatorSummary(state, record));
+      return { initiators };
+    });
+  }
+
+  async initiatorShow(name: string): Promise<AdminReply<InitiatorSummary>> {
+    return this.#fresh(async () => {
+      const state = this.#node.control.state();
+      const record = state.initiators?.[name];
+      if (record === undefined) return notFound(`there is no initiator ${name}`);
+      return initiatorSummary(state, record);
+    });
+  }
+
+  async initiatorSet(name: string, chap: ChapRecord | null): Promise<AdminReply<InitiatorSummary>> {
+    const result = await this.#node.control.submit({ type: "setInitiator", name, chap });
+    return result.ok ? this.initiatorShow(name) : refused(result.fault);
+  }
+
+  async initiatorRemove(name: string): Promise<AdminReply<null>> {
+    return this.#done({ type: "removeInitiator", name });
+  }
+
+  async discoveryChap(chap: ChapRecord | null): Promise<AdminReply<null>> {
+    return this.#done({ type: "setDiscoveryChap", chap });
+  }
+
   async tokenAdd(id: string, hash: string, validMs: number): Promise<AdminReply<null>> {
-    const command: Command = { type: "addJoinToken", id, hash, lifeMs: validMs };
-    const result = await this.#node.control.submit(command);
-    return result.ok ? { ok: true, value: null } : refused(result.fault);
+    return this.#done({ type: "addJoinToken", id, hash, lifeMs: validMs });
   }
 
   async tokenHash(id: string): Promise<AdminReply<string>> {
@@ -190,6 +242,11 @@ export class NodeBackend implements AdminBackend {
     }
     const value = await read();
     return value instanceof FaultAnswer ? { ok: false, fault: value.fault } : { ok: true, value };
+  }
+
+  async #done(command: Command): Promise<AdminReply<null>> {
+    const result = await this.#node.control.submit(command);
+    return result.ok ? { ok: true, value: null } : refused(result.fault);
   }
 
   async #onBrick(number: number, command: Command): Promise<AdminReply<BrickSummary>> {
@@ -259,6 +316,8 @@ export class NodeBackend implements AdminBackend {
       usedBytes,
       freeBytes: Math.max(0, Math.min(sizeBytes - usedBytes, writableBytes(stats, copies))),
       attachedBrick: this.#node.control.state().attachments[uuid]?.brick ?? 0,
+      open: volume.open ?? false,
+      access: accessSummary(volume),
     };
   }
 
@@ -279,6 +338,27 @@ export class NodeBackend implements AdminBackend {
     }
     return summary;
   }
+}
+
+function accessSummary(volume: VolumeRecord): AccessSummary[] {
+  return Object.entries(volume.access ?? {})
+    .map(([initiator, { lun }]) => ({ initiator, lun: lun ?? -1 }))
+    .sort((one, other) => (one.initiator < other.initiator ? -1 : 1));
+}
+
+function initiatorSummary(state: ClusterState, record: InitiatorRecord): InitiatorSummary {
+  const { name, chap } = record;
+  const volumes = Object.values(state.volumes)
+    .filter((volume) => volume.access?.[name] !== undefined)
+    .map((volume) => ({ name: volume.name, lun: volume.access![name]!.lun ?? -1 }))
+    .sort((one, other) => (one.name < other.name ? -1 : 1));
+  return {
+    name,
+    user: chap?.user ?? "",
+    weakest: chap?.weakest ?? "",
+    mutualUser: chap?.mutual?.user ?? "",
+    volumes,
+  };
 }
 
 /** What fits on the bricks with every byte on `copies` different ones. */

@@ -28,6 +28,8 @@ export interface NodeOptions {
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;
   readonly hooks?: VolumeHooks;
+  /** After each change of the cluster state, once the brick's own parts have it. */
+  readonly onState?: (state: ClusterState) => void;
   /**
    * The store is open and durable, under a boot number that nobody has seen; the network may speak
    * from here on.
@@ -74,6 +76,7 @@ export class BrickNode {
     const onState = (state: ClusterState) => {
       map.onState(state);
       parts.volumes?.onState(state);
+      options.onState?.(state);
     };
     const control = await Control.open({
       host,

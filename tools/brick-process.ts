@@ -2,11 +2,12 @@ import { join } from "node:path";
 import { openRealHost } from "../brick/host-io.ts";
 import { LatencyHistogram } from "../brick/latency-histogram.ts";
 import { openNetwork, parseAddress, type RealNetwork } from "../brick/rpc/network-io.ts";
+import { isLoopback } from "../control/access.ts";
 import { type ApiServer, startApiServer } from "../control/api-server-io.ts";
 import { shardCountDefault } from "../control/control-io.ts";
-import { openAuthority } from "../iscsi/open-authority.ts";
 import { type Portal, startPortal } from "../iscsi/portal.ts";
 import { NodeBackend } from "./admin-backend.ts";
+import { ClusterAuthority } from "./authority.ts";
 import { type BrickIdentity, establishIdentity, markBegun } from "./brick-identity-io.ts";
 import { brickMetrics } from "./brick-metrics.ts";
 import { BrickNode } from "./brick-node.ts";
@@ -33,6 +34,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     throw new BrickStartError("invalid", `${lost}: mount it, or replace the brick by a new one`);
   }
   let wire: RealNetwork | null = null;
+  let authority: ClusterAuthority | null = null;
   const latencies = new Map<string, LatencyHistogram>();
   for (const kind of ["read", "write", "unmap"]) latencies.set(kind, new LatencyHistogram());
   const node = await BrickNode.open(host, {
@@ -43,6 +45,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     domain: identity.domain,
     seeds: new Map(identity.peers.map((peer) => [peer.number, peer.peerAddress])),
     ...(identity.origin === "init" && { bootstrap: { shardCount: shardCountDefault } }),
+    onState: (state) => authority?.onState(state),
     hooks: {
       latency: (kind, elapsedMs) => latencies.get(kind)!.observe(elapsedMs),
       repairNote: () => {},
@@ -54,7 +57,14 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     },
   });
   const commands = new CommandCounters();
-  const portal = await openPortal(identity, node, commands, log);
+  authority = new ClusterAuthority({
+    self,
+    state: () => node.control.state(),
+    secret,
+    loopback: isLoopback(parseAddress(identity.portal).host),
+    log,
+  });
+  const portal = await openPortal({ identity, node, authority, commands, log });
   const sources = brickMetrics({ node, wire: () => wire, commands, latencies });
   const api = await openApi(identity, node, secret, metricsText(self, sources), log);
   log(`brick ${self} (boot ${node.store.superblock.boot}): portal ${portal.address}`);
@@ -69,18 +79,22 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   };
 }
 
-function openPortal(
-  identity: BrickIdentity,
-  node: BrickNode,
-  commands: CommandCounters,
-  log: (line: string) => void,
-): Promise<Portal> {
+interface PortalParts {
+  identity: BrickIdentity;
+  node: BrickNode;
+  authority: ClusterAuthority;
+  commands: CommandCounters;
+  log: (line: string) => void;
+}
+
+function openPortal(parts: PortalParts): Promise<Portal> {
+  const { identity, node, authority, commands, log } = parts;
   return startPortal({
     listen: identity.portal,
     announce: identity.portal,
     tag: identity.number,
     directory: node.volumes,
-    authority: openAuthority(node.volumes),
+    authority,
     log,
     metrics: commands,
   });

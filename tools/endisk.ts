@@ -3,6 +3,7 @@ import { SecretFileError } from "../control/api-secret-io.ts";
 import { BrickStartError } from "./brick-options.ts";
 import { addBrick } from "./commands/brick.ts";
 import { addInit } from "./commands/init.ts";
+import { addDiscovery, addInitiator } from "./commands/initiator.ts";
 import { addStatus } from "./commands/status.ts";
 import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
@@ -24,6 +25,8 @@ function program(): Command {
   addToken(endisk);
   addStatus(endisk);
   addVolume(endisk);
+  addInitiator(endisk);
+  addDiscovery(endisk);
   for (const command of endisk.commands) overrideExit(command);
   return endisk;
 }

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { GiB, KiB, MiB, TiB, volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
+import { lunMax } from "../control/access-schema.ts";
+import { initiatorNameBytesMax, initiatorNameOf } from "../control/initiator-name.ts";
 
 /**
  * The values of command line options. Every refusal says what the value was for, the value, and
@@ -104,6 +106,17 @@ export const volumeNameSchema = z
     "is not a volume name: 1 to 63 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit",
   );
 
+/** In its normal form, as the cluster compares it. */
+export const initiatorNameSchema = z.string().transform((text, context) => {
+  const name = initiatorNameOf(text);
+  if (name !== null) return name;
+  context.addIssue({
+    code: "custom",
+    message: `is not an iSCSI name: iqn.YYYY-MM.DOMAIN:NAME, eui. and 16 hex digits, or naa. and 16 or 32; at most ${initiatorNameBytesMax} bytes`,
+  });
+  return z.NEVER;
+});
+
 export const domainSchema = z
   .string()
   .regex(
@@ -142,6 +155,7 @@ function wholeNumberSchema(min: number, max: number) {
 export const brickCountSchema = wholeNumberSchema(1, 16);
 export const brickNumberSchema = wholeNumberSchema(1, 65_535);
 export const copiesSchema = wholeNumberSchema(1, 4);
+export const lunSchema = wholeNumberSchema(0, lunMax);
 
 /** Reads one option's value; `what` names it as the user wrote it ("--size"). */
 export function parseOption<T>(what: string, value: unknown, schema: z.ZodType<T>): T {

@@ -174,7 +174,6 @@ export class MapCluster {
       firstSector,
       sectorCount,
       key: bytes === null ? null : chunkKey(bytes),
-      part: null,
       holders: [],
       inline: bytes === null ? null : [bytes],
     };

@@ -72,12 +72,11 @@ export class ShardHistory {
       check.equal(this.#settled.get(name), undefined, `sequence ${name} came to two ends`);
       this.#settled.set(name, { end: kind === "cancel" ? "cancelled" : "landed", op });
     }
-    if (kind !== "write" && kind !== "reference" && kind !== "unmap") return;
-    const key = entry.key?.toString("hex") ?? null;
+    if (kind !== "write" && kind !== "unmap") return;
     const put = (grain: number, first: number, count: number) => {
       const sectors = [...this.at(grain)];
       for (let at = 0; at < count; at += 1) {
-        sectors[first + at] = key === null ? null : `${key}+${entry.chunkSector + at}`;
+        sectors[first + at] = kind === "write" ? `${entry.key!.toString("hex")}+${at}` : null;
       }
       let versions = this.#grains.get(grain);
       if (versions === undefined) this.#grains.set(grain, (versions = []));

@@ -263,7 +263,7 @@ test("a sanitize leaves zeros, whoever has to bring it to its end", async () => 
   cluster.kill(1);
   assert.equal(bench.at(2).unit().sanitize?.state, "running");
   await bench.run(20_000);
-  assert.equal(bench.holder(), 2);
+  assert.notEqual(bench.holder(), 1);
   assert.equal(bench.at(2).unit().sanitize, null);
   for (const at of [0, 500, 1023]) {
     const read = await bench.until(bench.at(3).read(at * MiB, 4096));

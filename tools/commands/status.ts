@@ -23,6 +23,7 @@ export function statusText(status: ClusterStatus): string {
     `space   ${used}, ${sizeText(status.freeBytes)} free`,
     `map     ${shards.whole} of ${shards.total} shards whole${short}${away}`,
     `chunks  ${status.chunkCount} stored, ${sizeText(status.chunkBytes)}`,
+    `targets one a volume, and ${status.commonTarget} for LUNs`,
     `dedup   ${status.dedupHits} chunks met their like, ${sizeText(status.dedupBytes)} not stored again`,
     "",
     bricksText(status.bricks),
@@ -56,8 +57,15 @@ export function volumesText(volumes: readonly VolumeSummary[]): string {
     volume.copies,
     volume.status,
     volume.attachedBrick === 0 ? "-" : `brick ${volume.attachedBrick}`,
+    accessWord(volume),
     volume.target,
   ]);
-  const heads = ["volume", "size", "used", "free", "copies", "status", "attached", "target"];
-  return table(heads, rows);
+  const heads = ["volume", "size", "used", "free", "copies", "status", "attached", "access"];
+  return table([...heads, "target"], rows);
+}
+
+/** Who may use it, in a word; `endisk volume show` says it in full. */
+function accessWord({ open, access }: VolumeSummary): string {
+  if (open) return "everyone";
+  return access.length === 0 ? "loopback" : `${access.length} named`;
 }

@@ -1,5 +1,17 @@
 import type { Command } from "commander";
-import { copiesSchema, parseOption, volumeNameSchema, volumeSizeSchema } from "../options.ts";
+import type { VolumeSummary } from "../../control/api.ts";
+import type { ApiClient } from "../../control/api-client-io.ts";
+import {
+  copiesSchema,
+  initiatorNameSchema,
+  lunSchema,
+  parseOption,
+  parseOptional,
+  UsageError,
+  volumeNameSchema,
+  volumeSizeSchema,
+} from "../options.ts";
+import { table } from "../table.ts";
 import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
 import { volumesText } from "./status.ts";
 
@@ -28,7 +40,7 @@ export function addVolume(endisk: Command): void {
     async (given: string, options: AdminOptions) => {
       const name = parseOption("NAME", given, volumeNameSchema);
       const value = await ask(options, (client) => client.volumeShow(name));
-      print(options, value, () => volumesText([value]));
+      print(options, value, () => `${volumesText([value])}\n\n${accessText(value)}`);
     },
   );
 
@@ -50,4 +62,75 @@ export function addVolume(endisk: Command): void {
     const value = await ask(options, (client) => client.volumeDelete(name));
     print(options, value, () => `volume ${name} is deleted`);
   });
+
+  addAccess(volume);
+}
+
+type AccessOptions = AdminOptions & { lun?: string; auth: boolean };
+
+function addAccess(volume: Command): void {
+  const everyone = "everyone, unproven, at every portal";
+  withClusterOptions(
+    volume
+      .command("allow <NAME> [INITIATOR]")
+      .description("Let an initiator use a volume; from the first on, only those that are named"),
+  )
+    .option("--lun <N>", "also as this LUN of the cluster's common target")
+    .option("--no-auth", `let ${everyone}`)
+    .action(async (name: string, initiator: string | undefined, options: AccessOptions) => {
+      const lun = parseOptional("--lun", options.lun, lunSchema) ?? -1;
+      if (options.lun !== undefined && initiator === undefined) {
+        throw new UsageError("--lun goes with an INITIATOR, who sees the volume as that LUN");
+      }
+      await changeAccess(name, initiator, options, {
+        open: (client, one) => client.volumeOpen(one, true),
+        named: (client, one, who) => client.volumeAllow(one, who, lun),
+      });
+    });
+
+  withClusterOptions(
+    volume.command("deny <NAME> [INITIATOR]").description("Take the use of a volume away again"),
+  )
+    .option("--no-auth", `no longer let ${everyone}`)
+    .action(async (name: string, initiator: string | undefined, options: AccessOptions) => {
+      await changeAccess(name, initiator, options, {
+        open: (client, one) => client.volumeOpen(one, false),
+        named: (client, one, who) => client.volumeDeny(one, who),
+      });
+    });
+}
+
+interface AccessChange {
+  open(client: ApiClient, name: string): ReturnType<ApiClient["volumeOpen"]>;
+  named(client: ApiClient, name: string, initiator: string): ReturnType<ApiClient["volumeDeny"]>;
+}
+
+async function changeAccess(
+  given: string,
+  initiator: string | undefined,
+  options: AccessOptions,
+  change: AccessChange,
+): Promise<void> {
+  const name = parseOption("NAME", given, volumeNameSchema);
+  if ((initiator === undefined) === options.auth) {
+    throw new UsageError("say whom: either an INITIATOR by its iSCSI name, or --no-auth");
+  }
+  const value = await ask(options, (client) => {
+    if (initiator === undefined) return change.open(client, name);
+    return change.named(client, name, parseOption("INITIATOR", initiator, initiatorNameSchema));
+  });
+  print(options, value, () => accessText(value));
+}
+
+/** Who may use the volume. */
+function accessText({ name, open, access }: VolumeSummary): string {
+  const lines: string[] = [];
+  if (open) lines.push(`volume ${name} is open to everyone, unproven, at every portal`);
+  if (access.length > 0) {
+    const rows = access.map((one) => [one.initiator, one.lun < 0 ? "-" : String(one.lun)]);
+    lines.push(table(["allowed initiator", "LUN of the common target"], rows));
+  } else if (!open) {
+    lines.push(`volume ${name} is open to everyone at loopback portals, and to nobody at others`);
+  }
+  return lines.join("\n");
 }
