@@ -1,4 +1,6 @@
-import { KiB, MiB } from "../brick/units.ts";
+import { assert } from "../brick/assert.ts";
+import { KiB, MiB, sectorsPerGrain } from "../brick/units.ts";
+import { compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
 
 /** Every bound of the iSCSI target. Times are in milliseconds. */
 
@@ -70,10 +72,26 @@ export const transferBytesMax = 32 * MiB;
 export const unmapBlocksMax = 0x10_0000;
 export const unmapDescriptorsMax = 256;
 export const writeSameBlocksMax = 0x2_0000;
+/** All that the CDB's one byte can say. */
+export const compareAndWriteBlocksMax = 0xff;
+assert(compareAndWriteBlocksMax * 512 <= compareBytesMax);
+/** WRITE ATOMIC: what one record of the address map holds. */
+export const atomicBlocks = sectorsPerGrain;
+export const orStepBytesMax = orBytesMax;
+/** EXTENDED COPY: descriptors of a list, their bytes, copies of a session that are remembered. */
+export const copyTargetsMax = 16;
+export const copySegmentsMax = 64;
+export const copyListBytesMax = copyTargetsMax * 32 + copySegmentsMax * 28;
+export const copiesPerSessionMax = 16;
+/** SET TARGET PORT GROUPS: a group is a brick. */
+export const portGroupListBytesMax = 8 * KiB;
+/** How long an initiator should wait for an access state to become what it will be. */
+export const portTransitionSeconds = 30;
 /** A command of many blocks without data of its own works in steps of this size. */
 export const stepBytesMax = 1 * MiB;
-/** GET LBA STATUS looks at no more than this. */
-export const allocationBytesMax = 1024 * MiB;
+/** GET LBA STATUS looks at no more than this, in steps. */
+export const allocationBytesMax = 64 * 1024 * MiB;
+export const allocationStepBytes = 1024 * MiB;
 export const allocationRunsMax = 1024;
 /** Initiators are told once the free space is no more than this share of the pool. */
 export const softThresholdShare = 0.2;

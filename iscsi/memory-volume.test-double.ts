@@ -33,6 +33,8 @@ export class MemoryVolume implements Volume {
   };
   /** What `ports` answers. */
   portsNow: VolumePort[] = [{ targetPort: 1, state: "optimized" }];
+  /** Whether a sanitize that was started runs to its end, at once. */
+  sanitizes = true;
   /** Volumes that `copyFrom` may name besides this one. */
   readonly others = new Map<string, MemoryVolume>();
   #unit: UnitRecord = newUnit;
@@ -168,7 +170,15 @@ export class MemoryVolume implements Volume {
       this.#unit = record;
       await Promise.all([...this.#watchers].map((watcher) => watcher(record)));
     }
+    if (change.type === "sanitizeStart" && outcome === "done" && this.sanitizes) {
+      setImmediate(() => this.#sanitize());
+    }
     return { ok: true, outcome };
+  }
+
+  #sanitize(): void {
+    this.#grains.clear();
+    void this.changeUnit({ type: "sanitizeEnd", ok: true });
   }
 
   async freshUnit(): Promise<{ ok: true; unit: UnitRecord } | { ok: false; fault: VolumeFault }> {

@@ -1,10 +1,20 @@
 import { assert } from "../assert.ts";
 import { type BrickNumber, sectorsPerGrain } from "../units.ts";
-import { holdersMax } from "./grain.ts";
+import { holdersMax, isPart } from "./grain.ts";
 
-export type EntryKind = "write" | "unmap" | "fence" | "cancel" | "rehint" | "noop";
+/** `reference`: a write of sectors that lie inside a chunk that the map names elsewhere already. */
+export type EntryKind = "write" | "unmap" | "fence" | "cancel" | "rehint" | "noop" | "reference";
 
-const kinds: readonly EntryKind[] = ["noop", "write", "unmap", "fence", "cancel", "rehint"];
+/** By their numbers. */
+const kinds: readonly EntryKind[] = [
+  "noop",
+  "write",
+  "unmap",
+  "fence",
+  "cancel",
+  "rehint",
+  "reference",
+];
 
 /** One operation of a shard's history. Fields that a kind does not use are 0 or empty. */
 export interface Entry {
@@ -26,7 +36,10 @@ export interface Entry {
   readonly grainCount: number;
   readonly firstSector: number;
   readonly sectorCount: number;
-  /** 32 bytes; null unless write or rehint. */
+  /** Where the sectors lie in the chunk, and its length in sectors. Of a write: 0 and sectorCount. */
+  readonly chunkSector: number;
+  readonly chunkSectors: number;
+  /** 32 bytes; null unless write, reference or rehint. */
   readonly key: Buffer | null;
   holders: readonly BrickNumber[];
   readonly clusterTimeMs: number;
@@ -51,10 +64,12 @@ export const grainsPerUnmapMax = 1024;
  *     0 version[1] kind[1] flags[1] zero[1]   4 shard[2] holderCount[1] zero[1]
  *     8 view[4] generation[4]   16 zero[2] op[6]   24 zero[2] commitOp[6]   32 zero[2] branch[6]
  *     40 zero[2] epoch[6]   48 zero[2] sequence[6]   56 zero[2] lowWater[6]   64 zero[2] grain[6]
- *     72 grainCount[4] firstSector[1] sectorCount[1] zero[2]   80 zero[2] clusterTime[6]
+ *     72 grainCount[4] firstSector[1] sectorCount[1] chunkSector[1] chunkSectors[1]
+ *     80 zero[2] clusterTime[6]
  *     88 gcEpoch[4] groupBarrier[4]=0   96 holders[8 x 2]   112 key[32]   144 inlineBytes[4] zero[4]
  *
  * flags: 1 the inline chunk follows the head; 2 it is left out, being in the chunk store.
+ * `chunkSector` and `chunkSectors` are zero in all kinds but a reference.
  * `commitOp` is the primary's commit point when the entry was sent.
  */
 export function encodeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
@@ -85,6 +100,10 @@ function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Bu
   head.writeUInt32BE(entry.grainCount, 72);
   head[76] = entry.firstSector;
   head[77] = entry.sectorCount;
+  if (entry.kind === "reference") {
+    head[78] = entry.chunkSector;
+    head[79] = entry.chunkSectors;
+  }
   head.writeUIntBE(entry.clusterTimeMs, 82, 6);
   head.writeUInt32BE(entry.gcEpoch, 88);
   assert(entry.holders.length <= holdersMax);
@@ -125,9 +144,14 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
   for (let index = 0; index < holderCount; index += 1) {
     holders.push(head.readUInt16BE(96 + 2 * index));
   }
-  const hasKey = kind === "write" || kind === "rehint";
+  const refers = kind === "reference";
+  const hasKey = kind === "write" || kind === "rehint" || refers;
+  const part = refers
+    ? { chunkSector: head[78]!, chunkSectors: head[79]! }
+    : { chunkSector: 0, chunkSectors: kind === "write" ? sectorCount : 0 };
   const grainCount = head.readUInt32BE(72);
-  if (kind === "write" && (sectorCount === 0 || grainCount !== 0)) return null;
+  if ((kind === "write" || refers) && (sectorCount === 0 || grainCount !== 0)) return null;
+  if (refers && (inlineBytes > 0 || !isPart(part, sectorCount))) return null;
   if (kind === "unmap" && (sectorCount === 0) === (grainCount === 0)) return null;
   if (grainCount > grainsPerUnmapMax) return null;
   const entry: Entry = {
@@ -144,6 +168,7 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
     grainCount,
     firstSector,
     sectorCount,
+    ...part,
     // Copied: a slice would keep the whole received slab alive for as long as the map knows it.
     key: hasKey ? Buffer.from(head.subarray(112, 144)) : null,
     holders,

@@ -93,11 +93,21 @@ export function isZeros(extent: Extent): boolean {
 export function isChunkExtent(extent: Extent): boolean {
   return (
     isRange(extent.firstSector, extent.sectorCount) &&
-    isRange(0, extent.chunkSectors) &&
-    extent.chunkSector + extent.sectorCount <= extent.chunkSectors &&
+    isPart(extent, extent.sectorCount) &&
     extent.holders.length <= holdersMax &&
     !isZeros(extent)
   );
+}
+
+/** Where `sectorCount` sectors lie in a chunk. */
+export interface ChunkPart {
+  readonly chunkSector: number;
+  /** Sectors of the whole chunk. */
+  readonly chunkSectors: number;
+}
+
+export function isPart({ chunkSector, chunkSectors }: ChunkPart, sectorCount: number): boolean {
+  return isRange(0, chunkSectors) && chunkSector + sectorCount <= chunkSectors;
 }
 
 function isRange(firstSector: number, sectorCount: number): boolean {

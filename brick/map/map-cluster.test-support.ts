@@ -174,6 +174,7 @@ export class MapCluster {
       firstSector,
       sectorCount,
       key: bytes === null ? null : chunkKey(bytes),
+      part: null,
       holders: [],
       inline: bytes === null ? null : [bytes],
     };

@@ -104,6 +104,9 @@ export class FuzzGateway {
     this.#stopped = true;
   }
 
+  /** Written last: what a reference names. */
+  #chunk: { key: Buffer; sectors: number } | null = null;
+
   #tick(): void {
     if (this.#stopped) return;
     this.#host.clock.after(this.#prng.between(1, 12), () => this.#tick());
@@ -120,7 +123,8 @@ export class FuzzGateway {
   #issue(shard: number): void {
     const prng = this.#prng;
     const base = shard * grainsPerShardRun;
-    const kind = prng.pick(["write", "write", "write", "write", "write", "part", "run"] as const);
+    const writes = ["write", "write", "write", "write", "write"] as const;
+    const kind = prng.pick([...writes, "refer", "part", "run"] as const);
     const grain = base + prng.between(0, fuzzGrains - 1);
     const runLength = Math.min(prng.between(1, 4), base + fuzzGrains - grain);
     const grains = Array.from({ length: kind === "run" ? runLength : 1 }, (_, at) => grain + at);
@@ -128,7 +132,14 @@ export class FuzzGateway {
     const sectorCount = prng.pick([1, 1, 2, 4, 8, 16]);
     const firstSector = prng.between(0, 12) * 4;
     const bytes = kind === "write" ? this.#bytes(sectorCount) : null;
-    const key = bytes === null ? null : chunkKey(bytes);
+    const refers = kind === "refer" ? this.#chunk : null;
+    const key = bytes === null ? (refers?.key ?? null) : chunkKey(bytes);
+    if (bytes !== null) this.#chunk = { key: key!, sectors: sectorCount };
+    const length = refers === null ? sectorCount : prng.between(1, refers.sectors);
+    const part =
+      refers === null
+        ? null
+        : { chunkSector: prng.between(0, refers.sectors - length), chunkSectors: refers.sectors };
     const sequence = this.#next[shard]!;
     this.#next[shard] = sequence + 1;
     const whole = kind === "run";
@@ -141,8 +152,9 @@ export class FuzzGateway {
       grain,
       grainCount: whole ? runLength : 0,
       firstSector: whole ? 0 : firstSector,
-      sectorCount: whole ? 0 : Math.min(sectorCount, sectorsPerGrain - firstSector),
+      sectorCount: whole ? 0 : Math.min(length, sectorsPerGrain - firstSector),
       key,
+      part,
       holders: [],
       inline: bytes === null ? null : [bytes],
     };

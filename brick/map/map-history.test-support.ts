@@ -72,11 +72,12 @@ export class ShardHistory {
       check.equal(this.#settled.get(name), undefined, `sequence ${name} came to two ends`);
       this.#settled.set(name, { end: kind === "cancel" ? "cancelled" : "landed", op });
     }
-    if (kind !== "write" && kind !== "unmap") return;
+    if (kind !== "write" && kind !== "reference" && kind !== "unmap") return;
+    const key = entry.key?.toString("hex") ?? null;
     const put = (grain: number, first: number, count: number) => {
       const sectors = [...this.at(grain)];
       for (let at = 0; at < count; at += 1) {
-        sectors[first + at] = kind === "write" ? `${entry.key!.toString("hex")}+${at}` : null;
+        sectors[first + at] = key === null ? null : `${key}+${entry.chunkSector + at}`;
       }
       let versions = this.#grains.get(grain);
       if (versions === undefined) this.#grains.set(grain, (versions = []));

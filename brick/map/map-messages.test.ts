@@ -27,19 +27,23 @@ const write: fc.Arbitrary<messages.MapWriteRequest> = fc
   .tuple(
     fc.record({ ...start, ...numbers, grain: uint48, key, holders }),
     range,
-    fc.constantFrom("stored", "inline", "unmap", "run"),
+    fc.constantFrom("stored", "inline", "part", "unmap", "run"),
     fc.integer({ min: 1, max: 1024 }),
   )
   .map(([request, range, kind, count]) => {
-    const part = { ...request, ...range, grainCount: 0, inline: null };
-    if (kind === "stored") return part;
-    if (kind === "unmap") return { ...part, key: null };
+    const whole = { ...request, ...range, grainCount: 0, part: null, inline: null };
+    if (kind === "stored") return whole;
+    if (kind === "part") {
+      const chunkSector = count % (129 - range.sectorCount);
+      return { ...whole, part: { chunkSector, chunkSectors: 128 } };
+    }
+    if (kind === "unmap") return { ...whole, key: null };
     if (kind === "run") {
-      const grainCount = Math.min(count, 1024 - (part.grain % 1024));
-      return { ...part, key: null, firstSector: 0, sectorCount: 0, grainCount };
+      const grainCount = Math.min(count, 1024 - (whole.grain % 1024));
+      return { ...whole, key: null, firstSector: 0, sectorCount: 0, grainCount };
     }
     const bytes = Buffer.alloc(range.sectorCount * 512, request.key[0]);
-    return { ...part, inline: [bytes.subarray(0, 100), bytes.subarray(100)] };
+    return { ...whole, inline: [bytes.subarray(0, 100), bytes.subarray(100)] };
   });
 const lookup = fc.record({
   ...start,
@@ -141,6 +145,7 @@ const goldenWrite: messages.MapWriteRequest = {
   firstSector: 8,
   sectorCount: 1,
   key: Buffer.alloc(32, 0xcd),
+  part: null,
   holders: [1, 2],
   inline: [Buffer.alloc(512, 0xee)],
 };
@@ -157,6 +162,15 @@ test("the formats stay", () => {
       `01 03 ${head} 000000000607 00000005 0000 08 01`,
       "000000000000000b 000000000000000c 000000000000000d 00 00 0000 00000000",
       twoHolders + key + "ee".repeat(512),
+    ),
+  );
+  const part = { chunkSector: 0x10, chunkSectors: 0x40 };
+  assert.equal(
+    hex(encodeMapWrite({ ...goldenWrite, inline: null, part })),
+    bytes(
+      `01 05 ${head} 000000000607 00000005 0000 08 01`,
+      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 00000000",
+      twoHolders + key + "10 40 000000000000",
     ),
   );
   const run = {
@@ -243,6 +257,25 @@ test("a malformed write is refused", () => {
   assert.notEqual(decodeMapWrite(unmap), null);
   unmap[29] = 25;
   assert.equal(decodeMapWrite(unmap), null, "grains of two shard runs");
+});
+
+test("a malformed part of a chunk is refused", () => {
+  const part = { chunkSector: 3, chunkSectors: 4 };
+  const body = Buffer.concat(encodeMapWrite({ ...goldenWrite, inline: null, part }));
+  assert.deepEqual(decodeMapWrite(body)?.part, part);
+  const wrong: [string, number, number][] = [
+    ["of an unmap", 1, 4],
+    ["with the chunk's bytes", 1, 7],
+    ["past the end of the chunk", 112, 4],
+    ["of a chunk of no sectors", 113, 0],
+    ["of a chunk longer than a grain", 113, 129],
+    ["reserve", 119, 1],
+  ];
+  for (const [what, at, value] of wrong) {
+    const bytes = Buffer.from(body);
+    bytes[at] = value;
+    assert.equal(decodeMapWrite(bytes), null, what);
+  }
 });
 
 test("inline bytes are not copied", () => {

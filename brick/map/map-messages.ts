@@ -3,9 +3,11 @@ import { grainsPerShardRun } from "../cluster-state.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 import { type BrickNumber, sectorBytes, sectorsPerGrain } from "../units.ts";
 import {
+  type ChunkPart,
   type Extent,
   extentBytes,
   holdersMax,
+  isPart,
   isZeros,
   keyBytes,
   readExtents,
@@ -29,8 +31,10 @@ export interface MapWriteRequest {
   grainCount: number;
   firstSector: number;
   sectorCount: number;
-  /** null: an unmap. Otherwise a chunk of exactly these sectors. */
+  /** null: an unmap. */
   key: Buffer | null;
+  /** Of a chunk that the map names elsewhere; null: a chunk of exactly these sectors, or an unmap. */
+  part: ChunkPart | null;
   holders: readonly BrickNumber[];
   /** The chunk's bytes when they travel inline. */
   inline: readonly Buffer[] | null;
@@ -116,9 +120,10 @@ const version = 1;
 const grainEnd = 2 ** 48;
 
 /**
- * Write or unmap, 112 bytes and the inline chunk; all messages are big-endian:
+ * Write or unmap, 112 bytes and what the flags say; all messages are big-endian:
  *
- *     version[1] = 1, flags[1] (1: has a key, 2: the chunk's bytes follow), shard[2], view[8],
+ *     version[1] = 1, flags[1] (1: has a key, 2: the chunk's bytes follow, 4: a part of a chunk
+ *     that the map names elsewhere: chunkSector[1], chunkSectors[1], zero[6] follow), shard[2], view[8],
  *     branch[6], grain[6], generation[4], grainCount[2], firstSector[1], sectorCount[1], epoch[8],
  *     sequence[8], lowWater[8], codec[1] = 0, form[1] = 0, key domain[2] = 0, zero[4],
  *     holders[8 x 2] (0 after the last), key[32] (zeros when there is none)
@@ -126,12 +131,15 @@ const grainEnd = 2 ** 48;
 const writeBytes = 112;
 const flagKey = 1;
 const flagInline = 2;
+const flagPart = 4;
+const partBytes = 8;
 
 export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
-  const { key, inline } = request;
-  assert(inline === null || key !== null);
+  const { key, inline, part } = request;
+  assert((inline === null && part === null) || key !== null);
+  assert(inline === null || part === null);
   const out = Buffer.allocUnsafe(writeBytes);
-  out[1] = (key === null ? 0 : flagKey) | (inline === null ? 0 : flagInline);
+  out[1] = (key ? flagKey : 0) | (inline ? flagInline : 0) | (part ? flagPart : 0);
   let at = writeStart(out, request.shard, request.view);
   at = out.writeUIntBE(request.branch, at, 6);
   at = out.writeUIntBE(request.grain, at, 6);
@@ -147,13 +155,18 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
   at += (key ?? zeroKey).copy(out, at);
   assert(at === writeBytes);
   assert(isWriteRange(request), "a map write of no valid range");
-  return inline === null ? [out] : [out, ...inline];
+  if (part === null) return inline === null ? [out] : [out, ...inline];
+  assert(isPart(part, request.sectorCount));
+  const tail = Buffer.alloc(partBytes);
+  tail[0] = part.chunkSector;
+  tail[1] = part.chunkSectors;
+  return [out, tail];
 }
 
 export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
   const flags = body[1];
-  if (body.length < writeBytes || body[0] !== version || flags! > 3) return null;
-  if (flags === flagInline || !isZeroAt(body, 56, 8)) return null;
+  if (body.length < writeBytes || body[0] !== version || !writeFlags.includes(flags!)) return null;
+  if (!isZeroAt(body, 56, 8)) return null;
   const holders = readHolders(body, 64);
   if (holders === null) return null;
   const key = body.subarray(80, writeBytes);
@@ -171,13 +184,23 @@ export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
     sequence: readUint64(body, 40),
     lowWater: readUint64(body, 48),
     key: (flags! & flagKey) === 0 ? null : key,
+    part: (flags! & flagPart) === 0 ? null : readPart(body),
     holders,
     inline: (flags! & flagInline) === 0 ? null : body.subarray(writeBytes),
   };
-  const { view, epoch, sequence, lowWater, sectorCount, inline } = request;
+  const { view, epoch, sequence, lowWater, sectorCount, inline, part } = request;
   if (!areExact(view, epoch, sequence, lowWater) || !isWriteRange(request)) return null;
+  if (flags! & flagPart) return part !== null && isPart(part, sectorCount) ? request : null;
   const inlineBytes = inline === null ? 0 : sectorCount * sectorBytes;
   return body.length === writeBytes + inlineBytes ? request : null;
+}
+
+/** The flags that go together. */
+const writeFlags = [0, flagKey, flagKey | flagInline, flagKey | flagPart];
+
+function readPart(body: Buffer): ChunkPart | null {
+  if (body.length !== writeBytes + partBytes || !isZeroAt(body, writeBytes + 2, 6)) return null;
+  return { chunkSector: body[writeBytes]!, chunkSectors: body[writeBytes + 1]! };
 }
 
 /** Part of one grain, or for an unmap whole grains of one shard run. */

@@ -193,12 +193,13 @@ export function apply(replica: Replica, entry: Entry, kind: "base" | "overlay"):
   const { facts } = replica;
   switch (entry.kind) {
     case "write":
+    case "reference":
       change(replica, entry, kind, entry.grain, (grain) =>
         overwriteSectors(grain, entry.op, {
           firstSector: entry.firstSector,
           sectorCount: entry.sectorCount,
-          chunkSector: 0,
-          chunkSectors: entry.sectorCount,
+          chunkSector: entry.chunkSector,
+          chunkSectors: entry.chunkSectors,
           key: entry.key!,
           holders: entry.holders,
         }),

@@ -1,6 +1,6 @@
 import type { BrickNumber } from "../units.ts";
 import type { Entry, EntryKind } from "./entry.ts";
-import type { Extent } from "./grain.ts";
+import type { ChunkPart, Extent } from "./grain.ts";
 import {
   lookupGrainBytes,
   type MapCancelRequest,
@@ -63,6 +63,7 @@ interface Draft {
   grainCount?: number;
   firstSector?: number;
   sectorCount?: number;
+  part?: ChunkPart | null;
   key?: Buffer | null;
   holders?: readonly BrickNumber[];
   inline?: Buffer | null;
@@ -84,6 +85,8 @@ function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entr
     grainCount: draft.grainCount ?? 0,
     firstSector: draft.firstSector ?? 0,
     sectorCount: draft.sectorCount ?? 0,
+    chunkSector: draft.part?.chunkSector ?? 0,
+    chunkSectors: draft.part?.chunkSectors ?? (draft.kind === "write" ? draft.sectorCount! : 0),
     key: draft.key ?? null,
     holders: draft.holders ?? [],
     clusterTimeMs: effects.clusterTimeMs(),
@@ -146,7 +149,7 @@ export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Ans
   }
   const draft: Draft = {
     ...request,
-    kind: request.key === null ? "unmap" : "write",
+    kind: request.key === null ? "unmap" : request.part === null ? "write" : "reference",
     // Copied: the request's slice would keep its whole slab in memory.
     key: request.key === null ? null : Buffer.from(request.key),
     holders: request.inline === null ? request.holders : bricks,

@@ -268,6 +268,7 @@ export class ShardLink {
       grainCount: piece.grainCount,
       firstSector: piece.firstSector,
       sectorCount: piece.sectorCount,
+      part: piece.part ?? null,
       key,
       holders,
       inline,

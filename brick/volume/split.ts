@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
-import { grainBytes, sectorBytes, sectorsPerGrain } from "../units.ts";
+import type { ChunkPart } from "../map/grain.ts";
+import { type BrickNumber, grainBytes, sectorBytes, sectorsPerGrain } from "../units.ts";
 
 /**
  * One map operation of a command: part of one grain with data or without (an unmap), or, with a
@@ -17,6 +18,13 @@ export interface Piece {
   /** null: the range becomes unmapped. */
   data: Buffer[] | null;
   lengthBytes: number;
+  /** Without data: the chunk, known to the map already, in which the sectors lie. */
+  part?: ReferencedPart;
+}
+
+export interface ReferencedPart extends ChunkPart {
+  readonly key: Buffer;
+  readonly holders: readonly BrickNumber[];
 }
 
 const zeros = Buffer.alloc(grainBytes);

@@ -23,29 +23,47 @@ export function pastEnd(unit: LogicalUnit, range: BlockRange): boolean {
   return range.lba + range.blocks > unitBlocks(unit);
 }
 
-/** What is wrong with a command that moves `blockRange(cdb)`, if anything. */
-function mediumAccessSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
+const unlimited: LengthLimit = { blocksMax: Number.POSITIVE_INFINITY, lengthByte: 0 };
+
+/** How many blocks a command may move, and where its CDB says how many it moves. */
+interface LengthLimit {
+  readonly blocksMax: number;
+  readonly lengthByte: number;
+}
+
+/** What is wrong with a command that moves `range`, if anything. */
+function rangeSense(
+  unit: LogicalUnit,
+  cdb: Buffer,
+  range: BlockRange,
+  limit: LengthLimit,
+): Sense | null {
   // No protection information: a protect field other than zero is refused (SBC-4 §4.22).
   if (cdb[0]! >= 0x20 && (cdb[1]! & protectMask) !== 0) return invalidFieldInCdb(1, 7);
-  const range = blockRange(cdb);
   if (pastEnd(unit, range)) return sense.lbaOutOfRange;
-  return null;
+  // SBC-4 §6.6.4: longer than VPD page B0 says.
+  return range.blocks > limit.blocksMax ? invalidFieldInCdb(limit.lengthByte) : null;
+}
+
+export function writeRangeSense(
+  unit: LogicalUnit,
+  cdb: Buffer,
+  range: BlockRange,
+  limit: LengthLimit,
+): Sense | null {
+  return isWriteProtected(unit) ? sense.writeProtected : rangeSense(unit, cdb, range, limit);
+}
+
+function transferLimit(cdb: Buffer): LengthLimit {
+  return { blocksMax: transferBlocksMax, lengthByte: [4, 7, 7, 0, 10, 6, 0, 0][cdb[0]! >>> 5]! };
 }
 
 function transferSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
-  const wrong = mediumAccessSense(unit, cdb);
-  if (wrong !== null) return wrong;
-  // SBC-4 §6.6.4: longer than MAXIMUM TRANSFER LENGTH of VPD page B0.
-  if (blockRange(cdb).blocks > transferBlocksMax) return invalidFieldInCdb(lengthByte(cdb));
-  return null;
+  return rangeSense(unit, cdb, blockRange(cdb), transferLimit(cdb));
 }
 
-function lengthByte(cdb: Buffer): number {
-  return [4, 7, 7, 0, 10, 6, 0, 0][cdb[0]! >>> 5]!;
-}
-
-function writeSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
-  return isWriteProtected(unit) ? sense.writeProtected : transferSense(unit, cdb);
+export function writeSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
+  return writeRangeSense(unit, cdb, blockRange(cdb), transferLimit(cdb));
 }
 
 export function read(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
@@ -92,7 +110,9 @@ function byteCheck(cdb: Buffer): number {
 
 function verifySense(unit: LogicalUnit, cdb: Buffer): Sense | null {
   if (byteCheck(cdb) === 2) return invalidFieldInCdb(1, 2);
-  return byteCheck(cdb) === 1 ? transferSense(unit, cdb) : mediumAccessSense(unit, cdb);
+  // Without data for each block there is no limit but the volume's end.
+  const limit = byteCheck(cdb) === 1 ? transferLimit(cdb) : unlimited;
+  return rangeSense(unit, cdb, blockRange(cdb), limit);
 }
 
 export function verifyDataBytes(unit: LogicalUnit, cdb: Buffer): number {

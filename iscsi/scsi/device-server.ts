@@ -8,7 +8,7 @@ import {
   withStatus,
 } from "./command.ts";
 import { watchUnitConditions } from "./logical-unit.ts";
-import { invalidFieldInCdb, type Sense, scsiStatus, sense } from "./sense.ts";
+import { invalidFieldInCdb, type Sense, sanitizeSense, scsiStatus, sense } from "./sense.ts";
 
 /** How a command is examined before its own code sees it, and in which order. */
 
@@ -39,7 +39,7 @@ function examine(command: ScsiCommand, row: CommandRow | undefined | null): Scsi
   if (waits !== undefined) return refused(nexus.attentions.shift()!);
   if (row === undefined) return refused(sense.invalidOpcode);
   if (row === null) return refused(invalidFieldInCdb(1, 4));
-  const wrong = sanitizeSense(unit.volume.unit(), row) ?? reservedBitSense(row, cdb);
+  const wrong = notReadySense(unit.volume.unit(), row) ?? reservedBitSense(row, cdb);
   return wrong === null ? null : refused(wrong);
 }
 
@@ -48,12 +48,12 @@ function kindOf(row: CommandRow, cdb: Buffer): CommandKind {
 }
 
 /** SBC-4 §4.11: while it is sanitized, and when that has failed, a unit does little else. */
-function sanitizeSense({ sanitize }: UnitRecord, row: CommandRow): Sense | null {
-  if (sanitize === null || row.whileSanitizing === "always") return null;
-  if (sanitize.state === "failed") {
-    return row.whileSanitizing === "failed" ? null : sense.sanitizeFailed;
-  }
-  return { ...sense.sanitizeInProgress, progress: sanitize.progress };
+function notReadySense(record: UnitRecord, row: CommandRow): Sense | null {
+  const { sanitize } = record;
+  const runs =
+    row.whileSanitizing === "always" ||
+    (row.whileSanitizing === "failed" && sanitize?.state === "failed");
+  return runs ? null : sanitizeSense(record);
 }
 
 const nacaBit = 0x04;

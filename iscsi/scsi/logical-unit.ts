@@ -1,8 +1,10 @@
 import { concernsNexus, type NexusId, type UnitRecord } from "../../brick/unit/unit-record.ts";
-import type { Volume } from "../../brick/volume/volume.ts";
+import type { Volume, VolumePort } from "../../brick/volume/volume.ts";
 import { unitAttentionsMax } from "../limits.ts";
 import { blockBytes } from "./cdb.ts";
+import type { CopyProgress } from "./copy-commands.ts";
 import { type Sense, sense } from "./sense.ts";
+import { softThreshold } from "./space-threshold.ts";
 
 /** A volume as a direct-access block device, shared by all sessions that are logged in to it. */
 export interface LogicalUnit {
@@ -16,6 +18,9 @@ export interface LogicalUnit {
   noticeNext: number;
   /** What initiators have been told; a difference from the volume's is a unit attention. */
   reportedSizeBytes: number;
+  reportedPorts: readonly VolumePort[];
+  /** Whether the soft threshold was crossed when it was last looked at. */
+  spaceIsLow: boolean;
 }
 
 /** One I_T nexus at one logical unit: what this initiator must still be told. */
@@ -23,6 +28,8 @@ export interface Nexus {
   readonly id: NexusId;
   /** Oldest first. */
   readonly attentions: Sense[];
+  /** Copies that it may ask about, by list identifier, oldest first. */
+  readonly copies: Map<number, CopyProgress>;
 }
 
 export function makeLogicalUnit(options: {
@@ -35,6 +42,8 @@ export function makeLogicalUnit(options: {
     nexuses: new Set(),
     noticeNext: options.volume.unit().noticeNext,
     reportedSizeBytes: options.volume.info.sizeBytes,
+    reportedPorts: options.volume.ports(),
+    spaceIsLow: softThreshold(options.volume.space()).crossed,
   };
 }
 
@@ -45,7 +54,7 @@ export function addNexus(unit: LogicalUnit, initiatorName: string, isid: string)
     initiatorPort: `${initiatorName},i,0x${isid}`,
     targetPort: unit.portalGroupTag,
   };
-  const nexus = { id, attentions: [sense.powerOn] };
+  const nexus: Nexus = { id, attentions: [sense.powerOn], copies: new Map() };
   unit.nexuses.add(nexus);
   return nexus;
 }
@@ -102,8 +111,34 @@ export function unitBlocks(unit: LogicalUnit): number {
 
 /** Notices what has changed of the volume since the last command. */
 export function watchUnitConditions(unit: LogicalUnit): void {
-  const { sizeBytes } = unit.volume.info;
-  if (sizeBytes === unit.reportedSizeBytes) return;
-  unit.reportedSizeBytes = sizeBytes;
-  raiseAttention(unit, sense.capacityChanged, null);
+  const { volume } = unit;
+  const { sizeBytes } = volume.info;
+  if (sizeBytes !== unit.reportedSizeBytes) {
+    unit.reportedSizeBytes = sizeBytes;
+    raiseAttention(unit, sense.capacityChanged, null);
+  }
+  raisePortsChanged(unit, null);
+  // SBC-4 §4.7.3.7: once for each time that the free space falls to the threshold.
+  const { crossed } = softThreshold(volume.space());
+  if (crossed && !unit.spaceIsLow) raiseAttention(unit, sense.softThresholdReached, null);
+  unit.spaceIsLow = crossed;
+}
+
+/** SPC-4 §5.16.2.6: all but the one who asked for the change are told of it. */
+export function raisePortsChanged(unit: LogicalUnit, except: Nexus | null): void {
+  const ports = unit.volume.ports();
+  if (samePorts(ports, unit.reportedPorts)) return;
+  unit.reportedPorts = ports;
+  raiseAttention(unit, sense.accessStateChanged, except);
+}
+
+function samePorts(ports: readonly VolumePort[], others: readonly VolumePort[]): boolean {
+  if (ports === others) return true;
+  return (
+    ports.length === others.length &&
+    ports.every(({ targetPort, state }, index) => {
+      const other = others[index]!;
+      return targetPort === other.targetPort && state === other.state;
+    })
+  );
 }

@@ -1,5 +1,13 @@
 import type { CommandKind } from "../../brick/unit/conflicts.ts";
 import {
+  compareAndWrite,
+  compareAndWriteDataBytes,
+  orWrite,
+  orWriteDataBytes,
+  writeAtomic,
+  writeAtomicDataBytes,
+} from "./atomic-commands.ts";
+import {
   prefetch,
   read,
   synchronizeCache,
@@ -11,7 +19,16 @@ import {
   writeDataBytes,
 } from "./block-commands.ts";
 import type { CommandRow } from "./command.ts";
+import {
+  extendedCopy,
+  extendedCopyDataBytes,
+  receiveCopyStatus,
+  receiveOperatingParameters,
+} from "./copy-commands.ts";
+import { copyOpcode, copyResultsAction } from "./copy-facts.ts";
+import { readDefectData10, readDefectData12 } from "./defect-data.ts";
 import { inquiry } from "./inquiry.ts";
+import { logSense } from "./log-pages.ts";
 import {
   modeSelect6,
   modeSelect6DataBytes,
@@ -19,6 +36,7 @@ import {
   modeSelect10DataBytes,
 } from "./mode-select.ts";
 import { modeSense6, modeSense10 } from "./mode-sense.ts";
+import { reportPortGroups, setPortGroups, setPortGroupsDataBytes } from "./port-groups.ts";
 import {
   getLbaStatus,
   unmap,
@@ -40,6 +58,7 @@ import {
   reserveOutActions,
   reserveOutDataBytes,
 } from "./reserve-out.ts";
+import { blockErase, exitFailureMode, sanitizeAction } from "./sanitize.ts";
 import {
   preventAllow,
   readCapacity10,
@@ -94,11 +113,15 @@ export const commandRows: readonly CommandRow[] = [
   row("VERIFY(10)", 0x2f, "2f16ffffffff1fffff00", "read", verifies),
   row("PRE-FETCH(10)", 0x34, "3402ffffffff1fffff00", "read", { run: prefetch }),
   row("SYNCHRONIZE CACHE(10)", 0x35, "3502ffffffff1fffff00", "write", { run: synchronizeCache }),
+  row("READ DEFECT DATA(10)", 0x37, "37001f00000000ffff00", "read", { run: readDefectData10 }),
   row("WRITE SAME(10)", 0x41, "4108ffffffff1fffff00", "write", writesSame),
   row("UNMAP", 0x42, "4200000000001fffff00", "write", {
     run: unmap,
     dataOutBytes: unmapDataBytes,
   }),
+  sanitizes("BLOCK ERASE", sanitizeAction.blockErase, 0xa0, blockErase),
+  sanitizes("EXIT FAILURE MODE", sanitizeAction.exitFailureMode, 0x80, exitFailureMode),
+  row("LOG SENSE", 0x4d, "4d003fff00ffffffff00", "always", { run: logSense }),
   row("MODE SELECT(10)", 0x55, "55110000000000ffff00", "write", {
     run: modeSelect10,
     dataOutBytes: modeSelect10DataBytes,
@@ -114,8 +137,34 @@ export const commandRows: readonly CommandRow[] = [
       dataOutBytes: reserveOutDataBytes,
     }),
   ),
+  action(
+    "EXTENDED COPY(LID1)",
+    copyOpcode.extendedCopy,
+    0,
+    "0000000000000000ffffffff0000",
+    "write",
+    {
+      run: extendedCopy,
+      dataOutBytes: extendedCopyDataBytes,
+    },
+  ),
+  receivesCopyResults("COPY STATUS", copyResultsAction.copyStatus, receiveCopyStatus),
+  receivesCopyResults(
+    "OPERATING PARAMETERS",
+    copyResultsAction.operatingParameters,
+    receiveOperatingParameters,
+  ),
   row("READ(16)", 0x88, "8818ffffffffffffffffffffffff1f00", "read", { run: read }),
+  row("COMPARE AND WRITE", 0x89, "8918ffffffffffffffff000000ff1f00", "write", {
+    run: compareAndWrite,
+    dataOutBytes: compareAndWriteDataBytes,
+  }),
   row("WRITE(16)", 0x8a, "8a18ffffffffffffffffffffffff1f00", "write", writes),
+  row("ORWRITE", 0x8b, "8b18ffffffffffffffffffffffff1f00", "write", {
+    run: orWrite,
+    dataOutBytes: orWriteDataBytes,
+    worksInSteps: true,
+  }),
   row("WRITE AND VERIFY(16)", 0x8e, "8e12ffffffffffffffffffffffff1f00", "write", writesAndVerifies),
   row("VERIFY(16)", 0x8f, "8f16ffffffffffffffffffffffff1f00", "read", verifies),
   row("PRE-FETCH(16)", 0x90, "9002ffffffffffffffffffffffff1f00", "read", { run: prefetch }),
@@ -123,6 +172,10 @@ export const commandRows: readonly CommandRow[] = [
     run: synchronizeCache,
   }),
   row("WRITE SAME(16)", 0x93, "9309ffffffffffffffffffffffff1f00", "write", writesSame),
+  row("WRITE ATOMIC(16)", 0x9c, "9c18ffffffffffffffff0000ffff1f00", "write", {
+    run: writeAtomic,
+    dataOutBytes: writeAtomicDataBytes,
+  }),
   action("READ CAPACITY(16)", 0x9e, 0x10, "ffffffffffffffffffffffff0100", "status", {
     run: readCapacity16,
   }),
@@ -133,6 +186,15 @@ export const commandRows: readonly CommandRow[] = [
     run: (command) => reportLuns(command.cdb, command.luns),
     ...passes,
   }),
+  action(
+    "REPORT TARGET PORT GROUPS",
+    0xa3,
+    0x0a,
+    "00000000ffffffff0000",
+    "status",
+    { run: reportPortGroups, ...whileSanitizing },
+    0xe0,
+  ),
   action("REPORT SUPPORTED OPERATION CODES", 0xa3, 0x0c, "87ffffffffffffff0000", "status", {
     run: (command) => reportSupportedOpcodes(command, commandRows),
     ...whileSanitizing,
@@ -145,10 +207,15 @@ export const commandRows: readonly CommandRow[] = [
     "status",
     { run: reportSupportedTaskManagement, ...whileSanitizing },
   ),
+  action("SET TARGET PORT GROUPS", 0xa4, 0x0a, "00000000ffffffff0000", "write", {
+    run: setPortGroups,
+    dataOutBytes: setPortGroupsDataBytes,
+  }),
   row("READ(12)", 0xa8, "a818ffffffffffffffff1f00", "read", { run: read }),
   row("WRITE(12)", 0xaa, "aa18ffffffffffffffff1f00", "write", writes),
   row("WRITE AND VERIFY(12)", 0xae, "ae12ffffffffffffffff1f00", "write", writesAndVerifies),
   row("VERIFY(12)", 0xaf, "af16ffffffffffffffff1f00", "read", verifies),
+  row("READ DEFECT DATA(12)", 0xb7, "b71fffffffffffffffff0000", "read", { run: readDefectData12 }),
 ];
 
 type Rest = Omit<CommandRow, "name" | "opcode" | "serviceAction" | "usage" | "kind">;
@@ -158,7 +225,7 @@ function row(name: string, opcode: number, usage: string, kind: Kind, rest: Rest
   return { name, opcode, usage, kind, ...rest };
 }
 
-/** `usageRest`: the usage data behind the opcode and the service action, which stand for themselves. */
+/** `flags`: the bits of byte 1 above the service action; `usageRest`: what is behind it. */
 function action(
   name: string,
   opcode: number,
@@ -166,9 +233,31 @@ function action(
   usageRest: string,
   kind: Kind,
   rest: Rest,
+  flags = 0,
 ): CommandRow {
-  const usage = Buffer.from([opcode, serviceAction]).toString("hex") + usageRest;
+  const usage = Buffer.from([opcode, flags | serviceAction]).toString("hex") + usageRest;
   return { name, opcode, serviceAction, usage, kind, ...rest };
+}
+
+function receivesCopyResults(
+  name: string,
+  serviceAction: number,
+  run: CommandRow["run"],
+): CommandRow {
+  const opcode = copyOpcode.receiveCopyResults;
+  const usage = "ff00000000000000ffffffff0000";
+  return action(`RECEIVE COPY RESULTS, ${name}`, opcode, serviceAction, usage, "status", { run });
+}
+
+/** Nothing is left to chance: what is not known is refused. It may be tried again after a failure. */
+function sanitizes(
+  name: string,
+  serviceAction: number,
+  flags: number,
+  run: CommandRow["run"],
+): CommandRow {
+  const rest = { run, strict: true, whileSanitizing: "failed" } as const;
+  return action(`SANITIZE, ${name}`, 0x48, serviceAction, "0000000000ffff00", "write", rest, flags);
 }
 
 function reservesIn(name: string, serviceAction: number, run: CommandRow["run"]): CommandRow {

@@ -1,6 +1,7 @@
 import {
   allocationBytesMax,
   allocationRunsMax,
+  allocationStepBytes,
   stepBytesMax,
   unmapBlocksMax,
   unmapDescriptorsMax,
@@ -123,32 +124,61 @@ export async function writeSame(command: ScsiCommand): Promise<ScsiResult> {
   return good;
 }
 
-/** length[4] zero[4], then lba[8] blocks[4] status[1] zero[3] each; status 1: deallocated. */
+/**
+ * length[4] zero[4], then lba[8] blocks[4] status[1] zero[3] each; status 0: mapped, 1: deallocated.
+ * Looks as far as the descriptors asked for reach, in steps, and not further than a bound.
+ */
 export async function getLbaStatus(command: ScsiCommand): Promise<ScsiResult> {
-  const { unit, cdb } = command;
+  const { unit, cdb, task } = command;
   const startLba = uint64(cdb, 2);
   const allocationLength = cdb.readUInt32BE(10);
-  const blocksLeft = unitBlocks(unit) - startLba;
-  if (blocksLeft <= 0) return refused(sense.lbaOutOfRange);
-  const runsMax = Math.min(allocationRunsMax, Math.floor((allocationLength - 8) / 16));
-  const lengthBytes = Math.min(blocksLeft * blockBytes, allocationBytesMax);
-  const reply = await unit.volume.allocation(
-    startLba * blockBytes,
-    lengthBytes,
-    Math.max(1, runsMax),
-  );
-  if (!reply.ok) return faultResult(reply.fault);
-  const out = Buffer.alloc(8 + reply.runs.length * 16);
+  const endBlock = unitBlocks(unit);
+  if (startLba >= endBlock) return refused(sense.lbaOutOfRange);
+  const asked = Math.floor((allocationLength - lbaStatusBytes.head) / lbaStatusBytes.descriptor);
+  const extentsMax = Math.max(1, Math.min(allocationRunsMax, asked));
+  const lookEnd = Math.min(endBlock, startLba + allocationBytesMax / blockBytes);
+  const extents: LbaExtent[] = [];
+  // One more than is asked for tells that the last one is whole.
+  for (let lba = startLba; lba < lookEnd && extents.length <= extentsMax; ) {
+    const lengthBytes = Math.min((lookEnd - lba) * blockBytes, allocationStepBytes);
+    const offsetBytes = lba * blockBytes;
+    const reply = await unit.volume.allocation(offsetBytes, lengthBytes, extentsMax + 1, task);
+    if (!reply.ok) return faultResult(reply.fault);
+    if (task.cancelled) return withStatus(scsiStatus.taskAborted);
+    for (const run of reply.runs) {
+      addExtent(extents, { lba, blocks: run.lengthBytes / blockBytes, mapped: run.mapped });
+      lba += run.lengthBytes / blockBytes;
+    }
+  }
+  return parameterData(encodeLbaStatus(extents.slice(0, extentsMax)), allocationLength);
+}
+
+const lbaStatusBytes = { head: 8, descriptor: 16 } as const;
+const extentBlocksMax = 0xffff_ffff;
+
+interface LbaExtent {
+  readonly lba: number;
+  blocks: number;
+  readonly mapped: boolean;
+}
+
+/** Neighbours of the same state are one extent, as far as its 32 bits reach. */
+function addExtent(extents: LbaExtent[], extent: LbaExtent): void {
+  const last = extents.at(-1);
+  const joins = last?.mapped === extent.mapped && last.blocks + extent.blocks <= extentBlocksMax;
+  if (joins) last.blocks += extent.blocks;
+  else extents.push(extent);
+}
+
+function encodeLbaStatus(extents: readonly LbaExtent[]): Buffer {
+  const { head, descriptor } = lbaStatusBytes;
+  const out = Buffer.alloc(head + extents.length * descriptor);
   out.writeUInt32BE(out.length - 4, 0);
-  let lba = startLba;
-  let at = 8;
-  for (const run of reply.runs) {
-    const blocks = run.lengthBytes / blockBytes;
+  extents.forEach(({ lba, blocks, mapped }, index) => {
+    const at = head + index * descriptor;
     writeUint64(out, lba, at);
     out.writeUInt32BE(blocks, at + 8);
-    out[at + 12] = run.mapped ? 0 : 1;
-    lba += blocks;
-    at += 16;
-  }
-  return parameterData(out, allocationLength);
+    out[at + 12] = mapped ? 0 : 1;
+  });
+  return out;
 }

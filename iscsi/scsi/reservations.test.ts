@@ -93,6 +93,7 @@ test("with the all-registrants types the key is zero and everyone holds", async 
 test("a registration at all ports of which one nexus holds is shown port by port", async () => {
   const { first, volume } = await attachTwo();
   volume.portsNow = [7, 8].map((targetPort) => ({ targetPort, state: "optimized" }));
+  expectSense(await first.read(ready, 0), "6/2a/06");
   expectGood(await register(first, keyOne, noKey, 0x04));
   const all = (await reserveIn(first, 3)).data;
   assert.equal(all[8 + 12], 0x02, "ALL_TG_PT");
@@ -228,6 +229,8 @@ test("SPEC_I_PT registers the ports that are named, by port or by the one port o
 test("REGISTER AND MOVE gives the reservation to the nexus that it names", async () => {
   const { first, second, volume } = await attachTwo();
   volume.portsNow = [{ targetPort: 7, state: "optimized" }];
+  expectSense(await first.read(ready, 0), "6/2a/06");
+  expectSense(await second.read(ready, 0), "6/2a/06");
   await register(first, keyOne);
   await reserve(first, keyOne, 1);
   const move = (port: number, unregister: number, to = initiatorPorts[1]!) => {

@@ -11,7 +11,7 @@ import {
 import { MemoryVolume, memoryDirectory } from "../memory-volume.test-double.ts";
 import { firstDifference } from "./block-commands.ts";
 import { blockRange } from "./cdb.ts";
-import { naaIdentifier } from "./inquiry.ts";
+import { naaIdentifier } from "./identification.ts";
 import { commandRows } from "./opcodes.ts";
 import { encodeSense, invalidFieldInCdb, miscompare, sense } from "./sense.ts";
 
@@ -73,6 +73,7 @@ test("INQUIRY and its pages", async () => {
   const standard = (await initiator.read(hex("12 00 00 0060 00"), 96)).data;
   assert.equal(standard.length, 96);
   assert.equal(standard[0], 0);
+  assert.equal(standard[5], 0x38, "TPGS 11b, 3PC");
   assert.equal(standard.toString("latin1", 8, 36), "ENDISK  END DISK        0001");
   const page = async (code: number) => {
     const cdb = hex("12 01 00 00ff 00");
@@ -82,7 +83,7 @@ test("INQUIRY and its pages", async () => {
     assert.equal(data.readUInt16BE(2), data.length - 4);
     return data;
   };
-  assert.equal((await page(0x00)).toString("hex"), "000000060080" + "83b0b1b2");
+  assert.equal((await page(0x00)).toString("hex"), "0000000a00808386" + "87888fb0b1b2");
   assert.equal((await page(0x80)).toString("latin1", 4), "00112233445566778899aabbccddeeff");
   const identification = await page(0x83);
   // The first designator: binary, NAA, of the unit.
@@ -93,8 +94,16 @@ test("INQUIRY and its pages", async () => {
   const limits = await page(0xb0);
   assert.equal(limits.length, 0x40);
   assert.equal(limits.readUInt32BE(28), 8, "unmap granularity");
-  assert.equal((await page(0xb1)).readUInt16BE(4), 1);
-  assert.equal((await page(0xb2)).toString("hex", 4), "00e40200");
+  assert.equal(limits[5], 255, "compare and write");
+  // Atomic writes: length, alignment, granularity, no boundaries.
+  assert.equal(limits.toString("hex", 44), "000000800000008000000001" + "0000000000000000");
+  assert.equal((await page(0xb1)).toString("hex", 4, 8), "00010040");
+  assert.equal((await page(0xb2)).toString("hex", 4), "0be40200");
+  assert.equal((await page(0x86)).toString("hex", 4, 8), "00070000");
+  assert.equal((await page(0x87)).toString("hex", 4), "3fff0000");
+  const ports = (await page(0x88)).subarray(4);
+  assert.equal(ports.readUInt16BE(2), 1);
+  assert.equal(ports.toString("utf8", 16, 16 + target.length + 11), `${target},t,0x0001\0\0`);
   expectSense(await initiator.read(hex("12 01 c0 00ff 00"), 255), "5/24/00");
   expectSense(await initiator.read(hex("12 00 80 00ff 00"), 255), "5/24/00");
 });

@@ -1,3 +1,5 @@
+import type { UnitRecord } from "../../brick/unit/unit-record.ts";
+
 /** SCSI status codes (SAM-5 §5.3.1) and sense data (SPC-5 §4.4). */
 
 export const scsiStatus = {
@@ -14,6 +16,7 @@ export const senseKey = {
   noSense: 0x0,
   notReady: 0x2,
   mediumError: 0x3,
+  hardwareError: 0x4,
   illegalRequest: 0x5,
   unitAttention: 0x6,
   dataProtect: 0x7,
@@ -30,6 +33,8 @@ export interface Sense {
   information?: number;
   /** Which byte of the CDB or of the parameter data is wrong, and its most significant wrong bit. */
   field?: { inCdb: boolean; byte: number; bit?: number };
+  /** COPY ABORTED: the number of the segment that could not be copied. */
+  commandSpecific?: number;
   /** How much of what keeps the unit from being ready is done, out of 65536. */
   progress?: number;
 }
@@ -52,6 +57,17 @@ export const sense = {
   unexpectedUnsolicitedData: { key: abortedCommand, asc: 0x0c, ascq: 0x0c },
   incorrectAmountOfData: { key: abortedCommand, asc: 0x0c, ascq: 0x0d },
   powerOn: { key: unitAttention, asc: 0x29, ascq: 0x00 },
+  operationInProgress: { key: illegalRequest, asc: 0x00, ascq: 0x16 },
+  copyTargetNotReachable: { key: senseKey.copyAborted, asc: 0x0d, ascq: 0x02 },
+  thirdPartyDeviceFailure: { key: senseKey.copyAborted, asc: 0x0d, ascq: 0x01 },
+  tooManyTargetDescriptors: { key: illegalRequest, asc: 0x26, ascq: 0x06 },
+  unsupportedTargetDescriptor: { key: illegalRequest, asc: 0x26, ascq: 0x07 },
+  tooManySegmentDescriptors: { key: illegalRequest, asc: 0x26, ascq: 0x08 },
+  unsupportedSegmentDescriptor: { key: illegalRequest, asc: 0x26, ascq: 0x09 },
+  inlineDataLengthExceeded: { key: illegalRequest, asc: 0x26, ascq: 0x0b },
+  setPortGroupsFailed: { key: senseKey.hardwareError, asc: 0x67, ascq: 0x0a },
+  accessStateChanged: { key: unitAttention, asc: 0x2a, ascq: 0x06 },
+  softThresholdReached: { key: unitAttention, asc: 0x38, ascq: 0x07 },
   sanitizeInProgress: { key: senseKey.notReady, asc: 0x04, ascq: 0x1b },
   sanitizeFailed: { key: senseKey.mediumError, asc: 0x31, ascq: 0x03 },
   invalidRelease: { key: illegalRequest, asc: 0x26, ascq: 0x04 },
@@ -82,6 +98,13 @@ export function miscompare(offsetBytes: number): Sense {
   return { key: senseKey.miscompare, asc: 0x1d, ascq: 0x00, information: offsetBytes };
 }
 
+/** SBC-4 §4.11: why a unit that is being sanitized, or was in vain, is not ready. */
+export function sanitizeSense({ sanitize }: UnitRecord): Sense | null {
+  if (sanitize === null) return null;
+  if (sanitize.state === "failed") return sense.sanitizeFailed;
+  return { ...sense.sanitizeInProgress, progress: sanitize.progress };
+}
+
 export function encodeSense(condition: Sense, format: "fixed" | "descriptor"): Buffer {
   return format === "fixed" ? encodeFixed(condition) : encodeDescriptors(condition);
 }
@@ -90,7 +113,7 @@ export function encodeSense(condition: Sense, format: "fixed" | "descriptor"): B
  *  unit[1] key-specific[3] */
 function encodeFixed(condition: Sense): Buffer {
   const out = Buffer.alloc(18);
-  const { information, field, progress } = condition;
+  const { information, field, progress, commandSpecific } = condition;
   out[0] = 0x70;
   out[2] = condition.key;
   if (information !== undefined && information < 2 ** 32) {
@@ -98,6 +121,7 @@ function encodeFixed(condition: Sense): Buffer {
     out.writeUInt32BE(information, 3);
   }
   out[7] = out.length - 8;
+  out.writeUInt32BE(commandSpecific ?? 0, 8);
   out[12] = condition.asc;
   out[13] = condition.ascq;
   if (field !== undefined) encodeFieldPointer(field, out, 15);
@@ -107,11 +131,16 @@ function encodeFixed(condition: Sense): Buffer {
 
 /** SPC-5 §4.4.2: code[1] key[1] asc[1] ascq[1] zero[3] more[1] descriptors. */
 function encodeDescriptors(condition: Sense): Buffer {
-  const { information, field, progress } = condition;
+  const { information, field, progress, commandSpecific } = condition;
   const descriptors: Buffer[] = [];
   if (information !== undefined) {
     const descriptor = Buffer.from([0x00, 0x0a, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     descriptor.writeBigUInt64BE(BigInt(information), 4);
+    descriptors.push(descriptor);
+  }
+  if (commandSpecific !== undefined) {
+    const descriptor = Buffer.from([0x01, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    descriptor.writeUInt32BE(commandSpecific, 8);
     descriptors.push(descriptor);
   }
   if (field !== undefined) {

@@ -8,7 +8,7 @@ import {
   type ScsiResult,
 } from "./command.ts";
 import { unitBlocks } from "./logical-unit.ts";
-import { encodeSense, invalidFieldInCdb, sense } from "./sense.ts";
+import { encodeSense, invalidFieldInCdb, sanitizeSense, sense } from "./sense.ts";
 
 /** Commands about the unit itself: readiness, capacity, LUNs, sense, supported commands. */
 
@@ -20,9 +20,10 @@ export function testUnitReady(): ScsiResult {
 }
 
 export function requestSense(command: ScsiCommand): ScsiResult {
-  const { cdb, nexus } = command;
+  const { cdb, nexus, unit } = command;
   // SPC-5 §6.39: a unit attention is returned as data, and is thereby cleared.
-  const condition = nexus.attentions.shift() ?? sense.none;
+  const attention = nexus.attentions.shift();
+  const condition = attention ?? sanitizeSense(unit.volume.unit()) ?? sense.none;
   return parameterData(encodeSense(condition, senseFormat(cdb)), cdb[4]!);
 }
 
