@@ -187,11 +187,13 @@ function removeTask(task: ScsiTask): void {
   } else if (task.state === "waiting") {
     session.waiting.splice(session.waiting.indexOf(task), 1);
   }
+  const wasHeld = task.state === "held";
   task.state = "ended";
   session.tasks.delete(task.tag);
   if (task.immediate) session.immediateTasks -= 1;
-  // The window is as wide as there are places: one more with every command that ends.
-  else session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
+  // The window is as wide as there are places: one more with every command that ends, but not
+  // before ExpCmdSN has passed it (session.ts).
+  else if (!wasHeld) session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
 }
 
 function settle(task: ScsiTask): void {

@@ -67,6 +67,24 @@ test("commands outside the window are ignored, early ones wait for their turn", 
   assert.deepEqual((await initiator.read(read10(3, 2), 1024)).data, data);
 });
 
+test("what is refused or aborted before its turn does not widen the window", async () => {
+  const { initiator } = await attach();
+  const first = initiator.cmdSn;
+  const maxCmdSn = initiator.connection.session!.maxCmdSn;
+  const early = (cmdSn: number, initiatorTaskTag: number) =>
+    initiator.command(testUnitReady, { cmdSn, initiatorTaskTag });
+  for (let cmdSn = first + 1; cmdSn < first + 11; cmdSn += 1) early(cmdSn, 7);
+  assert.equal(initiator.take().filter(({ opcode }) => opcode === reject.opcode).length, 9);
+  const abort = { immediate: true, function: 1, initiatorTaskTag: 8, referencedTaskTag: 7 };
+  initiator.send(taskManagementRequest, { ...abort, cmdSn: first });
+  assert.equal(initiator.take()[0]!.values.maxCmdSn, maxCmdSn);
+  // When the missing one comes, all their places are free.
+  early(first, 9);
+  await settled();
+  initiator.ping(Buffer.alloc(0));
+  assert.equal(initiator.take().at(-1)!.values.maxCmdSn, maxCmdSn + 11);
+});
+
 test("the window closes as commands run, and opens as they end", async () => {
   const { initiator, volume } = await attach();
   const finish: (() => void)[] = [];

@@ -81,8 +81,7 @@ export function receivePdu(session: Session, pdu: Pdu): void {
   if (session.held.has(cmdSn)) return;
   // A command takes its data at once, so that Data-Out behind it finds the task.
   if (opcode === scsiCommand.opcode) {
-    const queue = acceptCommand(session, pdu);
-    session.held.set(cmdSn, queue ?? (() => {}));
+    session.held.set(cmdSn, acceptCommand(session, pdu));
   } else {
     session.held.set(cmdSn, () => receiver(session, pdu));
   }
@@ -99,14 +98,15 @@ function releaseHeld(session: Session): void {
 }
 
 function receiveScsiCommand(session: Session, pdu: Pdu): void {
-  acceptCommand(session, pdu)?.();
+  acceptCommand(session, pdu)();
 }
 
-/** Makes the task; what is returned queues it. */
-function acceptCommand(session: Session, pdu: Pdu): (() => void) | null {
+/** Makes the task, or rejects the command; what is returned is for when its CmdSN is due. */
+function acceptCommand(session: Session, pdu: Pdu): () => void {
   const fields = scsiCommand.fields;
   const tag = fields.initiatorTaskTag.get(pdu.bhs);
   const cdb = commandCdb(pdu.bhs, pdu.ahs);
+  const numbered = !fields.immediate.get(pdu.bhs);
   const refusal =
     session.identity.discovery || tag === noTag
       ? rejectReason.protocolError
@@ -114,19 +114,21 @@ function acceptCommand(session: Session, pdu: Pdu): (() => void) | null {
         ? rejectReason.invalidField
         : session.tasks.has(tag)
           ? rejectReason.taskInProgress
-          : fields.immediate.get(pdu.bhs) && session.immediateTasks >= immediateTasksMax
+          : !numbered && session.immediateTasks >= immediateTasksMax
             ? rejectReason.tooManyImmediate
             : null;
   if (refusal !== null) {
-    // A numbered command that ends here has given its place in the window back.
-    if (!fields.immediate.get(pdu.bhs)) session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
     sendReject(session.connection, pdu.bhs, refusal);
-    return null;
+    return () => numbered && widenWindow(session);
   }
   const task = makeTask(session, pdu, cdb!);
   session.tasks.set(tag, task);
   if (task.immediate) session.immediateTasks += 1;
-  return () => queueTask(task);
+  return () => {
+    if (task.state === "held") queueTask(task);
+    // Aborted before its turn.
+    else widenWindow(session);
+  };
 }
 
 function receiveData(session: Session, pdu: Pdu): void {
@@ -147,9 +149,14 @@ function receiveTaskManagement(session: Session, pdu: Pdu): void {
   manageTasks(session, pdu.bhs, () => coldReset(session));
 }
 
-/** All that is not a SCSI command is done when it is received: its place is free again. */
+/** All that is not a SCSI command is done when its turn has come: its place is free again. */
 function freePlace(session: Session, bhs: Buffer): void {
-  if (!common.immediate.get(bhs)) session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
+  if (!common.immediate.get(bhs)) widenWindow(session);
+}
+
+/** Only for a CmdSN that ExpCmdSN has passed: else the window, and `held`, would grow. */
+function widenWindow(session: Session): void {
+  session.maxCmdSn = serialAdd(session.maxCmdSn, 1);
 }
 
 function receiveNopOut(session: Session, pdu: Pdu): void {
