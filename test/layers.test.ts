@@ -65,8 +65,12 @@ test("imports point downward", () => {
   assert.deepEqual(wrong, []);
 });
 
+/** Only an examination itself stands on the doubles of the tests. */
+const isExamination = (path: string) => path.startsWith("tools/fuzz/");
+
 test("the product does not import its tests", () => {
-  const wrong = product.flatMap(({ path, imports }) =>
+  const shipped = product.filter(({ path }) => !isExamination(path));
+  const wrong = shipped.flatMap(({ path, imports }) =>
     imports
       .filter((name) => name.endsWith(".ts") && isTest(name))
       .map((name) => `${path}: ${name}`),
@@ -87,7 +91,7 @@ test("imports of our own files name the file, and every one exists", () => {
 
 /** The files that act; and all of tools/ except what must replay exactly. */
 const isIo = (path: string) =>
-  /-io\.ts$/.test(path) || (path.startsWith("tools/") && !path.startsWith("tools/sim/"));
+  /-io\.ts$/.test(path) || (path.startsWith("tools/") && !/^tools\/(?:sim|fuzz)\//.test(path));
 const pure = product.filter(({ path }) => !isIo(path));
 
 const inPureFiles: readonly (readonly [RegExp, string])[] = [
@@ -101,8 +105,8 @@ const inPureFiles: readonly (readonly [RegExp, string])[] = [
 const worldModules =
   /^node:(?:fs|fs\/promises|net|http|http2|https|tls|dgram|dns|timers|timers\/promises|worker_threads|child_process|os|process|readline)$/;
 
-/** The simulator itself drives the real event loop, and prints. */
-const simDrivers = /^tools\/sim\/(?:main|sim-clock|sim-loop)\.ts$/;
+/** The simulator itself drives the real event loop, and prints; so does the fuzzer. */
+const simDrivers = /^tools\/(?:sim\/(?:main|sim-clock|sim-loop)|fuzz\/main)\.ts$/;
 
 test("only -io files and tools touch clock, chance, timers and the process", () => {
   const wrong = pure
