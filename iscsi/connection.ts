@@ -1,21 +1,22 @@
 import { assertNever } from "../brick/assert.ts";
+import { rejectReason, sendPing, sendReject } from "./answers.ts";
 import {
   commandWindow,
   discoveryIdleMs,
   loginTimeoutMs,
   pingAfterIdleMs,
   pingAnswerMs,
-  receiveDataBytesMax,
 } from "./limits.ts";
 import { endLogin, type LoginStep, loginParameters, startLogin, stepLogin } from "./login.ts";
 import { type LoginIdentity, type LoginRequest, loginStage } from "./login-request.ts";
 import { loginStatus } from "./login-status.ts";
 import { endSession, joinNode, loginPolicy } from "./node.ts";
 import { Outbox } from "./outbox.ts";
-import { common, loginRequest, loginResponse } from "./pdu.ts";
+import { common, dataOut, loginRequest, loginResponse } from "./pdu.ts";
 import { type Pdu, type PduFault, PduStream } from "./pdu-stream.ts";
+import { receiveDamagedData } from "./scsi-task.ts";
 import { serialAdd } from "./serial32.ts";
-import { receivePdu, rejectReason, sendPing, sendReject } from "./session.ts";
+import { receivePdu } from "./session.ts";
 import type { Connection, Session, TargetNode } from "./session-state.ts";
 
 /** One TCP connection, from its first byte to its last (RFC 7143 §8.1). */
@@ -49,17 +50,15 @@ export function openConnection(
 /** Bytes from the initiator. The chunk belongs to the connection from now on. */
 export function receiveChunk(connection: Connection, chunk: Buffer): void {
   const { stream } = connection;
-  connection.lastReceivedMs = connection.node.clock.nowMs();
-  connection.pingSentMs = null;
+  const nowMs = connection.node.clock.nowMs();
   stream.push(chunk);
   while (connection.closing === null) {
     const event = stream.next();
     if (event === null) return;
-    if (!event.ok) {
-      receiveFault(connection, event.fault);
-      return;
-    }
-    receiveOne(connection, event.pdu);
+    connection.lastReceivedMs = nowMs;
+    connection.pingSentMs = null;
+    if (event.ok) receiveOne(connection, event.pdu);
+    else receiveFault(connection, event.fault);
   }
 }
 
@@ -91,8 +90,7 @@ function receiveFault(connection: Connection, fault: PduFault): void {
       closeConnection(connection, "header digest");
       return;
     case "data_digest":
-      sendReject(connection, fault.bhs, rejectReason.dataDigest);
-      closeConnection(connection, "data digest");
+      receiveDamaged(connection, fault.pdu);
       return;
     case "data_too_long":
       sendReject(connection, fault.bhs, rejectReason.protocolError);
@@ -105,6 +103,21 @@ function receiveFault(connection: Connection, fault: PduFault): void {
     default:
       assertNever(fault);
       return;
+  }
+}
+
+/**
+ * RFC 7143 §7.8: a PDU whose data are damaged is rejected and discarded. Of Data-Out, the task fails
+ * with a CRC error. A numbered request leaves a gap in CmdSN that no initiator fills at error
+ * recovery level 0: the connection, and its session, begin anew.
+ */
+function receiveDamaged(connection: Connection, pdu: Pdu): void {
+  sendReject(connection, pdu.bhs, rejectReason.dataDigest);
+  const { session } = connection;
+  const opcode = common.opcode.get(pdu.bhs);
+  if (session !== null && opcode === dataOut.opcode) receiveDamagedData(session, pdu);
+  else if (session === null || !common.immediate.get(pdu.bhs)) {
+    closeConnection(connection, "data digest of a request");
   }
 }
 
@@ -230,7 +243,7 @@ function enterFullFeature(
   // §13.1: digests are in use from the first PDU after the final Login Response.
   connection.stream.headerDigest = parameters.headerDigest;
   connection.stream.dataDigest = parameters.dataDigest;
-  connection.stream.dataBytesMax = receiveDataBytesMax;
+  connection.stream.dataBytesMax = parameters.targetDataBytesMax;
   connection.outbox.headerDigest = parameters.headerDigest;
   connection.outbox.dataDigest = parameters.dataDigest;
   if (!identity.discovery) {

@@ -4,8 +4,9 @@ import { Prng } from "../brick/prng.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { TestAuthority } from "./authority.test-double.ts";
 import { connectionLost, openConnection, receiveChunk } from "./connection.ts";
+import { followAuthority } from "./follow-authority.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
-import { followAuthority, makeNode } from "./node.ts";
+import { makeNode } from "./node.ts";
 import { Outbox } from "./outbox.ts";
 import {
   common,
@@ -117,8 +118,18 @@ export class TestInitiator {
     values: Partial<Values<F>>,
     data: Buffer = Buffer.alloc(0),
   ): void {
+    receiveChunk(this.connection, this.encode(layout, values, data));
+  }
+
+  /** The bytes of a PDU, digests included. */
+  // biome-ignore lint/suspicious/noExplicitAny: a table's fields differ in type
+  encode<F extends Record<string, Field<any>>>(
+    layout: Layout<F>,
+    values: Partial<Values<F>>,
+    data: Buffer = Buffer.alloc(0),
+  ): Buffer {
     this.#outbox.pdu(layout, values, [data], data.length);
-    receiveChunk(this.connection, Buffer.concat(this.#outbox.take()));
+    return Buffer.concat(this.#outbox.take());
   }
 
   /** Everything the target has sent since the last call. */

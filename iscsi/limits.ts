@@ -27,6 +27,8 @@ export const loginPenaltiesMax = 4096;
 export const auditBurst = 32;
 export const auditLinesPerSecond = 4;
 export const sessionsPerTargetMax = 64;
+/** Of one initiator name at this portal, discovery sessions too. */
+export const sessionsPerInitiatorMax = 32;
 /** LUNs beyond are not shown to an initiator. */
 export const lunsPerSessionMax = 1024;
 /** A lost nexus whose RESERVE(6) could not be released: how often and when it is tried again. */
@@ -50,6 +52,7 @@ export const nameBytesMax = 223;
 export const ahsBytesMax = 512;
 /** Text of one exchange, over all its PDUs; its pairs; and one value (RFC 7143 §6.1). */
 export const textBytesMax = 64 * KiB;
+export const textRequestsMax = 64;
 export const textPairsMax = 256;
 export const valueBytesMax = 255;
 /** What the other side may send us in one PDU before it has negotiated: RFC 7143 §13.12. */
@@ -64,6 +67,10 @@ export const commandWindow = 128;
 export const immediateTasksMax = 16;
 /** Data of a session's commands that are admitted; the first command is always admitted. */
 export const sessionDataBytesMax = 64 * MiB;
+/** Received data are kept in the chunk that they came in while it is at most so much larger; ... */
+export const chunkShareMax = 16;
+/** ... else they are copied into buffers of this size. */
+export const gatherBytes = 64 * KiB;
 /** Bytes handed to the socket that it has not taken: no more is read or started above this. */
 export const unsentBytesMax = 16 * MiB;
 

@@ -16,6 +16,8 @@ export interface SessionParameters {
   immediateData: boolean;
   /** What the initiator takes in one PDU. */
   initiatorDataBytesMax: number;
+  /** What we take in one PDU: the default until we have said more. */
+  targetDataBytesMax: number;
   maxBurstBytes: number;
   firstBurstBytes: number;
   outstandingR2tMax: number;
@@ -30,6 +32,7 @@ export function defaultParameters(): SessionParameters {
     initialR2t: true,
     immediateData: true,
     initiatorDataBytesMax: 8192,
+    targetDataBytesMax: 8192,
     maxBurstBytes: 262_144,
     firstBurstBytes: 65_536,
     outstandingR2tMax: 1,
@@ -261,6 +264,7 @@ export function negotiate(
     const answers = fresh.flatMap((offer) => answerOffer(negotiation, stage, offer));
     if (stage === operational && !negotiation.declared) {
       negotiation.declared = true;
+      negotiation.parameters.targetDataBytesMax = receiveDataBytesMax;
       answers.push(["MaxRecvDataSegmentLength", String(receiveDataBytesMax)]);
     }
     return answers;

@@ -128,7 +128,8 @@ export function stepLogin(login: Login, pdu: Pdu): LoginStep {
   }
   login.textBytes += pdu.dataLength;
   if (login.textBytes > textBytesMax) return refuse(loginStatus.initiatorError, "text too long");
-  login.text.push(...pdu.data);
+  // Copies: a part must not keep the chunk that it came in.
+  for (const part of pdu.data) login.text.push(Buffer.from(part));
   if (request.continue) {
     // §6.2: an empty answer asks for the rest.
     return answer(request, { transit: false, continues: false, text: Buffer.alloc(0) });

@@ -2,7 +2,7 @@ import type { Clock } from "../brick/host.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
-import { commandWindow, sessionsPerTargetMax } from "./limits.ts";
+import { commandWindow, sessionsPerInitiatorMax, sessionsPerTargetMax } from "./limits.ts";
 import type { LoginPolicy } from "./login.ts";
 import type { SessionParameters } from "./login-keys.ts";
 import type { LoginIdentity } from "./login-request.ts";
@@ -10,7 +10,7 @@ import { loginStatus } from "./login-status.ts";
 import { LoginThrottle } from "./login-throttle.ts";
 import { abortTasks } from "./scsi-task.ts";
 import { serialAdd } from "./serial32.ts";
-import { attachLuns, detach, refreshLuns, volumesOf } from "./session-luns.ts";
+import { attachLuns, detach, volumesOf } from "./session-luns.ts";
 import type { Connection, Session, TargetMetrics, TargetNode } from "./session-state.ts";
 
 /** The sessions behind one portal: who may log in, who makes room for whom, how one ends. */
@@ -38,28 +38,9 @@ export function makeNode(options: NodeOptions): TargetNode {
     throttle: new LoginThrottle(),
     audit: new Audit(options.log),
     draining: false,
+    drainDueMs: null,
     lastTsih: 0,
   };
-}
-
-/**
- * Keeps live sessions to what the authority says, after each of its changes: sessions of initiators
- * that may use nothing of their target any more end, units come and go in the others.
- */
-export function followAuthority(node: TargetNode): { stop(): void } {
-  let isDue = false;
-  return node.authority.onChange(() => {
-    if (isDue) return;
-    isDue = true;
-    // Once for all that changes in one tick.
-    node.clock.soon(() => {
-      isDue = false;
-      for (const session of [...node.sessions.values()]) {
-        if (session.ended || session.identity.discovery) continue;
-        if (!refreshLuns(session)) endSession(session, "access was taken away");
-      }
-    });
-  });
 }
 
 /** RFC 7143 §4.4.3: initiator name, ISID, target name; the portal group is this node's. */
@@ -91,17 +72,17 @@ function admit(node: TargetNode, identity: LoginIdentity, tsih: number): number 
     const refusal = joinRefusal(node.sessions.get(tsih), identity);
     if (refusal !== null) return refusal;
   }
-  if (identity.discovery) return loginStatus.success;
   const { initiatorName, targetName } = identity;
+  const sessions = [...node.sessions.values()];
+  const reinstates = node.nexuses.has(nexusKey(identity));
+  const own = sessions.filter((one) => one.identity.initiatorName === initiatorName).length;
+  if (own >= sessionsPerInitiatorMax && !reinstates) return loginStatus.outOfResources;
+  if (identity.discovery) return loginStatus.success;
   if (node.authority.target(initiatorName, targetName) === "forbidden") {
     return loginStatus.notAuthorized;
   }
   if (volumesOf(node, initiatorName, targetName).size === 0) return loginStatus.notFound;
-  let others = 0;
-  for (const session of node.sessions.values()) {
-    if (session.identity.targetName === targetName) others += 1;
-  }
-  const reinstates = node.nexuses.has(nexusKey(identity));
+  const others = sessions.filter((one) => one.identity.targetName === targetName).length;
   if (others >= sessionsPerTargetMax && !reinstates) return loginStatus.outOfResources;
   return loginStatus.success;
 }
@@ -195,9 +176,8 @@ function newSession(
     admittedBytes: 0,
     orderedAdmitted: false,
     lastTransferTag: 0,
-    text: [],
-    textBytes: 0,
-    textReply: null,
+    text: null,
+    loggingOut: false,
     ended: false,
     onSettled: [],
   };

@@ -14,8 +14,8 @@ export interface Pdu {
 export type PduFault =
   /** The header cannot be believed, nor where the next one begins: drop the connection. */
   | { code: "header_digest" }
-  /** Reject the PDU. */
-  | { code: "data_digest"; bhs: Buffer }
+  /** Reject the PDU, which is whole but for its damaged data. The next one can be read. */
+  | { code: "data_digest"; pdu: Pdu }
   /** More than we declared: the connection cannot go on. */
   | { code: "data_too_long"; bhs: Buffer; lengthBytes: number; limitBytes: number }
   | { code: "ahs_too_long"; bhs: Buffer; lengthBytes: number };
@@ -51,7 +51,7 @@ export class PduStream {
     this.#at = 0;
   }
 
-  /** The next whole PDU, or null when more bytes are needed. After a fault the stream is dead. */
+  /** The next whole PDU, or null when more bytes are needed. After most faults it is dead. */
   next(): PduEvent | null {
     for (;;) {
       if (this.#phase === "header") {
@@ -113,7 +113,7 @@ export class PduStream {
   }
 
   #trailer(): PduEvent | null {
-    const { dataLength, data, bhs } = this.#pdu;
+    const { dataLength, data } = this.#pdu;
     const padding = -dataLength & 3;
     const length = padding + (this.dataDigest && dataLength > 0 ? digestBytes : 0);
     if (length > 0) {
@@ -125,7 +125,8 @@ export class PduStream {
         for (const slice of data) sum = crc32c(slice, sum);
         sum = crc32c(trailer.subarray(0, padding), sum);
         if (sum !== readDigest(trailer, padding)) {
-          return { ok: false, fault: { code: "data_digest", bhs } };
+          this.#phase = "header";
+          return { ok: false, fault: { code: "data_digest", pdu: this.#pdu } };
         }
       }
     }

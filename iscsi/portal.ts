@@ -3,9 +3,10 @@ import { realClock } from "../brick/host-io.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import type { Authority } from "./authority.ts";
 import { checkIdle } from "./connection.ts";
-import { drainLogoutSeconds, idleCheckMs } from "./limits.ts";
-import { endSession, followAuthority, makeNode } from "./node.ts";
-import { asyncEvent, sendAsyncMessage } from "./session.ts";
+import { beginDrain, checkDrain } from "./drain.ts";
+import { followAuthority } from "./follow-authority.ts";
+import { idleCheckMs } from "./limits.ts";
+import { endSession, makeNode } from "./node.ts";
 import type { Session, TargetMetrics, TargetNode } from "./session-state.ts";
 import { listenTarget, realSecretBytes, type TargetListener } from "./target-io.ts";
 
@@ -29,7 +30,7 @@ export interface PortalOptions {
 export interface Portal {
   /** Where it listens, "HOST:PORT". */
   readonly address: string;
-  /** Refuses new logins and asks initiators to log out; their sessions go on until they do. */
+  /** Refuses new logins and asks initiators to log out; sessions that stay are ended in time. */
   drain(): void;
   /** Ends every session and resolves when their last task has settled. */
   close(): Promise<void>;
@@ -64,11 +65,15 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
   function check(): void {
     const nowMs = clock.nowMs();
     for (const connection of listener.connections) checkIdle(connection, nowMs);
+    checkDrain(node, nowMs);
     timer = clock.after(idleCheckMs, check);
   }
   return {
     address: listener.address,
-    drain: () => drain(node),
+    drain: () => {
+      node.draining = true;
+      beginDrain(node);
+    },
     close: () => {
       timer.cancel();
       following.stop();
@@ -76,13 +81,6 @@ export async function startPortal(options: PortalOptions): Promise<Portal> {
     },
     sessions: () => [...node.sessions.values()].filter((one) => !one.ended).map(summary),
   };
-}
-
-function drain(node: TargetNode): void {
-  node.draining = true;
-  for (const session of node.sessions.values()) {
-    if (!session.ended) sendAsyncMessage(session, asyncEvent.logoutRequest, drainLogoutSeconds);
-  }
 }
 
 async function close(node: TargetNode, listener: TargetListener): Promise<void> {

@@ -1,7 +1,7 @@
 import { VolumeTask } from "../brick/volume/volume.ts";
 import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
 import { decodeLun } from "./lun.ts";
-import { scsiCommand } from "./pdu.ts";
+import { dataOut, scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import { refused, type ScsiCommand, type ScsiResult } from "./scsi/command.ts";
 import { runCommand } from "./scsi/device-server.ts";
@@ -54,6 +54,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     receivedMs: node.metrics === null ? 0 : node.clock.nowMs(),
     dataOut: [],
     dataOutBytes: 0,
+    gathered: null,
     receivedBytes: 0,
     unsolicited: writes && !fields.final.get(bhs),
     dataSn: 0,
@@ -63,6 +64,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     state: "held",
     aborted: false,
     failure: null,
+    damaged: false,
     task: null,
     onSettled: null,
   };
@@ -119,8 +121,21 @@ export function receiveDataOut(session: Session, tag: number, pdu: Pdu): void {
   if (task.state === "receiving") progress(task);
 }
 
+/** Data-Out that came damaged: the command fails, once all has come that was asked for (§7.8). */
+export function receiveDamagedData(session: Session, pdu: Pdu): void {
+  const task = session.tasks.get(dataOut.fields.initiatorTaskTag.get(pdu.bhs));
+  if (task === undefined || task.state === "running") return;
+  task.damaged = true;
+  task.failure ??= takeDataOut(task, pdu);
+  if (task.state === "receiving") progress(task);
+}
+
 /** Runs the command when its data is there, else asks for more. */
 function progress(task: ScsiTask): void {
+  if (task.failure === null && task.damaged) {
+    if (task.unsolicited || task.r2ts.length > 0) return;
+    task.failure = sense.protocolServiceCrcError;
+  }
   if (task.failure === null && !hasAllData(task)) {
     sendR2ts(task);
     return;

@@ -11,6 +11,7 @@ import type { PduStream } from "./pdu-stream.ts";
 import type { CommandRow, ScsiCommand } from "./scsi/command.ts";
 import type { LogicalUnit, Nexus } from "./scsi/logical-unit.ts";
 import type { Sense } from "./scsi/sense.ts";
+import type { TextExchange } from "./text-exchange.ts";
 
 /** The states that the files of the target share: node, connection, session, task. */
 
@@ -59,7 +60,10 @@ export interface TargetNode {
   readonly audit: Audit;
   /** Bytes that nobody can foretell, for challenges. */
   readonly secretBytes: (lengthBytes: number) => Buffer;
+  /** No new logins. */
   draining: boolean;
+  /** Sessions were asked to log out; when those that stay are let go. null: they may stay. */
+  drainDueMs: number | null;
   lastTsih: number;
 }
 
@@ -85,6 +89,7 @@ export interface Connection {
   /** What the socket has been given and has not taken; kept up to date by its driver. */
   unsentBytes: number;
   readonly openedMs: number;
+  /** When the last whole PDU had come: a peer that sends byte by byte is as good as silent. */
   lastReceivedMs: number;
   /** When the ping that is under way was sent. */
   pingSentMs: number | null;
@@ -122,11 +127,9 @@ export interface Session {
   admittedBytes: number;
   orderedAdmitted: boolean;
   lastTransferTag: number;
-  /** Text of requests with the C bit. */
-  text: Buffer[];
-  textBytes: number;
-  /** What is left of a text answer that did not fit in one PDU. */
-  textReply: { tag: number; rest: Buffer } | null;
+  text: TextExchange | null;
+  /** A Logout Request is being answered: nothing else is heard any more. */
+  loggingOut: boolean;
   ended: boolean;
   /** Called when the session has ended and its last task has settled. */
   readonly onSettled: (() => void)[];
@@ -172,6 +175,8 @@ export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   readonly receivedMs: number;
   dataOut: Buffer[];
   dataOutBytes: number;
+  /** The last buffer of `dataOut`, when it is one that small pieces are copied into. */
+  gathered: { readonly buffer: Buffer; length: number } | null;
   /** Of Data-Out received, wanted or not: where the next must begin. */
   receivedBytes: number;
   /** Unsolicited Data-Out is still to come. */
@@ -184,6 +189,8 @@ export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   aborted: boolean;
   /** Ends the command with this once its data has come. */
   failure: Sense | null;
+  /** Some of its data came with a wrong digest. */
+  damaged: boolean;
   /** Made when the command begins to run. */
   task: VolumeTask | null;
   onSettled: (() => void)[] | null;

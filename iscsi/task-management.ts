@@ -1,4 +1,6 @@
 import type { UnitChange } from "../brick/unit/unit-changes.ts";
+import { takeStatSn } from "./answers.ts";
+import { countAsReceived } from "./command-order.ts";
 import { decodeLun } from "./lun.ts";
 import { taskManagementRequest, taskManagementResponse } from "./pdu.ts";
 import { queueAttention } from "./scsi/logical-unit.ts";
@@ -6,7 +8,6 @@ import { sense } from "./scsi/sense.ts";
 import { abortTasks, dropFence } from "./scsi-task.ts";
 import { serialLess, serialWithin } from "./serial32.ts";
 import type { ScsiTask, Session, SessionLun } from "./session-state.ts";
-import { takeStatSn } from "./transfer.ts";
 
 /**
  * Task management (RFC 7143 §11.5, §11.6; RFC 7144 §6): answers come when the affected tasks have
@@ -159,7 +160,7 @@ function abortTask(request: Request): void {
     answer(a.taskUnknown);
     return;
   }
-  if (!session.held.has(refCmdSn)) session.held.set(refCmdSn, () => {});
+  countAsReceived(session, refCmdSn);
   answer(a.complete);
 }
 

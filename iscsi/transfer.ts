@@ -1,11 +1,12 @@
 import { assert } from "../brick/assert.ts";
+import { nextTransferTag, takeStatSn } from "./answers.ts";
+import { chunkShareMax, gatherBytes } from "./limits.ts";
 import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import type { ScsiResult } from "./scsi/command.ts";
 import { senseFormat } from "./scsi/logical-unit.ts";
 import { encodeSense, type Sense, scsiStatus, sense } from "./scsi/sense.ts";
-import { serialAdd } from "./serial32.ts";
-import type { ScsiTask, Session } from "./session-state.ts";
+import type { ScsiTask } from "./session-state.ts";
 
 /** Data of commands: collecting Data-Out, sending R2T, Data-In and the response (RFC 7143 §4.2.5). */
 
@@ -50,15 +51,37 @@ export function takeDataOut(task: ScsiTask, pdu: Pdu): Sense | null {
 function takeData(task: ScsiTask, pdu: Pdu, endOffsetMax: number): Sense | null {
   if (task.receivedBytes + pdu.dataLength > endOffsetMax) return sense.incorrectAmountOfData;
   task.receivedBytes += pdu.dataLength;
-  let room = collectedBytes(task) - task.dataOutBytes;
   for (const slice of pdu.data) {
+    const room = collectedBytes(task) - task.dataOutBytes;
     if (room <= 0) break;
-    const kept = slice.length <= room ? slice : slice.subarray(0, room);
-    task.dataOut.push(kept);
-    task.dataOutBytes += kept.length;
-    room -= kept.length;
+    keep(task, slice.length <= room ? slice : slice.subarray(0, room), room);
   }
   return null;
+}
+
+/**
+ * Keeps received bytes where they are, unless the chunk that they came in is so much larger that
+ * keeping it would cost memory: then they are copied together. `room`: what may come yet.
+ */
+function keep(task: ScsiTask, slice: Buffer, room: number): void {
+  task.dataOutBytes += slice.length;
+  if (slice.length * chunkShareMax >= slice.buffer.byteLength) {
+    task.dataOut.push(slice);
+    task.gathered = null;
+    return;
+  }
+  for (let at = 0; at < slice.length; ) {
+    if (task.gathered === null || task.gathered.length === task.gathered.buffer.length) {
+      const buffer = Buffer.allocUnsafeSlow(Math.min(gatherBytes, room - at));
+      task.gathered = { buffer, length: 0 };
+      task.dataOut.push(buffer);
+    }
+    const { gathered } = task;
+    const copied = slice.copy(gathered.buffer, gathered.length, at);
+    gathered.length += copied;
+    at += copied;
+    task.dataOut[task.dataOut.length - 1] = gathered.buffer.subarray(0, gathered.length);
+  }
 }
 
 export function hasAllData(task: ScsiTask): boolean {
@@ -92,12 +115,6 @@ export function sendR2ts(task: ScsiTask): void {
     task.r2tOffset += desiredLength;
     task.r2ts.push({ tag, endOffset: task.r2tOffset });
   }
-}
-
-export function nextTransferTag(session: Session): number {
-  session.lastTransferTag = serialAdd(session.lastTransferTag, 1);
-  if (session.lastTransferTag === noTag) session.lastTransferTag = 0;
-  return session.lastTransferTag;
 }
 
 interface Residual {
@@ -145,13 +162,6 @@ export function sendResult(task: ScsiTask, result: ScsiResult): void {
     ...residual,
   };
   connection.outbox.pdu(scsiResponse, values, data, dataLength);
-}
-
-export function takeStatSn(session: Session): number {
-  const { connection } = session;
-  const { statSn } = connection;
-  connection.statSn = serialAdd(statSn, 1);
-  return statSn;
 }
 
 /** Cuts data by the initiator's MaxRecvDataSegmentLength; F ends each MaxBurstLength. */

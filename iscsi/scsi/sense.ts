@@ -55,6 +55,7 @@ export const sense = {
   spaceAllocationFailed: { key: senseKey.dataProtect, asc: 0x27, ascq: 0x07 },
   unrecoveredRead: { key: senseKey.mediumError, asc: 0x11, ascq: 0x00 },
   unexpectedUnsolicitedData: { key: abortedCommand, asc: 0x0c, ascq: 0x0c },
+  protocolServiceCrcError: { key: abortedCommand, asc: 0x47, ascq: 0x05 },
   incorrectAmountOfData: { key: abortedCommand, asc: 0x0c, ascq: 0x0d },
   powerOn: { key: unitAttention, asc: 0x29, ascq: 0x00 },
   operationInProgress: { key: illegalRequest, asc: 0x00, ascq: 0x16 },
