@@ -1,6 +1,7 @@
 import type { Prng } from "../../brick/prng.ts";
 import { TestAuthority } from "../../iscsi/authority.test-double.ts";
 import type { Proof } from "../../iscsi/authority.ts";
+import { followAuthority } from "../../iscsi/follow-authority.ts";
 import { ManualClock } from "../../iscsi/initiator.test-double.ts";
 import {
   commandWindow,
@@ -10,7 +11,7 @@ import {
   unsentBytesMax,
 } from "../../iscsi/limits.ts";
 import { memoryDirectory } from "../../iscsi/memory-volume.test-double.ts";
-import { followAuthority, makeNode } from "../../iscsi/node.ts";
+import { makeNode } from "../../iscsi/node.ts";
 import { type LogicalUnit, makeLogicalUnit } from "../../iscsi/scsi/logical-unit.ts";
 import type { TargetMetrics, TargetNode } from "../../iscsi/session-state.ts";
 import { targetNameOf } from "../../iscsi/target-name.ts";
