@@ -36,7 +36,8 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   let wire: RealNetwork | null = null;
   let authority: ClusterAuthority | null = null;
   const latencies = new Map<string, LatencyHistogram>();
-  for (const kind of ["read", "write", "unmap"]) latencies.set(kind, new LatencyHistogram());
+  for (const kind of ["read", "write", "unmap", "copy"])
+    latencies.set(kind, new LatencyHistogram());
   const node = await BrickNode.open(host, {
     self,
     capacityBytes: identity.capacityBytes,

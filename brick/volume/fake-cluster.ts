@@ -389,7 +389,7 @@ export class FakeCluster {
       }
       return;
     }
-    const { key } = request;
+    const { key, part } = request;
     if (key !== null) {
       for (const holder of holders) {
         if (!this.brick(holder).chunks.has(key.toString("hex"))) {
@@ -403,7 +403,8 @@ export class FakeCluster {
     shard.grains.set(name, sectors);
     for (let index = 0; index < sectorCount; index += 1) {
       const at = firstSector + index;
-      sectors[at] = key === null ? undefined : { key, chunkSector: index, holders };
+      const chunkSector = (part?.chunkSector ?? 0) + index;
+      sectors[at] = key === null ? undefined : { key, chunkSector, holders };
     }
   }
 

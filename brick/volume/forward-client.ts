@@ -4,15 +4,17 @@ import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import {
+  type CopySource,
   decodeForwardReply,
   decodeRuns,
+  encodeCopySource,
   encodeForward,
   type ForwardReply,
   type ForwardRequest,
   forwardBytesMax,
   forwardRunsMax,
 } from "./forward-messages.ts";
-import { compareBytesMax, orBytesMax } from "./limits.ts";
+import { compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
 import { unavailable } from "./operation.ts";
 import { lengthOf } from "./split.ts";
 import type {
@@ -142,6 +144,17 @@ export class ForwardClient {
     if (lengthBytes > orBytesMax) return tooLong;
     const pieces = [{ offsetBytes, lengthBytes }];
     return this.#changes(asked, pieces, messageType.volumeOrWrite, () => data);
+  }
+
+  /** In one message: overlapping ranges must not be copied in pieces. At most `copyBytesMax`. */
+  copyFrom(
+    asked: Asked,
+    source: CopySource,
+    { offsetBytes, lengthBytes }: Piece,
+  ): Promise<Forwarded<VolumeDone>> {
+    if (lengthBytes > copyBytesMax) return tooLong;
+    const pieces = [{ offsetBytes, lengthBytes }];
+    return this.#changes(asked, pieces, messageType.volumeCopy, () => [encodeCopySource(source)]);
   }
 
   async #changes(

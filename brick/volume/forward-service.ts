@@ -2,6 +2,7 @@ import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import {
+  decodeCopySource,
   decodeForward,
   encodeForwardFault,
   encodeForwardReply,
@@ -68,6 +69,14 @@ const changes: readonly (readonly [number, DecodeChange])[] = [
     ({ offsetBytes }, data) =>
       (gateway, origin) =>
         gateway.orWrite(offsetBytes, [data], origin),
+  ],
+  [
+    messageType.volumeCopy,
+    ({ offsetBytes, lengthBytes }, data) => {
+      const source = decodeCopySource(data);
+      if (source === null) return null;
+      return (gateway, origin) => gateway.copyFrom(source, offsetBytes, lengthBytes, origin);
+    },
   ],
 ];
 

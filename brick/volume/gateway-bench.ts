@@ -25,6 +25,7 @@ export function makeBench(
   options: Partial<VolumeOptions> = {},
   epoch = 1,
   self = 1,
+  name = "disk",
 ): Bench {
   const all = { ...volumeOptionsDefault, ...options };
   const stats = new VolumeStats();
@@ -54,9 +55,9 @@ export function makeBench(
     leaseValid: () => lease.valid,
     fenced: (fencedEpoch) => fencedEpochs.push(fencedEpoch),
   };
-  const gateway = new Gateway(parts, cluster.volume, epoch);
+  const gateway = new Gateway(parts, cluster.state.volumes[name]!, epoch);
   cluster.onState.add(() => {
-    gateway.onState(cluster.volume);
+    gateway.onState(cluster.state.volumes[name]!);
   });
   return { cluster, gateway, stats, notes, lease, fencedEpochs };
 }

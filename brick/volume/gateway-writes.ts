@@ -24,25 +24,36 @@ interface PieceUnderWay {
 
 const done: VolumeDone = { ok: true };
 /** What a command that changes the volume counts as. */
-export type ChangeKind = "write" | "unmap";
+export type ChangeKind = "write" | "unmap" | "copy";
+
+interface Range {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** What a change locks: a range, and perhaps another one apart from it. */
+export interface Locks extends Range {
+  readonly also?: Range;
+}
 
 export interface Change {
   readonly kind: ChangeKind;
-  readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly source: PieceSource;
   readonly access: Access;
+  readonly locks: Locks;
 }
 
 /** A change of the volume. Its range stays locked until every piece has landed or never can. */
 class WriteOperation extends Operation {
   readonly kind: ChangeKind;
-  readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly source: PieceSource;
   readonly access: Access;
   readonly resolve: (result: VolumeDone) => void;
-  range: HeldRange | null = null;
+  readonly ranges: HeldRange[] = [];
+  /** Ranges that are not ours yet. */
+  waiting = 0;
   /** What the source gave last. */
   pieces: Piece[] = [];
   pieceNext = 0;
@@ -69,7 +80,6 @@ class WriteOperation extends Operation {
     super(nowMs, nowMs + writes.gateway.context.options.operationDeadlineMs, origin);
     this.#writes = writes;
     this.kind = change.kind;
-    this.offsetBytes = change.offsetBytes;
     this.lengthBytes = change.lengthBytes;
     this.source = change.source;
     this.access = change.access;
@@ -124,7 +134,7 @@ export class Writes {
         }
         task.onCancel = () => this.cancel(operation, { code: "cancelled" });
       }
-      this.#lock(operation);
+      this.#lock(operation, change.locks);
     });
   }
 
@@ -143,21 +153,36 @@ export class Writes {
     this.#finishIfSettled(operation);
   }
 
-  #lock(operation: WriteOperation): void {
-    const { offsetBytes, lengthBytes } = operation;
-    const begin = () => this.gateway.whenLeased(() => this.#begin(operation));
-    const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, begin);
-    operation.range = range;
-    if (range === null) {
-      operation.answer(unavailable("too many commands are under way"));
-      return;
+  /**
+   * Takes all ranges in one turn: as each waits only for what came before, no two commands can wait
+   * for each other.
+   */
+  #lock(operation: WriteOperation, locks: Locks): void {
+    const { ranges } = operation;
+    const { also } = locks;
+    const granted = () => {
+      operation.waiting -= 1;
+      if (operation.waiting === 0) this.gateway.whenLeased(() => this.#begin(operation));
+    };
+    for (const { offsetBytes, lengthBytes } of also === undefined ? [locks] : [locks, also]) {
+      const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, granted);
+      if (range === null) {
+        for (const held of ranges) this.gateway.ranges.release(held);
+        ranges.length = 0;
+        operation.answer(unavailable("too many commands are under way"));
+        return;
+      }
+      ranges.push(range);
+      if (range.blockers > 0) operation.waiting += 1;
     }
     this.#unsettled.add(operation);
-    if (range.blockers === 0) begin();
+    if (operation.waiting > 0) return;
+    operation.waiting = 1;
+    granted();
   }
 
   #begin(operation: WriteOperation): void {
-    if (operation.cancelling || operation.range === null) return;
+    if (operation.cancelling || operation.ranges.length === 0) return;
     const refusal = this.gateway.refusalNow(operation, operation.access);
     if (refusal !== null) {
       this.cancel(operation, refusal);
@@ -211,6 +236,13 @@ export class Writes {
     };
     operation.underWay.add(one);
     const { stats } = this.gateway.context;
+    if (piece.part !== undefined) {
+      stats.piecesReferenced += 1;
+      const { key, holders } = piece.part;
+      const chunk = { key, holders, inline: null };
+      this.#commit(operation, one, new MapOperation(piece, chunk, this.#settler(operation, one)));
+      return;
+    }
     if (piece.data === null) {
       stats.piecesZero += 1;
       if (piece.grainCount > 0) this.#unmapRun(operation, one);
@@ -288,7 +320,7 @@ export class Writes {
     one.storing = null;
     one.link = this.gateway.linkOf(one.piece.grain);
     one.operation = mapOperation;
-    assert(operation.started && operation.range !== null, "a piece outlives its command");
+    assert(operation.started && operation.ranges.length > 0, "a piece outlives its command");
     one.link.submit(mapOperation);
   }
 
@@ -299,7 +331,7 @@ export class Writes {
   #settled(operation: WriteOperation, one: PieceUnderWay, outcome: MapOutcome): void {
     if (outcome.code === "done") {
       operation.landedCount += 1;
-      const { grain, grainCount, firstSector, sectorCount } = one.piece;
+      const { grain, grainCount, firstSector, sectorCount, part } = one.piece;
       const key = one.operation?.key ?? null;
       const { map } = this.gateway;
       if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
@@ -313,8 +345,8 @@ export class Writes {
           firstSector,
           sectorCount,
           key,
-          chunkSector: 0,
-          chunkSectors: sectorCount,
+          chunkSector: part?.chunkSector ?? 0,
+          chunkSectors: part?.chunkSectors ?? sectorCount,
           holders,
         });
       }
@@ -335,20 +367,19 @@ export class Writes {
   }
 
   #finishIfSettled(operation: WriteOperation): void {
-    if (operation.underWay.size > 0 || operation.range === null) return;
+    if (operation.underWay.size > 0 || operation.ranges.length === 0) return;
     if (!operation.cancelling && !allBegun(operation)) return;
     if (!operation.started && !operation.cancelling) return;
-    const { range } = operation;
-    operation.range = null;
+    const ranges = operation.ranges.splice(0);
     // The answer first: who waits for the range comes after it.
     const whole = operation.started && !operation.curtailed;
     const landed = whole && operation.landedCount === operation.startedCount;
     this.#unsettled.delete(operation);
     operation.answer(landed ? null : operation.fault);
-    this.gateway.ranges.release(range);
+    for (const range of ranges) this.gateway.ranges.release(range);
   }
 }
 
-function allBegun({ pieceNext, pieces, source }: WriteOperation): boolean {
-  return pieceNext === pieces.length && source.exhausted;
+function allBegun({ pieceNext, pieces, source, taking }: WriteOperation): boolean {
+  return pieceNext === pieces.length && source.exhausted && !taking;
 }

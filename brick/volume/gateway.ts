@@ -8,9 +8,12 @@ import type { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 import type { ChunkWriter } from "./chunk-writer.ts";
+import { ForeignLookup, OwnLookup } from "./copy-lookup.ts";
+import { CopyPieces } from "./copy-pieces.ts";
+import type { CopySource } from "./forward-messages.ts";
 import { Reads } from "./gateway-reads.ts";
-import { type ChangeKind, Writes } from "./gateway-writes.ts";
-import { compareBytesMax, orBytesMax } from "./limits.ts";
+import { type ChangeKind, type Locks, Writes } from "./gateway-writes.ts";
+import { compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
 import { MapCache } from "./map-cache.ts";
 import { type EndReason, type Operation, type Origin, unavailable } from "./operation.ts";
 import { type PieceSource, UnmapPieces, WritePieces } from "./piece-source.ts";
@@ -142,6 +145,37 @@ export class Gateway {
     if (lengthBytes > orBytesMax) return tooLong;
     const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, setBits(data));
     return this.#change("write", offsetBytes, lengthBytes, source, origin);
+  }
+
+  /**
+   * Makes the range read as the source's does, by references to the chunks that are there. At most
+   * `copyBytesMax`. A source of this volume is locked as the range is, for writes and reads alike,
+   * so that what is copied is what it was between two commands; another volume's is not locked.
+   */
+  copyFrom(
+    source: CopySource,
+    offsetBytes: number,
+    lengthBytes: number,
+    origin: Origin = ours,
+  ): Promise<VolumeDone> {
+    if (lengthBytes > copyBytesMax) return tooLong;
+    const { uuid, offsetBytes: fromBytes } = source;
+    const volume = Object.values(this.state().volumes).find((one) => one.uuid === uuid);
+    if (volume?.status !== "ready") {
+      return Promise.resolve({ ok: false, fault: { code: "deleted" } });
+    }
+    const refusal = outside(fromBytes, lengthBytes, volume.sizeBytes);
+    if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
+    const sameVolume = uuid === this.#volume.uuid;
+    const lookup = sameVolume
+      ? new OwnLookup(this)
+      : new ForeignLookup(this, volume, { task: origin.task ?? null });
+    const range = { fromBytes, toBytes: offsetBytes, lengthBytes, sameVolume };
+    const pieces = new CopyPieces(lookup, range);
+    const locks = sameVolume
+      ? locksOf(offsetBytes, fromBytes, lengthBytes)
+      : { offsetBytes, lengthBytes };
+    return this.#change("copy", offsetBytes, lengthBytes, pieces, origin, "write", locks);
   }
 
   allocation(
@@ -277,7 +311,7 @@ export class Gateway {
 
   answered(
     operation: Operation,
-    kind: "read" | "write" | "unmap",
+    kind: "read" | ChangeKind,
     fault: VolumeFault | null,
     lengthBytes: number,
   ): void {
@@ -290,9 +324,12 @@ export class Gateway {
     } else if (kind === "write") {
       stats.writes += 1;
       stats.writeBytes += lengthBytes;
-    } else {
+    } else if (kind === "unmap") {
       stats.unmaps += 1;
       stats.unmapBytes += lengthBytes;
+    } else {
+      stats.copies += 1;
+      stats.copyBytes += lengthBytes;
     }
     hooks.latency(kind, this.nowMs() - operation.startMs);
   }
@@ -310,10 +347,7 @@ export class Gateway {
   /** Ranges come from other bricks too: they are checked, not asserted. */
   #refusal(offsetBytes: number, lengthBytes: number): VolumeFault | null {
     if (this.#ended !== null) return this.endFault();
-    const { sizeBytes } = this.#volume;
-    const whole = offsetBytes % sectorBytes === 0 && lengthBytes % sectorBytes === 0;
-    const inside = offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes;
-    return whole && inside ? null : { code: "out_of_range", sizeBytes };
+    return outside(offsetBytes, lengthBytes, this.#volume.sizeBytes);
   }
 
   #change(
@@ -323,11 +357,12 @@ export class Gateway {
     source: PieceSource,
     origin: Origin,
     access: Access = "write",
+    locks: Locks = { offsetBytes, lengthBytes },
   ): Promise<VolumeDone> {
     const refusal = this.#refusal(offsetBytes, lengthBytes);
     if (refusal !== null) return Promise.resolve({ ok: false, fault: refusal });
     if (lengthBytes === 0) return Promise.resolve({ ok: true });
-    return this.#writes.run({ kind, offsetBytes, lengthBytes, source, access }, origin);
+    return this.#writes.run({ kind, lengthBytes, source, access, locks }, origin);
   }
 
   #startSweep(): void {
@@ -359,6 +394,21 @@ const ours: Origin = {};
 
 function endedBy(unit: UnitRecord, { task }: Operation): boolean {
   return task !== null && task.nexus !== null && isEnded(unit, task.nexus, task.noticeNext);
+}
+
+function outside(offsetBytes: number, lengthBytes: number, sizeBytes: number): VolumeFault | null {
+  const whole = offsetBytes % sectorBytes === 0 && lengthBytes % sectorBytes === 0;
+  const inside = offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= sizeBytes;
+  return whole && inside ? null : { code: "out_of_range", sizeBytes };
+}
+
+/** Both ranges of a copy; one around them when they overlap. */
+function locksOf(toBytes: number, fromBytes: number, lengthBytes: number): Locks {
+  const apart = Math.abs(toBytes - fromBytes);
+  if (apart >= lengthBytes) {
+    return { offsetBytes: toBytes, lengthBytes, also: { offsetBytes: fromBytes, lengthBytes } };
+  }
+  return { offsetBytes: Math.min(toBytes, fromBytes), lengthBytes: lengthBytes + apart };
 }
 
 const tooLong = Promise.resolve<VolumeDone>({

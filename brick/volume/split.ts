@@ -93,6 +93,26 @@ export function splitUnmap(offsetBytes: number, lengthBytes: number): Piece[] {
   return pieces;
 }
 
+/** Cuts a range whose sectors lie side by side in a chunk at grain boundaries. */
+export function splitReference(
+  offsetBytes: number,
+  lengthBytes: number,
+  part: ReferencedPart,
+): Piece[] {
+  const pieces: Piece[] = [];
+  for (let done = 0; done < lengthBytes; ) {
+    const at = offsetBytes + done;
+    const grain = Math.floor(at / grainBytes);
+    const insideBytes = at - grain * grainBytes;
+    const take = Math.min(grainBytes - insideBytes, lengthBytes - done);
+    const chunkSector = part.chunkSector + done / sectorBytes;
+    const piece = partOfGrain(grain, insideBytes, take, null);
+    pieces.push({ ...piece, part: { ...part, chunkSector } });
+    done += take;
+  }
+  return pieces;
+}
+
 function addPiece(
   pieces: Piece[],
   grain: number,

@@ -6,6 +6,8 @@ export class VolumeStats {
   writeBytes = 0;
   unmaps = 0;
   unmapBytes = 0;
+  copies = 0;
+  copyBytes = 0;
   /** Commands that ended with a fault. */
   faults = 0;
   /** Pieces committed with fewer copies than the volume asks for. */
@@ -14,6 +16,8 @@ export class VolumeStats {
   piecesInline = 0;
   piecesStored = 0;
   piecesZero = 0;
+  /** Pieces of copies: no bytes went anywhere. */
+  piecesReferenced = 0;
   /** Chunk copies that were there already. */
   deduplicatedCopies = 0;
   deduplicatedBytes = 0;
@@ -30,7 +34,7 @@ export class VolumeStats {
 /** Called with what was observed; must be cheap and must not throw. */
 export interface VolumeHooks {
   /** A command has ended after this long. */
-  latency(kind: "read" | "write" | "unmap", elapsedMs: number): void;
+  latency(kind: "read" | "write" | "unmap" | "copy", elapsedMs: number): void;
   /** A chunk lacks a good copy on this brick: something for repair. */
   repairNote(key: Buffer, brick: number, what: "missing" | "damaged"): void;
 }

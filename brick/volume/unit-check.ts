@@ -19,6 +19,14 @@ export function refusalUnder(
   return mayAccess(unit, nexus, access) ? null : { code: "reservation_conflict" };
 }
 
+/** Why a command of another unit may not copy from this one; null: it may. */
+export function sourceRefusal(unit: UnitRecord, task: VolumeTask | null): VolumeFault | null {
+  if (unit.sanitize !== null) return { code: "sanitizing" };
+  const nexus = task?.nexus ?? null;
+  if (nexus === null || !isReserved(unit)) return null;
+  return mayAccess(unit, nexus, "read") ? null : { code: "reservation_conflict" };
+}
+
 /** Whether a notice has ended the commands of the nexus that began when `noticeNext` was next. */
 export function isEnded(unit: UnitRecord, nexus: NexusId, noticeNext: number): boolean {
   if (noticeNext >= unit.noticeNext) return false;

@@ -2,6 +2,7 @@ import type { VolumeRecord } from "../cluster-state.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
 import type { Asked, Forwarded } from "./forward-client.ts";
+import type { CopySource } from "./forward-messages.ts";
 import type { Gateway } from "./gateway.ts";
 import { type Origin, type Portal, unavailable } from "./operation.ts";
 import { lengthOf } from "./split.ts";
@@ -98,8 +99,18 @@ export class Handle implements Volume {
     );
   }
 
-  async copyFrom(): Promise<VolumeDone> {
-    return fault<VolumeDone>(unavailable("not served yet"));
+  copyFrom(
+    source: CopySource,
+    offsetBytes: number,
+    lengthBytes: number,
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    return this.#run<VolumeDone>(
+      task,
+      offsetBytes + lengthBytes,
+      (gateway, origin) => gateway.copyFrom(source, offsetBytes, lengthBytes, origin),
+      (asked) => this.#volumes.forward.copyFrom(asked, source, { offsetBytes, lengthBytes }),
+    );
   }
 
   unit(): UnitRecord {
