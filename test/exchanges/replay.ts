@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { bytesOf, findIn, matchesAt, patternOf } from "./octets.ts";
 import type { Scene } from "./scene.ts";
 import { ScriptedInitiator, type ScriptedResult } from "./scripted-initiator.ts";
-import type { DataCheck, PairCheck, Relation, Step, Story } from "./story.ts";
+import type { DataCheck, Outcome, PairCheck, Relation, Step, Story } from "./story.ts";
 
 /** Plays a story against a scene; throws an Error with the line at which it went otherwise. */
 export async function replay(story: Story, scene: Scene): Promise<void> {
@@ -129,12 +129,12 @@ async function scsi(play: Play, step: Extract<Step, { kind: "scsi" }>): Promise<
       out: step.out === null ? null : bytesOf(step.out, variables),
       ...(step.lun !== null && { lun: step.lun }),
     });
-    const mayRetry = step.outcome.kind === "goodInTheEnd" && performance.now() < until;
-    if (mayRetry && isRetryable(result)) {
+    const isOther = resultText(result) !== outcomeText(step.outcome);
+    if (step.inTheEnd && isOther && isRetryable(result) && performance.now() < until) {
       await sleep(retryPauseMs);
       continue;
     }
-    const wanted = outcomeText(step);
+    const wanted = outcomeText(step.outcome);
     assert.equal(resultText(result), wanted, `outcome; data ${hex(result.data)}`);
     for (const check of step.checks) checkData(play, result, check);
     return;
@@ -146,10 +146,9 @@ function isRetryable(result: ScriptedResult): boolean {
   return result.status === 0x08 || result.status === 0x28 || /^[26b]\//.test(result.sense);
 }
 
-function outcomeText(step: Extract<Step, { kind: "scsi" }>): string {
-  const { outcome } = step;
+function outcomeText(outcome: Outcome): string {
   if (outcome.kind === "sense") return `sense ${outcome.sense}`;
-  return `status 0x${(outcome.kind === "status" ? outcome.status : 0).toString(16)}`;
+  return `status 0x${outcome.status.toString(16)}`;
 }
 
 function resultText(result: ScriptedResult): string {

@@ -3,7 +3,7 @@ import { TestAuthority } from "../../iscsi/authority.test-double.ts";
 import { MemoryVolume, memoryDirectory } from "../../iscsi/memory-volume.test-double.ts";
 import { type Portal, startPortal } from "../../iscsi/portal.ts";
 import type { RealCluster } from "../../tools/real-cluster-io.ts";
-import type { Story } from "./story.ts";
+import type { BrickAction, Story } from "./story.ts";
 
 /** What a story is played against: portals, and what may befall the disk behind them. */
 export interface Scene {
@@ -12,7 +12,7 @@ export interface Scene {
   /** What every further command of a volume meets; code "none" ends it. Memory only. */
   fault(volume: string, code: string): void;
   /** Cluster only. */
-  brick(number: number, action: "kill" | "start" | "drain"): Promise<void>;
+  brick(number: number, action: BrickAction): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -18,6 +18,7 @@ export interface Story {
   readonly steps: readonly Step[];
 }
 
+export type BrickAction = "kill" | "start" | "drain";
 export type SceneKind = "memory" | "cluster";
 
 export type Step = { readonly line: number; readonly text: string } & (
@@ -55,6 +56,8 @@ export type Step = { readonly line: number; readonly text: string } & (
       readonly out: Octets | null;
       readonly lun: number | null;
       readonly outcome: Outcome;
+      /** The outcome may come after any number of answers that tell the initiator to try again. */
+      readonly inTheEnd: boolean;
       readonly checks: readonly DataCheck[];
     }
   | { readonly kind: "nop"; readonly data: Octets }
@@ -65,7 +68,7 @@ export type Step = { readonly line: number; readonly text: string } & (
   /** The connection is cut without a word. */
   | { readonly kind: "sever" }
   | { readonly kind: "fault"; readonly volume: string; readonly code: string }
-  | { readonly kind: "brick"; readonly number: number; readonly action: "kill" | "start" | "drain" }
+  | { readonly kind: "brick"; readonly number: number; readonly action: BrickAction }
 );
 
 export type Pair = readonly [key: string, value: string];
@@ -79,9 +82,7 @@ export interface PairCheck {
 export type Outcome =
   | { readonly kind: "status"; readonly status: number }
   /** "key/asc/ascq" */
-  | { readonly kind: "sense"; readonly sense: string }
-  /** GOOD, after any number of answers that tell the initiator to try again. */
-  | { readonly kind: "goodInTheEnd" };
+  | { readonly kind: "sense"; readonly sense: string };
 
 export type DataCheck =
   | { readonly kind: "bytes"; readonly at: number; readonly octets: Octets }
@@ -217,7 +218,7 @@ const stepParsers: Readonly<Record<string, StepParser>> = {
   brick: (rest) => {
     const match = /^(\d+) (kill|start|drain)$/.exec(rest);
     if (match === null) throw new Error("brick NUMBER kill|start|drain");
-    return { kind: "brick", number: Number(match[1]), action: match[2] as "kill" };
+    return { kind: "brick", number: Number(match[1]), action: match[2] as BrickAction };
   },
 };
 
@@ -296,8 +297,10 @@ function parseScsi(rest: string, body: readonly string[]): DistributiveOmit<Step
   const match = /^[^:]+: (.*?)(?: in (\d+))?(?: lun (\d+))?$/.exec(rest);
   if (match === null) throw new Error("scsi LABEL: CDB [in BYTES] [lun N]");
   const sent = body.filter((line) => line.startsWith("> ")).map((line) => line.slice(2));
-  const outcomes = body.flatMap((line) => outcomeOf(line) ?? []);
-  const rests = body.filter((line) => !line.startsWith("> ") && outcomeOf(line) === null);
+  const ending = / in the end$/;
+  const isOutcome = (line: string) => outcomeOf(line.replace(ending, "")) !== null;
+  const outcomes = body.filter(isOutcome);
+  const rests = body.filter((line) => !line.startsWith("> ") && !isOutcome(line));
   if (outcomes.length !== 1) throw new Error("a command has one outcome");
   return {
     kind: "scsi",
@@ -305,13 +308,13 @@ function parseScsi(rest: string, body: readonly string[]): DistributiveOmit<Step
     readBytes: Number(match[2] ?? 0),
     out: sent.length === 0 ? null : parseOctets(sent.join(" ")),
     lun: match[3] === undefined ? null : Number(match[3]),
-    outcome: outcomes[0]!,
+    outcome: outcomeOf(outcomes[0]!.replace(ending, ""))!,
+    inTheEnd: ending.test(outcomes[0]!),
     checks: rests.map(parseCheck),
   };
 }
 
 function outcomeOf(line: string): Outcome | null {
-  if (line === "good in the end") return { kind: "goodInTheEnd" };
   const sense = /^sense ([0-9a-f]\/[0-9a-f]{2}\/[0-9a-f]{2})$/.exec(line);
   if (sense !== null) return { kind: "sense", sense: sense[1]! };
   const status = statuses[line];
