@@ -155,7 +155,16 @@ export class MemoryVolume implements Volume {
     if (from === undefined) return { ok: false, fault: { code: "deleted" } };
     const bytes = await from.read(source.offsetBytes, lengthBytes, task);
     if (!bytes.ok) return bytes;
-    return this.write(offsetBytes, [Buffer.concat(bytes.buffers)], task);
+    const holes = await from.allocation(source.offsetBytes, lengthBytes, Number.MAX_SAFE_INTEGER);
+    const done = await this.write(offsetBytes, [Buffer.concat(bytes.buffers)], task);
+    if (!done.ok || !holes.ok) return done;
+    // Where nothing was written in the source, nothing is in the copy.
+    let at = offsetBytes;
+    for (const { lengthBytes: runBytes, mapped } of holes.runs) {
+      if (!mapped) await this.unmap(at, runBytes);
+      at += runBytes;
+    }
+    return done;
   }
 
   unit(): UnitRecord {
