@@ -7,7 +7,14 @@ import {
   pingAfterIdleMs,
   pingAnswerMs,
 } from "./limits.ts";
-import { endLogin, type LoginStep, loginParameters, startLogin, stepLogin } from "./login.ts";
+import {
+  endLogin,
+  isProven,
+  type LoginStep,
+  loginParameters,
+  startLogin,
+  stepLogin,
+} from "./login.ts";
 import { type LoginIdentity, type LoginRequest, loginStage } from "./login-request.ts";
 import { loginStatus } from "./login-status.ts";
 import { endSession, joinNode, loginPolicy } from "./node.ts";
@@ -176,7 +183,8 @@ function performLogin(connection: Connection, step: LoginStep): void {
       connection.phase = "joining";
       const { request, identity, text } = step;
       const { cmdSn: initCmdSn, tsih } = request;
-      const joining = { identity, parameters: loginParameters(login), initCmdSn, tsih };
+      const parameters = loginParameters(login);
+      const joining = { identity, proven: isProven(login), parameters, initCmdSn, tsih };
       joinNode(connection, joining, (session) => {
         if (session !== null) enterFullFeature(connection, session, request, text);
         else refuseLogin(connection, request, targetGone);

@@ -1,12 +1,13 @@
 import { beginDrain, endDrain } from "./drain.ts";
-import { endSession } from "./node.ts";
+import { endSession, mustProve } from "./node.ts";
 import { refreshLuns } from "./session-luns.ts";
 import type { TargetNode } from "./session-state.ts";
 
 /**
  * Keeps live sessions to what the authority says, after each of its changes: sessions of initiators
- * that may use nothing of their target any more end, units come and go in the others; and all are
- * asked to leave while another portal serves instead.
+ * that may use nothing of their target any more end, and those that got in unproven where a proof
+ * is asked now; units come and go in the others; and all are asked to leave while another portal
+ * serves instead.
  */
 export function followAuthority(node: TargetNode): { stop(): void } {
   let isDue = false;
@@ -21,6 +22,7 @@ export function followAuthority(node: TargetNode): { stop(): void } {
       for (const session of [...node.sessions.values()]) {
         if (session.ended || session.identity.discovery) continue;
         if (!refreshLuns(session)) endSession(session, "access was taken away");
+        else if (mustProve(node, session)) endSession(session, "it must prove itself now");
       }
     });
   });

@@ -450,3 +450,42 @@ test("no secret and no response is ever logged", () => {
   assert.match(all, /refused: 0201/);
   assert.doesNotMatch(all, /mallory|alice|sixteen|0x[0-9a-f]{8}/);
 });
+
+test("a session that got in unproven ends when a proof is asked now; one that proved stays", async () => {
+  const node = testNode(memoryDirectory([new MemoryVolume("disk", 1 << 20)]));
+  const early = new TestInitiator(node);
+  early.login({ target, isid: 2 });
+  node.authority.proofOfOthers = { method: "chap", account: account() };
+  const late = new ChapInitiator(node);
+  const response = late.response();
+  const proof: TextPair[] = [
+    ["CHAP_N", "alice"],
+    ["CHAP_R", encodeBinary(response)],
+  ];
+  assert.equal(late.ask(proof, true).status, 0);
+  late.sendLogin([], {
+    transit: true,
+    currentStage: 1,
+    isid: Buffer.from("800000000001", "hex"),
+    nextStage: 3,
+  });
+  assert.equal(late.answered().status, 0);
+  assert.equal(node.sessions.size, 2);
+  node.authority.changed();
+  await settled();
+  assert.equal(early.connection.closing, "now");
+  assert.equal(late.connection.closing, null);
+  assert.equal(node.sessions.size, 1);
+});
+
+test("a login that was asked nothing does not slip in once a proof is asked", async () => {
+  const node = testNode(memoryDirectory([new MemoryVolume("disk", 1 << 20)]));
+  const initiator = new ChapInitiator(node);
+  assert.equal(initiator.ask([...initiator.who, ["AuthMethod", "None"]], true).status, 0);
+  node.authority.proofOfOthers = { method: "chap", account: account() };
+  node.authority.changed();
+  const isid = Buffer.from("800000000001", "hex");
+  initiator.sendLogin([], { transit: true, currentStage: 1, isid, nextStage: 3 });
+  assert.notEqual(initiator.answered().status, 0);
+  assert.equal(node.sessions.size, 0);
+});

@@ -102,6 +102,11 @@ export function endLogin(login: Login): void {
   if (security?.state === "response") login.policy.challenges.back(security.challenge);
 }
 
+/** Whether the initiator has proven itself, rather than that nothing was asked. */
+export function isProven({ security }: Login): boolean {
+  return security?.proof.method === "chap" && security.security.state === "proven";
+}
+
 export function loginParameters(login: Login): SessionParameters {
   return login.negotiation.parameters;
 }

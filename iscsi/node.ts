@@ -43,6 +43,15 @@ export function makeNode(options: NodeOptions): TargetNode {
   };
 }
 
+/** Whether a proof is asked of the initiator now that it has not given. */
+export function mustProve(
+  node: TargetNode,
+  { proven, identity }: Pick<Joining, "proven" | "identity">,
+): boolean {
+  const { initiatorName, targetName } = identity;
+  return !proven && node.authority.proof(initiatorName, targetName).method === "chap";
+}
+
 /** RFC 7143 §4.4.3: initiator name, ISID, target name; the portal group is this node's. */
 function nexusKey(identity: LoginIdentity): string {
   return `${identity.targetName}\0${identity.initiatorName}\0${identity.isid}`;
@@ -108,6 +117,7 @@ function joinRefusal(session: Session | undefined, identity: LoginIdentity): num
 /** An accepted login. */
 export interface Joining {
   readonly identity: LoginIdentity;
+  readonly proven: boolean;
   readonly parameters: SessionParameters;
   readonly initCmdSn: number;
   /** 0: a new session. */
@@ -138,7 +148,9 @@ export function joinNode(
   // The TSIH that is asked for was the older session's, and is free now.
   const { tsih: wanted } = joining;
   const tsih = wanted !== 0 && !node.sessions.has(wanted) ? wanted : freeTsih(node);
-  if ((volumes.size === 0 && !discovery) || tsih === null) {
+  // Access may have changed since the proof was asked, or was not.
+  const admitted = discovery || (volumes.size > 0 && !mustProve(node, joining));
+  if (!admitted || tsih === null) {
     joined(null);
     return;
   }
@@ -152,7 +164,7 @@ export function joinNode(
 
 function newSession(
   connection: Connection,
-  { identity, parameters, initCmdSn }: Joining,
+  { identity, proven, parameters, initCmdSn }: Joining,
   tsih: number,
 ): Session {
   return {
@@ -160,6 +172,7 @@ function newSession(
     connection,
     identity,
     tsih,
+    proven,
     parameters,
     luns: new Map(),
     lunList: [],

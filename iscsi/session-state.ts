@@ -102,6 +102,8 @@ export interface Session {
   readonly connection: Connection;
   readonly identity: LoginIdentity;
   readonly tsih: number;
+  /** Its initiator has proven itself. */
+  readonly proven: boolean;
   readonly parameters: SessionParameters;
   /** Its logical units by LUN; none in a discovery session. */
   readonly luns: Map<number, SessionLun>;
