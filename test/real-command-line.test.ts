@@ -37,6 +37,15 @@ test("every command has help", async () => {
     ["volume", "show"],
     ["volume", "resize"],
     ["volume", "delete"],
+    ["volume", "allow"],
+    ["volume", "deny"],
+    ["initiator"],
+    ["initiator", "add"],
+    ["initiator", "remove"],
+    ["initiator", "list"],
+    ["initiator", "show"],
+    ["discovery", "chap", "set"],
+    ["discovery", "chap", "clear"],
   ];
   for (const command of commands) {
     const { code, output } = await endisk(...command, "--help");
@@ -54,6 +63,10 @@ test("a wrong value is refused with exit code 2 and what would be right", async 
     [["up", "--portal", "127.0.0.1:3280"], /overlap/],
     [["brick"], /--data DIR is missing/],
     [["brick", "--data", "/nonexistent", "--join", "127.0.0.1:1"], /belong together/],
+    [["initiator", "add", "host", "--no-auth"], /NAME "host" is not an iSCSI name: iqn/],
+    [["volume", "allow", "disk0"], /say whom: either an INITIATOR/],
+    [["volume", "allow", "disk0", "--no-auth", "--lun", "1"], /--lun goes with an INITIATOR/],
+    [["volume", "allow", "disk0", "iqn.2026-11.test:a", "--lun", "256"], /must be from 0 to 255/],
     [["frobnicate"], /unknown command/],
   ] as const) {
     const { code, output } = await endisk(...args);

@@ -31,6 +31,8 @@ export interface RealClusterOptions {
   restart?: boolean;
   capacity?: string;
   volumes?: readonly string[];
+  /** Where portals listen, when not on loopback alone: initiators are then denied by default. */
+  portalHost?: string;
 }
 
 export class RealCluster {
@@ -74,7 +76,8 @@ export class RealCluster {
     this.#killed = false;
     const { bricks, restart, capacity, volumes } = this.#options;
     const args = ["up", "--data", this.data, "--bricks", String(bricks ?? 3)];
-    args.push("--portal", this.portal(1), "--api", this.api(1));
+    const portalHost = this.#options.portalHost ?? "127.0.0.1";
+    args.push("--portal", `${portalHost}:${this.#ports.portal}`, "--api", this.api(1));
     args.push("--listen", `127.0.0.1:${this.#ports.listen}`);
     args.push("--capacity", capacity ?? "4GiB");
     for (const volume of volumes ?? ["disk0:1TiB"]) args.push("--volume", volume);

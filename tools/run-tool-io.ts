@@ -12,13 +12,14 @@ const outputBytesMax = 4 * 1024 * 1024;
 export function runTool(
   program: string,
   args: readonly string[],
-  options: { timeoutMs?: number; env?: NodeJS.ProcessEnv } = {},
+  options: { timeoutMs?: number; env?: NodeJS.ProcessEnv; input?: string } = {},
 ): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
     const child: ChildProcess = spawn(program, args, {
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [options.input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
       env: { ...process.env, ...options.env },
     });
+    child.stdin?.end(options.input);
     let output = "";
     const keep = (bytes: Buffer) => {
       if (output.length < outputBytesMax) output += bytes.toString("utf8");
