@@ -102,6 +102,8 @@ export const allocationStepBytes = 1024 * MiB;
 export const allocationRunsMax = 1024;
 /** Initiators are told once the free space is no more than this share of the pool. */
 export const softThresholdShare = 0.2;
+/** How many reads and writes may pass until ports and space are looked at again. */
+export const watchEveryCommands = 16;
 /** PERSISTENT RESERVE OUT with SPEC_I_PT: some thirty initiator ports with the longest names. */
 export const reservationListBytesMax = 8 * KiB;
 export const unitAttentionsMax = 8;

@@ -37,6 +37,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     nexus: at?.nexus ?? null,
     luns: session.lunList,
     peers: session.peers,
+    queriesTasks: session.parameters.protocolLevel >= 2,
     row,
     cdb,
     tag: fields.initiatorTaskTag.get(bhs),

@@ -85,7 +85,7 @@ test("an ORWRITE of more than one message goes step by step", async () => {
   cdb.writeUInt32BE(count, 10);
   const dataOut = [data.subarray(0, 1000), data.subarray(1000)];
   const task = new VolumeTask(nexus.id, unit.noticeNext);
-  const session = { unit, nexus, luns: [0], peers: [], task };
+  const session = { unit, nexus, luns: [0], peers: [], queriesTasks: false, task };
   const sizes = { dataOutBytes: data.length, expectedBytes: data.length };
   assert.equal((await orWrite({ ...session, cdb, dataOut, ...sizes })).status, 0);
   const reply = await volume.read(512, data.length);

@@ -12,6 +12,8 @@ export interface ScsiCommand {
   readonly luns: readonly number[];
   /** The units of the session, this one too: what EXTENDED COPY may name. */
   readonly peers: readonly Peer[];
+  /** Whether QUERY TASK and the other functions of RFC 7144 are served in this session. */
+  readonly queriesTasks: boolean;
   readonly cdb: Buffer;
   /** What came of the data that the row's `dataOutBytes` asked for, in order. */
   readonly dataOut: readonly Buffer[];

@@ -29,11 +29,12 @@ export function runCommand(
 /** What keeps the command from being run, if anything. */
 function examine(command: ScsiCommand, row: CommandRow | undefined | null): ScsiResult | null {
   const { unit, nexus, cdb } = command;
-  watchUnitConditions(unit);
+  const kind = kindOf(row, cdb);
+  watchUnitConditions(unit, kind);
   // SAM-5 §5.3.3: a reset comes before a reservation conflict, other unit attentions after it.
   const waits = row?.passesUnitAttention === true ? undefined : nexus.attentions[0];
   if (waits?.asc === sense.resetOccurred.asc) return refused(nexus.attentions.shift()!);
-  if (row && conflicts(unit.volume.unit(), nexus.id, kindOf(row, cdb))) {
+  if (conflicts(unit.volume.unit(), nexus.id, kind)) {
     return withStatus(scsiStatus.reservationConflict);
   }
   if (waits !== undefined) return refused(nexus.attentions.shift()!);
@@ -43,7 +44,9 @@ function examine(command: ScsiCommand, row: CommandRow | undefined | null): Scsi
   return wrong === null ? null : refused(wrong);
 }
 
-function kindOf(row: CommandRow, cdb: Buffer): CommandKind {
+/** What is no command of the set is in conflict with nothing, but refused. */
+function kindOf(row: CommandRow | undefined | null, cdb: Buffer): CommandKind {
+  if (!row) return "always";
   return typeof row.kind === "function" ? row.kind(cdb) : row.kind;
 }
 
@@ -63,10 +66,10 @@ const nacaBit = 0x04;
  * looked at only where the row says so: initiators in use set some.
  */
 function reservedBitSense(row: CommandRow, cdb: Buffer): Sense | null {
-  const usage = Buffer.from(row.usage, "hex");
-  const control = usage.length - 1;
+  const control = row.usage.length / 2 - 1;
   if ((cdb[control]! & nacaBit) !== 0) return invalidFieldInCdb(control, 2);
   if (row.strict !== true) return null;
+  const usage = Buffer.from(row.usage, "hex");
   for (let at = 1; at < usage.length; at += 1) {
     // The usage data hold a service action's number, not the mask of its field.
     const used = usage[at]! | (at === 1 && row.serviceAction !== undefined ? 0x1f : 0);

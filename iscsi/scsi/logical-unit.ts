@@ -1,6 +1,7 @@
+import type { CommandKind } from "../../brick/unit/conflicts.ts";
 import { concernsNexus, type NexusId, type UnitRecord } from "../../brick/unit/unit-record.ts";
 import type { Volume, VolumePort } from "../../brick/volume/volume.ts";
-import { unitAttentionsMax } from "../limits.ts";
+import { unitAttentionsMax, watchEveryCommands } from "../limits.ts";
 import { blockBytes } from "./cdb.ts";
 import type { CopyProgress } from "./copy-commands.ts";
 import { type Sense, sense } from "./sense.ts";
@@ -21,6 +22,8 @@ export interface LogicalUnit {
   reportedPorts: readonly VolumePort[];
   /** Whether the soft threshold was crossed when it was last looked at. */
   spaceIsLow: boolean;
+  /** Commands since ports and space were looked at. */
+  unwatched: number;
 }
 
 /** One I_T nexus at one logical unit: what this initiator must still be told. */
@@ -44,6 +47,7 @@ export function makeLogicalUnit(options: {
     reportedSizeBytes: options.volume.info.sizeBytes,
     reportedPorts: options.volume.ports(),
     spaceIsLow: softThreshold(options.volume.space()).crossed,
+    unwatched: 0,
   };
 }
 
@@ -109,14 +113,21 @@ export function unitBlocks(unit: LogicalUnit): number {
   return Math.floor(unit.volume.info.sizeBytes / blockBytes);
 }
 
-/** Notices what has changed of the volume since the last command. */
-export function watchUnitConditions(unit: LogicalUnit): void {
+/**
+ * Notices what has changed of the volume since the last command. Ports and space cost more to look
+ * at than a cached read: before reads and writes it is done now and then.
+ */
+export function watchUnitConditions(unit: LogicalUnit, kind: CommandKind): void {
   const { volume } = unit;
   const { sizeBytes } = volume.info;
   if (sizeBytes !== unit.reportedSizeBytes) {
     unit.reportedSizeBytes = sizeBytes;
     raiseAttention(unit, sense.capacityChanged, null);
   }
+  unit.unwatched += 1;
+  const isFrequent = kind === "read" || kind === "write";
+  if (isFrequent && unit.unwatched < watchEveryCommands) return;
+  unit.unwatched = 0;
   raisePortsChanged(unit, null);
   // SBC-4 §4.7.3.7: once for each time that the free space falls to the threshold.
   const { crossed } = softThreshold(volume.space());

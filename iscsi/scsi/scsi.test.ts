@@ -397,3 +397,17 @@ test("the commands that are reported are those that are known", async () => {
   expectSense(await initiator.read(hex("d0 00 00 00 00 00"), 0), "5/20/00");
   expectSense(await initiator.read(hex("9e 1f 00 00 00 00"), 0), "5/24/00");
 });
+
+test("NACA is refused, and task management functions are told as the session has them", async () => {
+  const { initiator, node } = await attach();
+  const naca = await initiator.read(hex("00 00 00 00 00 04"), 0);
+  expectSense(naca, "5/24/00");
+  assert.equal(naca.sense!.toString("hex", 15, 18), "ca0005");
+  const report = hex("a3 0d 80 000000 00000010 00 00");
+  const told = await initiator.read(report, 16);
+  assert.equal(told.data.toString("hex"), "da00000c000000000000000000000000");
+  const newer = new TestInitiator(node);
+  newer.login({ target, isid: 2, keys: [["iSCSIProtocolLevel", "2"]] });
+  await newer.clearAttention();
+  assert.equal((await newer.read(report, 4)).data.toString("hex"), "de07000c");
+});

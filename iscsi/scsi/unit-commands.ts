@@ -145,12 +145,15 @@ function oneOpcode(row: CommandRow | undefined, withTimeouts: boolean): Buffer {
   return Buffer.concat(parts);
 }
 
-/** SPC-5 §6.38: ABORT TASK, ABORT TASK SET, CLEAR TASK SET, LOGICAL UNIT RESET, TARGET RESET. */
+/** SPC-4 §6.36: ATS, ATSS, CTSS, LURS, TRS; then, as RFC 7144 adds them, QTS; QAES, QTSS, ITNRS. */
 export function reportSupportedTaskManagement(command: ScsiCommand): ScsiResult {
   const extended = (command.cdb[2]! & 0x80) !== 0;
-  const functions = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
   const out = Buffer.alloc(extended ? 16 : 4);
-  out[0] = functions;
+  out[0] = 0x80 | 0x40 | 0x10 | 0x08 | 0x02;
+  if (command.queriesTasks) {
+    out[0] |= 0x04;
+    out[1] = 0x04 | 0x02 | 0x01;
+  }
   if (extended) out[3] = out.length - 4;
   return parameterData(out, command.cdb.readUInt32BE(6));
 }
