@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type ChapRecord, chapAlgorithms } from "../brick/cluster-state.ts";
-import { initiatorNameOf } from "./initiator-name.ts";
+import { canonicalName, iscsiNameBytesMax } from "../brick/unit/iscsi-name.ts";
 
 /** The forms of what says who may use which volume, and by which proof. */
 
@@ -11,8 +11,8 @@ const sealedHexMax = 2 * (12 + 128 + 16);
 
 export const initiatorName = z
   .string()
-  .max(223)
-  .refine((name) => initiatorNameOf(name) === name, "an iSCSI name in its normal form");
+  .max(iscsiNameBytesMax)
+  .refine((name) => canonicalName(name) === name, "an iSCSI name in its normal form");
 
 const user = z
   .string()

@@ -46,8 +46,6 @@ export const idleCheckMs = 1_000;
 /** How long initiators are given to log out after they were asked to. */
 export const drainLogoutSeconds = 10;
 
-/** RFC 7143 §4.2.7.1: of an iSCSI name. */
-export const nameBytesMax = 223;
 /** Additional header segments: one extended CDB and one bidirectional length fit twice over. */
 export const ahsBytesMax = 512;
 /** Text of one exchange, over all its PDUs; its pairs; and one value (RFC 7143 §6.1). */

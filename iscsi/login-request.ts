@@ -1,4 +1,4 @@
-import { canonicalName } from "./iscsi-name.ts";
+import { canonicalName } from "../brick/unit/iscsi-name.ts";
 import { loginStatus } from "./login-status.ts";
 import { bhsBytes, decode, loginRequest, type Values } from "./pdu.ts";
 

@@ -6,6 +6,7 @@ import {
   type SealedSecret,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
+import { canonicalName } from "../brick/unit/iscsi-name.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import {
   type Asker,
@@ -16,7 +17,6 @@ import {
   initiatorOf,
   redirectTarget,
 } from "../control/access.ts";
-import { initiatorNameOf } from "../control/initiator-name.ts";
 import { openSecret, type SecretOwner } from "../control/secret-seal.ts";
 import type { Authority, ChapAccount, Proof, TargetView } from "../iscsi/authority.ts";
 import { targetNameOf, volumeNameOf } from "../iscsi/target-name.ts";
@@ -128,7 +128,7 @@ export class ClusterAuthority implements Authority {
 
   #asker(initiatorName: string): Asker {
     // A name that is none is nobody's: it is let in where everyone is.
-    const initiator = initiatorNameOf(initiatorName) ?? initiatorName;
+    const initiator = canonicalName(initiatorName) ?? initiatorName;
     return { initiator, loopback: this.#parts.loopback };
   }
 

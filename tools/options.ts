@@ -1,7 +1,7 @@
 import { z } from "zod";
+import { canonicalName, iscsiNameBytesMax } from "../brick/unit/iscsi-name.ts";
 import { GiB, KiB, MiB, TiB, volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 import { lunMax } from "../control/access-schema.ts";
-import { initiatorNameBytesMax, initiatorNameOf } from "../control/initiator-name.ts";
 
 /**
  * The values of command line options. Every refusal says what the value was for, the value, and
@@ -108,11 +108,11 @@ export const volumeNameSchema = z
 
 /** In its normal form, as the cluster compares it. */
 export const initiatorNameSchema = z.string().transform((text, context) => {
-  const name = initiatorNameOf(text);
-  if (name !== null) return name;
+  const name = canonicalName(text);
+  if (name !== undefined) return name;
   context.addIssue({
     code: "custom",
-    message: `is not an iSCSI name: iqn.YYYY-MM.DOMAIN:NAME, eui. and 16 hex digits, or naa. and 16 or 32; at most ${initiatorNameBytesMax} bytes`,
+    message: `is not an iSCSI name: iqn.YYYY-MM.DOMAIN:NAME, eui. and 16 hex digits, or naa. and 16 or 32; at most ${iscsiNameBytesMax} bytes`,
   });
   return z.NEVER;
 });

@@ -1,4 +1,4 @@
-import { nameBytesMax } from "../limits.ts";
+import { iscsiNameBytesMax } from "../../brick/unit/iscsi-name.ts";
 
 /** The TransportID of an iSCSI initiator (SPC-4 §7.6.4.6), as bytes and as text. */
 
@@ -38,12 +38,12 @@ export function decodeTransportId(bytes: Buffer): { id: TransportId; lengthBytes
   const text = content.toString("utf8", 0, end);
   switch (bytes[0]) {
     case format.deviceName | protocolIscsi: {
-      if (text.includes(",") || end > nameBytesMax) return null;
+      if (text.includes(",") || end > iscsiNameBytesMax) return null;
       return { id: { kind: "device", name: text.toLowerCase() }, lengthBytes };
     }
     case format.portName | protocolIscsi: {
       const parts = /^([^,]+),i,0x([0-9a-f]{12})$/i.exec(text);
-      if (parts === null || Buffer.byteLength(parts[1]!) > nameBytesMax) return null;
+      if (parts === null || Buffer.byteLength(parts[1]!) > iscsiNameBytesMax) return null;
       const initiatorPort = `${parts[1]},i,0x${parts[2]}`.toLowerCase();
       return { id: { kind: "port", initiatorPort }, lengthBytes };
     }

@@ -1,6 +1,6 @@
-import { nameBytesMax } from "./limits.ts";
-
 /** iSCSI names (RFC 7143 §4.2.7), of initiators and of targets. */
+
+export const iscsiNameBytesMax = 223;
 
 /** One pattern a type: iqn with the month its naming authority had the domain, eui-64, naa. */
 const types: readonly RegExp[] = [
@@ -18,6 +18,6 @@ const allowed = /^(?:[-.:_a-z0-9]|[^\0-\x7f\p{C}\p{Z}])+$/u;
 /** The form in which names compare (RFC 3722: NFKC, folded); undefined when it is no name. */
 export function canonicalName(name: string): string | undefined {
   const folded = name.normalize("NFKC").toLowerCase().normalize("NFKC");
-  if (Buffer.byteLength(folded) > nameBytesMax || !allowed.test(folded)) return undefined;
+  if (Buffer.byteLength(folded) > iscsiNameBytesMax || !allowed.test(folded)) return undefined;
   return types.some((type) => type.test(folded)) ? folded : undefined;
 }
