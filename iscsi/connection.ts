@@ -124,7 +124,7 @@ function receiveDamaged(connection: Connection, pdu: Pdu): void {
   const opcode = common.opcode.get(pdu.bhs);
   if (session !== null && opcode === dataOut.opcode) receiveDamagedData(session, pdu);
   else if (session === null || !common.immediate.get(pdu.bhs)) {
-    closeConnection(connection, "data digest of a request");
+    closeConnection(connection, "data digest");
   }
 }
 

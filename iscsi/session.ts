@@ -221,6 +221,6 @@ function receiveSnack(session: Session, pdu: Pdu): void {
 }
 
 function receiveUnknown(session: Session, pdu: Pdu): void {
-  freePlace(session, pdu.bhs);
+  if (common.opcode.get(pdu.bhs) < targetOpcodes) freePlace(session, pdu.bhs);
   sendReject(session.connection, pdu.bhs, rejectReason.unsupported);
 }

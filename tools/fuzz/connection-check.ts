@@ -1,9 +1,4 @@
-import {
-  ahsBytesMax,
-  commandWindow,
-  loginDataBytesMax,
-  receiveDataBytesMax,
-} from "../../iscsi/limits.ts";
+import { ahsBytesMax, commandWindow, loginDataBytesMax } from "../../iscsi/limits.ts";
 import { serialAdd, serialLess } from "../../iscsi/serial32.ts";
 import { decodeText, parseNumber } from "../../iscsi/text-keys.ts";
 import { SentRequests } from "./sent-requests.ts";
@@ -80,6 +75,7 @@ export class ConnectionCheck {
         // It may be rejected, as if it had come; with it ends what can be known of the input.
         const nothing = Buffer.alloc(0);
         this.sent.add({ bhs: event.bhs, ahs: nothing, data: nothing });
+        if (event.what === "data digest") continue;
         this.#inputEnded = true;
         return;
       }
@@ -231,9 +227,10 @@ export class ConnectionCheck {
     this.digests = { header: uses("HeaderDigest"), data: uses("DataDigest") };
     this.#input.digests = this.digests;
     this.#output.digests = this.digests;
-    this.#input.dataBytesMax = receiveDataBytesMax;
     this.#declare(this.#offered.get("MaxRecvDataSegmentLength") ?? "", "exactly");
     const agreed = (key: string) => parseNumber(this.#agreed.get(key) ?? "");
+    // What the target has not declared it does not take (§13.12).
+    this.#input.dataBytesMax = agreed("MaxRecvDataSegmentLength") ?? defaultDataSegmentBytes;
     this.limits.burstBytesMax = agreed("MaxBurstLength") ?? defaultBurstBytes;
     this.limits.outstandingR2tMax = agreed("MaxOutstandingR2T") ?? 1;
     this.#firstCmdSn = this.#lastLogin!.bhs.readUInt32BE(24);

@@ -78,7 +78,7 @@ export const answerOpcode = {
 export type WireEvent =
   | { type: "pdu"; pdu: WirePdu }
   | { type: "more" }
-  /** The stream cannot be read any further; `bhs` is its last header. */
+  /** But for a data digest, the stream cannot be read any further; `bhs` is its last header. */
   | { type: "fault"; what: "header digest" | "data digest" | "too long" | "padding"; bhs: Buffer };
 
 /** Cuts a stream into PDUs, by the plainest means. */
@@ -125,6 +125,8 @@ export class WireReader {
     const end = paddedEnd + (digested ? digestBytes : 0);
     if (bytes.length < end) return { type: "more" };
     if (digested && !digestFits(bytes, dataStart, paddedEnd)) {
+      // Where the next PDU begins is known all the same (RFC 7143 §7.8).
+      this.#bytes = bytes.subarray(end);
       return { type: "fault", what: "data digest", bhs };
     }
     if (this.#zeroPadding && bytes.subarray(dataEnd, paddedEnd).some((byte) => byte !== 0)) {
