@@ -45,6 +45,8 @@ export class SentRequests {
     this.#headers.set(header, (this.#headers.get(header) ?? 0) + 1);
     const opcode = opcodeOf(bhs);
     if (!unnumbered.has(opcode) && !isImmediate(bhs)) this.numbered += 1;
+    // §11.6.1: what ABORT TASK names may count as received, though it never came.
+    if (opcode === requestOpcode.taskManagement) this.numbered += 1;
     if (opcode === requestOpcode.scsiCommand) this.#addCommand(bhs);
     else if (opcode === requestOpcode.dataOut) this.#addDataOut(bhs);
     const kind = kindOf.get(opcode);
