@@ -3,6 +3,7 @@ import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
+import { isLoopback } from "../../control/access.ts";
 import type { AdminReply } from "../../control/api.ts";
 import { ApiClient } from "../../control/api-client-io.ts";
 import { readSecret, writePrivateFile } from "../../control/api-secret-io.ts";
@@ -388,6 +389,11 @@ function announce(plan: UpPlan, numbers: readonly number[], missing: readonly nu
   say(`            iscsiadm -m node -T ${target} -p ${address} --login`);
   say(`  QEMU      -drive file=${first},format=raw,if=virtio`);
   say(`  libiscsi  iscsi-inq ${first}`);
+  if (!isLoopback(portal.host)) {
+    say("Initiators are denied at this address until they are allowed:");
+    say(`  npx endisk initiator add INITIATOR --generate --data ${plan.folder}`);
+    say(`  npx endisk volume allow ${name} INITIATOR --data ${plan.folder}`);
+  }
   say(`Look at it: npx endisk status --data ${plan.folder}    Stop: Ctrl-C`);
   say("");
   for (const number of missing) say(`brick ${number} is NOT ready; the others serve without it`);
