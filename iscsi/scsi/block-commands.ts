@@ -19,8 +19,9 @@ const transferBlocksMax = transferBytesMax / blockBytes;
 /** RDPROTECT, WRPROTECT, VRPROTECT: bits 7-5 of byte 1, in all but the 6-byte commands. */
 const protectMask = 0xe0;
 
+/** A range of no blocks must begin at a block of the unit, too (SBC-4 §4.5). */
 export function pastEnd(unit: LogicalUnit, range: BlockRange): boolean {
-  return range.lba + range.blocks > unitBlocks(unit);
+  return range.lba >= unitBlocks(unit) || range.lba + range.blocks > unitBlocks(unit);
 }
 
 const unlimited: LengthLimit = { blocksMax: Number.POSITIVE_INFINITY, lengthByte: 0 };

@@ -67,10 +67,18 @@ function decodeUnmapList(list: Buffer, unit: LogicalUnit): UnmapList {
     const range = { lba: uint64(list, at), blocks: list.readUInt32BE(at + 8) };
     if (pastEnd(unit, range)) return { ok: false, sense: sense.lbaOutOfRange };
     totalBlocks += range.blocks;
-    if (range.blocks > 0) ranges.push(range);
+    addRange(ranges, range);
   }
   if (totalBlocks > unmapBlocksMax) return { ok: false, sense: sense.invalidFieldInParameterList };
   return { ok: true, ranges };
+}
+
+/** A range that begins where the last one ends is one change of the map with it, not another. */
+function addRange(ranges: BlockRange[], range: BlockRange): void {
+  const last = ranges.at(-1);
+  if (range.blocks === 0) return;
+  if (last === undefined || last.lba + last.blocks !== range.lba) ranges.push(range);
+  else ranges[ranges.length - 1] = { lba: last.lba, blocks: last.blocks + range.blocks };
 }
 
 function writeSameSense(unit: LogicalUnit, cdb: Buffer): Sense | null {

@@ -129,7 +129,7 @@ test("capacity, and the unit attention when it has changed", async () => {
   const ten = await initiator.read(hex("25 00 00000000 0000 00 00"), 8);
   assert.equal(ten.data.readUInt32BE(0), blocks - 1);
   const sixteen = await initiator.read(hex("9e 10 0000000000000000 00000020 00 00"), 32);
-  assert.equal(sixteen.data.toString("hex", 0, 16), "0000000000001fff0000020000" + "03c000");
+  assert.equal(sixteen.data.toString("hex", 0, 16), "0000000000001fff0000020000" + "00c000");
   volume.grow(3 * 2 ** 40);
   expectSense(await initiator.read(hex("00 00 00 00 00 00"), 0), "6/2a/09");
   assert.equal((await initiator.read(hex("00 00 00 00 00 00"), 0)).status, 0);
@@ -265,7 +265,9 @@ test("ranges past the end, protection and lengths above the limit are refused", 
   }
   const far = hex("88 00 ffffffffffffffff 00000001 00 00");
   expectSense(await initiator.read(far, 512), "5/21/00");
-  assert.equal((await initiator.read(blockCdb(0x28, blocks, 0), 0)).status, 0);
+  // No blocks are fine, but not where there is none.
+  assert.equal((await initiator.read(blockCdb(0x28, blocks - 1, 0), 0)).status, 0);
+  expectSense(await initiator.read(blockCdb(0x28, blocks, 0), 0), "5/21/00");
   expectSense(await initiator.write(blockCdb(0x41, 0, 0), Buffer.alloc(512)), "5/24/00");
 });
 
@@ -338,6 +340,38 @@ test("UNMAP lists that cannot be believed", async () => {
   list.writeUInt32BE(blocks, 12);
   list.writeUInt32BE(1, 16);
   expectSense(await unmap(list), "5/21/00");
+});
+
+test("neighbours in an UNMAP list are one discard", async () => {
+  const { initiator, volume } = await attach();
+  const unmapped: [number, number][] = [];
+  volume.unmap = async (offsetBytes, lengthBytes) => {
+    unmapped.push([offsetBytes / 512, lengthBytes / 512]);
+    return { ok: true };
+  };
+  const ranges = [
+    [0, 1],
+    [1, 1],
+    [2, 6],
+    [9, 0],
+    [16, 8],
+    [8, 8],
+  ] as const;
+  const list = Buffer.alloc(8 + 16 * ranges.length);
+  list.writeUInt16BE(list.length - 2, 0);
+  list.writeUInt16BE(list.length - 8, 2);
+  ranges.forEach(([lba, count], index) => {
+    list.writeUInt32BE(lba, 8 + 16 * index + 4);
+    list.writeUInt32BE(count, 8 + 16 * index + 8);
+  });
+  const cdb = hex("42 00 00000000 00 0000 00");
+  cdb.writeUInt16BE(list.length, 7);
+  assert.equal((await initiator.write(cdb, list)).status, 0);
+  assert.deepEqual(unmapped, [
+    [0, 8],
+    [16, 8],
+    [8, 8],
+  ]);
 });
 
 test("MODE SENSE, and MODE SELECT of what may be changed", async () => {

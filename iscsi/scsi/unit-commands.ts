@@ -12,8 +12,8 @@ import { encodeSense, invalidFieldInCdb, sanitizeSense, sense } from "./sense.ts
 
 /** Commands about the unit itself: readiness, capacity, LUNs, sense, supported commands. */
 
-/** 512e: eight 512-byte blocks to a physical block of 4 KiB. */
-const physicalBlockExponent = 3;
+/** A block can be written without reading others: it is a physical block of its own. */
+const physicalBlockExponent = 0;
 
 export function testUnitReady(): ScsiResult {
   return good;
