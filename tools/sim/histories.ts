@@ -45,7 +45,11 @@ export class Histories {
   }
 
   endRead(start: number, firstSector: number, bytes: Buffer): string | null {
-    const end = this.tick();
+    return this.readBetween(start, this.tick(), firstSector, bytes);
+  }
+
+  /** These bytes were what the sectors held at some time between. */
+  readBetween(start: number, end: number, firstSector: number, bytes: Buffer): string | null {
     for (let at = 0; at < bytes.length / sectorBytes; at += 1) {
       const sector = firstSector + at;
       const tag = readTag(bytes.subarray(at * sectorBytes, (at + 1) * sectorBytes), sector);

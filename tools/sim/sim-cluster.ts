@@ -67,15 +67,19 @@ export class SimCluster {
   async create(): Promise<void> {
     await this.#add(1);
     for (let brick = 2; brick <= this.options.bricks; brick += 1) await this.join();
+    await this.addVolume(volumeName, "abcdef0123456789".repeat(2));
+    await this.settled();
+  }
+
+  async addVolume(name: string, uuid: string): Promise<void> {
     await this.submit({
       type: "createVolume",
-      name: volumeName,
-      uuid: "abcdef0123456789".repeat(2),
+      name,
+      uuid,
       sizeBytes: this.options.volumeBytes,
       copies: this.options.copies,
       degradedWrites: true,
     });
-    await this.settled();
   }
 
   /** Another brick joins, as `endisk brick --join` does it. */
@@ -161,8 +165,8 @@ export class SimCluster {
     return newest;
   }
 
-  volumeAt(brick: BrickNumber): Volume | undefined {
-    return this.nodes.get(brick)?.volumes.open(volumeName);
+  volumeAt(brick: BrickNumber, name = volumeName): Volume | undefined {
+    return this.nodes.get(brick)?.volumes.open(name);
   }
 
   async submit(command: Command): Promise<number> {

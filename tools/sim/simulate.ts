@@ -4,9 +4,14 @@ import { isComplete } from "../../brick/map/replica.ts";
 import { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import { Client, type ClientCounts } from "./client.ts";
+import { Copier, type CopyArea } from "./copier.ts";
+import { type CounterCounts, Counters } from "./counters.ts";
+import { Duel, type DuelCounts } from "./duel.ts";
 import { drawDials, type FaultCounts, type FaultDials, Misfortune } from "./fault-plan.ts";
 import { Histories } from "./histories.ts";
-import { SimCluster } from "./sim-cluster.ts";
+import { Resets } from "./resets.ts";
+import { keepDoing, patienceMs, type Scene } from "./scene.ts";
+import { SimCluster, volumeName } from "./sim-cluster.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -23,6 +28,10 @@ export interface SimulationReport {
   readonly violation: string | null;
   readonly simulatedMs: number;
   readonly counts: ClientCounts;
+  readonly counters: CounterCounts;
+  readonly duel: DuelCounts;
+  readonly copies: number;
+  readonly resets: number;
   readonly faults: FaultCounts;
   readonly dials: FaultDials;
   /** Chunk bytes that any brick copied because of a reboot. */
@@ -31,10 +40,20 @@ export interface SimulationReport {
   readonly transferBytes: number;
 }
 
-/** An operation that takes longer is given up by its client; its outcome stays unknown. */
-const patienceMs = 60_000;
 const workingSetSectors = 48 * sectorsPerGrain;
 const volumeBytes = 64 * MiB;
+/** Where reservations are fought over, apart from the volume of the clients. */
+const contestedName = "disk1";
+const contestedUuid = "fedcba9876543210".repeat(2);
+/** Sectors of both volumes, behind what the clients work on. */
+const counterFirst = 8192;
+const duelFirst = 0;
+const resetFirst = 1024;
+const copyAreas: readonly CopyArea[] = [
+  { volumeName, firstSector: 16_384, sectors: 20 * sectorsPerGrain },
+  { volumeName: contestedName, firstSector: 16_384, sectors: 20 * sectorsPerGrain },
+];
+const counting = 3;
 
 /** One run: faults for a while, then none, then everything must be whole and as acknowledged. */
 export async function simulate(
@@ -53,6 +72,12 @@ class Run {
   readonly #clients: Client[] = [];
   readonly #dials: FaultDials;
   readonly #misfortune: Misfortune;
+  readonly #scene: Scene;
+  readonly #counters: Counters;
+  readonly #copier: Copier;
+  readonly #duel: Duel;
+  readonly #resets: Resets;
+  readonly #sceneFaults: ClientCounts["faults"] = {};
   #violation: string | null = null;
   #working = true;
   #active = 0;
@@ -70,6 +95,26 @@ class Run {
     }
     this.#dials = drawDials(this.#prng, bricks);
     this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials);
+    const scene = this.#makeScene();
+    this.#scene = scene;
+    this.#counters = new Counters(scene, volumeName, counterFirst);
+    const source = { volumeName, sectors: workingSetSectors };
+    this.#copier = new Copier(scene, this.#histories, source, copyAreas);
+    this.#duel = new Duel(scene, contestedName, duelFirst);
+    this.#resets = new Resets(scene, contestedName, resetFirst);
+  }
+
+  #makeScene(): Scene {
+    return {
+      cluster: this.#cluster,
+      working: () => this.#working && this.#violation === null,
+      violation: (what) => {
+        this.#violation ??= what;
+      },
+      fault: ({ code }) => {
+        this.#sceneFaults[code] = (this.#sceneFaults[code] ?? 0) + 1;
+      },
+    };
   }
 
   /** null: nothing was violated. */
@@ -77,6 +122,8 @@ class Run {
     const { world } = this.#cluster;
     try {
       await this.#cluster.create();
+      await this.#cluster.addVolume(contestedName, contestedUuid);
+      this.#startScene();
       for (let at = 0; at < this.#options.clients; at += 1) this.#startClient();
       this.#misfortune.begin();
       const endMs = world.clock.nowMs + this.#options.hours * 3_600_000;
@@ -88,6 +135,8 @@ class Run {
       await this.#cluster.settled();
       await world.runUntil(() => this.#active === 0, 2 * patienceMs);
       await this.#readEverything();
+      const volume = this.#cluster.volumeAt(this.#cluster.bricks[0]!)!;
+      await world.complete(this.#counters.checkAll(volume), 2 * patienceMs);
       return (
         this.#violation ?? this.#checkReplicas() ?? this.#checkCopied() ?? this.#checkHistories()
       );
@@ -102,6 +151,9 @@ class Run {
   report(violation: string | null): SimulationReport {
     const { world, nodes } = this.#cluster;
     const counts: ClientCounts = { reads: 0, writes: 0, unmaps: 0, faults: {} };
+    for (const [code, count] of Object.entries(this.#sceneFaults)) {
+      counts.faults[code as keyof ClientCounts["faults"]] = count;
+    }
     for (const client of this.#clients) {
       counts.reads += client.counts.reads;
       counts.writes += client.counts.writes;
@@ -122,12 +174,40 @@ class Run {
       violation,
       simulatedMs: world.clock.nowMs,
       counts,
+      counters: this.#counters.counts,
+      duel: this.#duel.counts,
+      copies: this.#copier.copies,
+      resets: this.#resets.resets,
       faults: this.#misfortune.counts,
       dials: this.#dials,
       copiedBytes: this.#cluster.copiedBytes,
       settleBytes,
       transferBytes,
     };
+  }
+
+  /** Those who do more than read and write. */
+  #startScene(): void {
+    const acts: ((prng: Prng) => Promise<void>)[] = [
+      ...Array.from({ length: counting }, () => (prng: Prng) => this.#counters.act(prng)),
+      (prng) => this.#copier.act(prng),
+      (prng) => this.#duel.contend(prng, 0),
+      (prng) => this.#duel.contend(prng, 1),
+      (prng) => this.#duel.intrude(prng),
+      (prng) => this.#resets.act(prng),
+    ];
+    for (const act of acts) {
+      const prng = this.#prng.fork();
+      this.#active += 1;
+      keepDoing(this.#scene, prng, 2 * this.#options.pauseMsMax, () => act(prng)).then(
+        () => {
+          this.#active -= 1;
+        },
+        (error) => {
+          this.#violation ??= `an initiator threw: ${error?.stack ?? error}`;
+        },
+      );
+    }
   }
 
   #startClient(): void {
