@@ -77,9 +77,15 @@ export function reportLuns(cdb: Buffer, luns: readonly number[]): ScsiResult {
   return parameterData(out, cdb.readUInt32BE(6));
 }
 
+/** POWER CONDITION of START STOP UNIT (SBC-4 §5.31): START_VALID, ACTIVE, IDLE, STANDBY, and on. */
+const powerConditions: ReadonlySet<number> = new Set([0x0, 0x1, 0x2, 0x3, 0x7, 0xa, 0xb]);
+
 /** The unit has no motor, and one initiator may not stop it for the others. */
-export function startStopUnit(command: ScsiCommand): ScsiResult {
-  const loadEject = (command.cdb[4]! & 0x02) !== 0;
+export function startStopUnit({ cdb }: ScsiCommand): ScsiResult {
+  const flags = cdb[4]!;
+  if (!powerConditions.has(flags >>> 4)) return refused(invalidFieldInCdb(4, 7));
+  // LOEJ: nothing can be ejected, or loaded. With a power condition the bit is not looked at.
+  const loadEject = (flags & 0x02) !== 0 && flags >>> 4 === 0;
   return loadEject ? refused(invalidFieldInCdb(4, 1)) : good;
 }
 
