@@ -2,9 +2,17 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkIdle } from "./connection.ts";
 import { settled, TestInitiator, testNode, textOf } from "./initiator.test-double.ts";
-import { loginTimeoutMs } from "./limits.ts";
+import {
+  loginAnswerBytesMax,
+  loginRequestsMax,
+  loginTimeoutMs,
+  sessionsPerInitiatorMax,
+  sessionsPerTargetMax,
+  textBytesMax,
+  textPairsMax,
+} from "./limits.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
-import { loginResponse, nopOut, noTag, textRequest, textResponse } from "./pdu.ts";
+import { loginRequest, loginResponse, nopOut, noTag, textRequest, textResponse } from "./pdu.ts";
 import { encodeText, type TextPair } from "./text-keys.ts";
 
 const target = "iqn.2026-11.endisk:disk";
@@ -117,6 +125,37 @@ const refusals: [string, TextPair[], object, number][] = [
   ["C and T together", [name, ["TargetName", target]], { continue: true }, 0x0200],
   ["a key twice", [name, ["TargetName", target], name], {}, 0x0200],
   [
+    "an initiator without a proper name",
+    [
+      ["InitiatorName", "host"],
+      ["TargetName", target],
+    ],
+    {},
+    0x0200,
+  ],
+  ["a target name that is none", [name, ["TargetName", "disk"]], {}, 0x0203],
+  [
+    "an ISID of the reserved type",
+    [name, ["TargetName", target]],
+    { isid: Buffer.alloc(6, 0xff) },
+    0x0200,
+  ],
+  ["the reserved next stage", [name, ["TargetName", target]], { nextStage: 2 }, 0x0200],
+  ["full feature as current stage", [name, ["TargetName", target]], { currentStage: 3 }, 0x0200],
+  ["a key without a name", [name, ["TargetName", target], ["", "1"]], {}, 0x0200],
+  ["a key with a bad name", [name, ["TargetName", target], ["a b", "1"]], {}, 0x0200],
+  ["a key with too long a name", [name, ["TargetName", target], ["X".repeat(64), "1"]], {}, 0x0200],
+  [
+    "more keys than anyone needs",
+    [
+      name,
+      ["TargetName", target],
+      ...Array.from({ length: textPairsMax }, (_, at): TextPair => [`X-${at}`, "1"]),
+    ],
+    {},
+    0x0200,
+  ],
+  [
     "CHAP alone",
     [name, ["TargetName", target], ["AuthMethod", "CHAP"]],
     { currentStage: 0 },
@@ -218,6 +257,238 @@ test("the same nexus again: the older session ends first, its tasks settled", as
   assert.equal(node.sessions.size, 0);
   assert.equal(node.nexuses.size, 0);
   assert.equal(node.units.size, 0);
+});
+
+test("text that is no UTF-8 is no text", () => {
+  const initiator = new TestInitiator(oneDisk());
+  const text = Buffer.concat([
+    encodeText([name, ["TargetName", target]]),
+    Buffer.from("X-a=\xff\0", "latin1"),
+  ]);
+  const stage = { transit: true, currentStage: 1, nextStage: 3, immediate: true };
+  initiator.send(loginRequest, { ...stage, isid: Buffer.from("800000000001", "hex") }, text);
+  assert.equal(statusOf(initiator.takeOne(loginResponse)), 0x0200);
+});
+
+test("a login is as long as it may be, in bytes and in requests", () => {
+  const stage = { currentStage: 1, isid: Buffer.from("800000000001", "hex"), continue: true };
+  const long = new TestInitiator(oneDisk());
+  const piece: TextPair[] = [["X-a", "y".repeat(8000)]];
+  let answers = 0;
+  for (; long.connection.closing === null; answers += 1) {
+    long.sendLogin(piece, stage);
+    long.takeOne(loginResponse);
+  }
+  assert.equal(answers, Math.floor(textBytesMax / encodeText(piece).length) + 1);
+  const patient = new TestInitiator(oneDisk());
+  for (answers = 0; patient.connection.closing === null; answers += 1) {
+    patient.sendLogin([], stage);
+    patient.takeOne(loginResponse);
+  }
+  assert.equal(answers, loginRequestsMax + 1);
+});
+
+test("a long answer goes out in parts, the stage changes with the last", () => {
+  const initiator = new TestInitiator(oneDisk());
+  const isid = Buffer.from("800000000001", "hex");
+  const stage = { currentStage: 1, isid };
+  const keys = Array.from({ length: 200 }, (_, at): TextPair => [`X-${at}-${"k".repeat(54)}`, "1"]);
+  const text = encodeText([name, ["TargetName", target], ...keys]);
+  const half = 8000;
+  const send = (part: Buffer, values: object) => {
+    const fixed = { immediate: true, initiatorTaskTag: 1, cmdSn: initiator.cmdSn, connectionId: 3 };
+    initiator.send(loginRequest, { ...fixed, ...stage, ...values }, part);
+    return initiator.takeOne(loginResponse);
+  };
+  send(text.subarray(0, half), { continue: true });
+  const last = { transit: true, nextStage: 3 };
+  const parts = [send(text.subarray(half), last)];
+  assert.equal(parts[0]!.values.continue, true);
+  assert.equal(parts[0]!.values.transit, false);
+  while (parts.at(-1)!.values.continue) parts.push(send(Buffer.alloc(0), last));
+  assert.equal(parts.length, 2);
+  assert(parts.every(({ data }) => data.length <= loginAnswerBytesMax));
+  assert.equal(parts.at(-1)!.values.transit, true);
+  assert.equal(initiator.connection.phase, "full");
+  const whole = Buffer.concat(parts.map(({ data }) => data)).toString();
+  assert.equal(whole.match(/NotUnderstood/g)?.length, 200);
+
+  const rude = new TestInitiator(oneDisk());
+  const talk = (part: Buffer, values: object) => {
+    const fixed = { immediate: true, initiatorTaskTag: 1, cmdSn: rude.cmdSn, connectionId: 3 };
+    rude.send(loginRequest, { ...fixed, ...stage, ...values }, part);
+    return rude.takeOne(loginResponse);
+  };
+  talk(text.subarray(0, half), { continue: true });
+  talk(text.subarray(half), {});
+  assert.equal(statusOf(talk(encodeText([["X-z", "1"]]), {})), 0x0200);
+});
+
+for (const [what, changed] of [
+  ["ISID", { isid: Buffer.from("800000000002", "hex") }],
+  ["TSIH", { tsih: 5 }],
+  ["CID", { connectionId: 4 }],
+  ["task tag", { initiatorTaskTag: 2 }],
+  ["CmdSN", { cmdSn: 7 }],
+  ["stage", { currentStage: 0 }],
+] as const) {
+  test(`the ${what} may not change during login`, () => {
+    const initiator = new TestInitiator(oneDisk());
+    const isid = Buffer.from("800000000001", "hex");
+    initiator.sendLogin([name, ["TargetName", target]], { currentStage: 1, isid });
+    assert.equal(statusOf(initiator.takeOne(loginResponse)), 0);
+    initiator.sendLogin([], { currentStage: 1, isid, ...(changed as object) });
+    assert.equal(statusOf(initiator.takeOne(loginResponse)), 0x0200);
+  });
+}
+
+test("an initiator may name itself again in the next stage, but not otherwise", () => {
+  const login = (again: TextPair) => {
+    const initiator = new TestInitiator(oneDisk());
+    const isid = Buffer.from("800000000001", "hex");
+    const first: TextPair[] = [name, ["TargetName", target]];
+    initiator.sendLogin(first, { currentStage: 0, isid, transit: true, nextStage: 1 });
+    initiator.takeOne(loginResponse);
+    initiator.sendLogin([again], { currentStage: 1, isid, transit: true, nextStage: 3 });
+    return statusOf(initiator.takeOne(loginResponse));
+  };
+  assert.equal(login(name), 0);
+  assert.equal(login(["InitiatorName", "iqn.2026-11.test:another"]), 0x0200);
+  assert.equal(login(["TargetName", `${target}2`]), 0x0200);
+});
+
+test("keys that a discovery session does not have, and those that only the target says", () => {
+  const initiator = new TestInitiator(oneDisk());
+  const text = textOf(
+    initiator.login({
+      target: "",
+      keys: [
+        ["MaxBurstLength", "4096"],
+        ["HeaderDigest", "None"],
+        ["TargetAlias", "mine"],
+        ["TargetAddress", "192.0.2.1"],
+        ["AuthMethod", "None"],
+        ["X#NodeArchitecture", "a machine"],
+        ["iSCSIProtocolLevel", "5"],
+      ],
+    }),
+  );
+  assert.deepEqual(Object.fromEntries(text), {
+    MaxBurstLength: "Irrelevant",
+    HeaderDigest: "None",
+    TargetAlias: "Reject",
+    TargetAddress: "Reject",
+    AuthMethod: "Reject",
+    iSCSIProtocolLevel: "2",
+    MaxRecvDataSegmentLength: "1048576",
+  });
+});
+
+for (const [key, value, answer] of [
+  ["MaxBurstLength", "511", "Reject"],
+  ["MaxBurstLength", "512", "512"],
+  ["MaxBurstLength", "16777215", "1048576"],
+  ["MaxBurstLength", "16777216", "Reject"],
+  ["MaxBurstLength", "0x1000", "4096"],
+  ["MaxBurstLength", "0X1000", "4096"],
+  ["MaxBurstLength", "-1", "Reject"],
+  ["MaxBurstLength", "", "Reject"],
+  ["FirstBurstLength", "16777215", "262144"],
+  ["MaxOutstandingR2T", "0", "Reject"],
+  ["MaxOutstandingR2T", "65535", "8"],
+  ["MaxOutstandingR2T", "65536", "Reject"],
+  ["MaxConnections", "65535", "1"],
+  ["DefaultTime2Wait", "3600", "3600"],
+  ["DefaultTime2Wait", "3601", "Reject"],
+  ["DefaultTime2Retain", "3600", "0"],
+  ["ErrorRecoveryLevel", "2", "0"],
+  ["ErrorRecoveryLevel", "3", "Reject"],
+  ["InitialR2T", "Yes", "Yes"],
+  ["InitialR2T", "yes", "Reject"],
+  ["ImmediateData", "No", "No"],
+  ["DataPDUInOrder", "No", "Yes"],
+  ["DataSequenceInOrder", "No", "Yes"],
+  ["HeaderDigest", "None,CRC32C", "None"],
+  ["HeaderDigest", "X-other,CRC32C", "CRC32C"],
+  ["DataDigest", "x".repeat(256), "Reject"],
+  ["TaskReporting", "FastAbort,RFC3720", "RFC3720"],
+  ["TaskReporting", "FastAbort", "Reject"],
+  ["iSCSIProtocolLevel", "0", "0"],
+  ["iSCSIProtocolLevel", "1", "1"],
+  ["iSCSIProtocolLevel", "2", "2"],
+  ["OFMarkInt", "1~2", "Irrelevant"],
+  ["X-com.example.thing", "", "NotUnderstood"],
+] as const) {
+  test(`${key}=${value.slice(0, 40)} is answered with ${answer}`, () => {
+    const initiator = new TestInitiator(oneDisk());
+    assert.equal(textOf(initiator.login({ target, keys: [[key, value]] })).get(key), answer);
+  });
+}
+
+test("a drained portal sends normal sessions elsewhere; others may still discover", () => {
+  const node = oneDisk();
+  node.authority.redirectTo = { address: "192.0.2.7:3260" };
+  const initiator = new TestInitiator(node);
+  const answer = initiator.login({ target });
+  assert.equal(statusOf(answer), 0x0101);
+  assert.equal(textOf(answer).get("TargetAddress"), "192.0.2.7:3260");
+  assert.equal(initiator.connection.closing, "afterFlush");
+  assert.equal(statusOf(new TestInitiator(node).login({ target: "" })), 0);
+});
+
+test("a target that is for others is forbidden, not absent", () => {
+  const node = oneDisk();
+  node.authority.forbidden.add(target);
+  assert.equal(statusOf(new TestInitiator(node).login({ target })), 0x0202);
+});
+
+test("a session has one connection; the same one again takes its place", async () => {
+  const node = oneDisk();
+  const first = new TestInitiator(node);
+  const { tsih } = first.login({ target }).values;
+  const login = (changes: { isid?: number; connectionId?: number; name?: string }) => {
+    const initiator = new TestInitiator(node);
+    initiator.sendLogin(
+      [
+        ["InitiatorName", changes.name ?? name[1]],
+        ["TargetName", target],
+      ],
+      {
+        transit: true,
+        currentStage: 1,
+        nextStage: 3,
+        isid: Buffer.from([0x80, 0, 0, 0, 0, changes.isid ?? 1]),
+        tsih,
+        connectionId: changes.connectionId ?? 3,
+      },
+    );
+    return { initiator, answer: initiator.takeOne(loginResponse) };
+  };
+  assert.equal(statusOf(login({ connectionId: 4 }).answer), 0x0206);
+  assert.equal(statusOf(login({ isid: 2 }).answer), 0x020a);
+  assert.equal(statusOf(login({ name: "iqn.2026-11.test:another" }).answer), 0x020a);
+  assert.equal(first.connection.closing, null, "none of them has harmed the session");
+  const { initiator, answer } = login({});
+  assert.equal(statusOf(answer), 0);
+  assert.equal(answer.values.tsih, tsih);
+  assert.equal(first.connection.closing, "now");
+  await initiator.clearAttention();
+});
+
+test("sessions are as many as the limits say, of an initiator and of a target", () => {
+  const node = oneDisk();
+  const login = (isid: number, from: string) => {
+    const options = { target, isid, name: `iqn.2026-11.test:${from}` };
+    return statusOf(new TestInitiator(node).login(options));
+  };
+  for (let at = 1; at <= sessionsPerInitiatorMax; at += 1) assert.equal(login(at, "a"), 0);
+  assert.equal(login(200, "a"), 0x0302);
+  assert.equal(login(1, "a"), 0, "one that takes the place of an older one is let in");
+  for (let at = sessionsPerInitiatorMax; at < sessionsPerTargetMax; at += 1) {
+    assert.equal(login(at, "b"), 0);
+  }
+  assert.equal(login(1, "c"), 0x0302);
+  assert.equal(node.sessions.size, sessionsPerTargetMax);
 });
 
 test("SendTargets names every target with every portal, in as many PDUs as it takes", () => {
