@@ -42,6 +42,12 @@ export interface Asked {
   readonly absences: number;
 }
 
+interface Asking {
+  readonly uuid: string;
+  readonly epoch: number;
+  readonly gone: () => void;
+}
+
 interface Piece {
   offsetBytes: number;
   lengthBytes: number;
@@ -56,6 +62,8 @@ export class ForwardClient {
   readonly #stands: (uuid: string, epoch: number) => boolean;
   #sequenceNext = 1;
   readonly #open = new Set<number>();
+  /** What is under way, to be told when its gateway is gone. */
+  readonly #asking = new Set<Asking>();
 
   constructor(parts: {
     host: Host;
@@ -67,6 +75,15 @@ export class ForwardClient {
     this.#calls = parts.calls;
     this.#timeoutMs = parts.timeoutMs;
     this.#stands = parts.stands;
+  }
+
+  /** A gateway that is gone does not answer any more: whoever waits for it need not wait longer. */
+  onState(): void {
+    for (const asking of [...this.#asking]) {
+      if (this.#stands(asking.uuid, asking.epoch)) continue;
+      this.#asking.delete(asking);
+      asking.gone();
+    }
   }
 
   async read(
@@ -202,9 +219,11 @@ export class ForwardClient {
     const reply = await new Promise<ForwardReply>((resolve) => {
       const cancel = () => this.#cancel(brick, request, resolve);
       cancels.add(cancel);
+      const asking = this.#begin(request, cancel);
       const body = [encodeForward(request), ...data];
       this.#calls.call(brick, type, body, this.#timeoutMs, (answer) => {
         cancels.delete(cancel);
+        this.#asking.delete(asking);
         const decoded = answer.ok ? decodeForwardReply(answer.body) : null;
         if (decoded !== null) resolve(decoded);
         else this.#cancel(brick, request, (ended) => resolve(unasked(ended, asked.task)));
@@ -233,10 +252,18 @@ export class ForwardClient {
 
   #ask({ at }: Asked, type: number, request: ForwardRequest): Promise<ForwardReply | null> {
     return new Promise((resolve) => {
+      const asking = this.#begin(request, () => resolve(null));
       this.#calls.call(at.brick, type, [encodeForward(request)], this.#timeoutMs, (answer) => {
+        this.#asking.delete(asking);
         resolve(answer.ok ? decodeForwardReply(answer.body) : null);
       });
     });
+  }
+
+  #begin({ uuid, epoch }: ForwardRequest, gone: () => void): Asking {
+    const asking = { uuid, epoch, gone };
+    this.#asking.add(asking);
+    return asking;
   }
 
   #request({ at, uuid, task, absences }: Asked, piece: Piece, sequence: number): ForwardRequest {

@@ -223,6 +223,24 @@ test("without an answer, and the gateway gone, a write may have landed: unavaila
   assert.equal(result.fault.code, "unavailable");
 });
 
+test("nobody waits for a gateway of which the state says that it is gone", async () => {
+  const pair = new Pair();
+  pair.cut(true);
+  const startMs = pair.world.clock.nowMs;
+  const write = pair.client.write(to, 0, data);
+  const read = pair.client.read(to, 0, 4 * KiB);
+  await pair.world.runFor(timeoutMs / 5);
+  pair.client.onState();
+  await pair.world.runFor(timeoutMs / 5);
+  // It stands still: both go on waiting.
+  pair.stands = false;
+  pair.client.onState();
+  assert.equal(await pair.world.complete(read), "elsewhere");
+  const result = await pair.world.complete(write);
+  assert.ok(result !== "elsewhere" && !result.ok && result.fault.code === "unavailable");
+  assert.ok(pair.world.clock.nowMs - startMs < timeoutMs);
+});
+
 test("a cancelled task cancels what is under way at the gateway", async () => {
   const pair = new Pair();
   pair.prompt = false;

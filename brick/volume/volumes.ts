@@ -154,6 +154,7 @@ export class Volumes implements VolumeDirectory {
       }
     }
     this.#sanitizer.onState(state);
+    this.forward.onState();
     this.#wake();
   }
 
