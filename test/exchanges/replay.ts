@@ -130,7 +130,8 @@ async function scsi(play: Play, step: Extract<Step, { kind: "scsi" }>): Promise<
       ...(step.lun !== null && { lun: step.lun }),
     });
     const isOther = resultText(result) !== outcomeText(step.outcome);
-    if (step.inTheEnd && isOther && isRetryable(result) && performance.now() < until) {
+    const mayRetry = step.inTheEnd ? isRetryable(result) : result.sense === accessStateChanged;
+    if (isOther && mayRetry && performance.now() < until) {
       await sleep(retryPauseMs);
       continue;
     }
@@ -140,6 +141,9 @@ async function scsi(play: Play, step: Extract<Step, { kind: "scsi" }>): Promise<
     return;
   }
 }
+
+/** A cluster tells it whenever the volume is served elsewhere; any initiator just asks again. */
+const accessStateChanged = "6/2a/06";
 
 /** BUSY, TASK SET FULL, not ready, unit attention, aborted command. */
 function isRetryable(result: ScriptedResult): boolean {
