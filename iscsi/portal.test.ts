@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import net from "node:net";
 import { type TestContext, test } from "node:test";
+import type { Clock } from "../brick/host.ts";
 import { Prng } from "../brick/prng.ts";
 import { TestAuthority } from "./authority.test-double.ts";
+import { ManualClock } from "./initiator.test-double.ts";
+import { loginsInProgressMax, pingAfterIdleMs, pingAnswerMs } from "./limits.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
 import { Outbox } from "./outbox.ts";
 import {
@@ -13,12 +16,13 @@ import {
   loginResponse,
   logoutRequest,
   logoutResponse,
+  reject,
 } from "./pdu.ts";
 import { type Pdu, PduStream } from "./pdu-stream.ts";
 import { startPortal } from "./portal.ts";
 import { encodeText } from "./text-keys.ts";
 
-async function openPortal(context: TestContext) {
+async function openPortal(context: TestContext, clock?: Clock) {
   const directory = memoryDirectory([new MemoryVolume("disk", 1 << 20)]);
   const portal = await startPortal({
     listen: "127.0.0.1:0",
@@ -27,6 +31,7 @@ async function openPortal(context: TestContext) {
     directory,
     authority: new TestAuthority(directory),
     log: () => {},
+    ...(clock !== undefined && { clock }),
   });
   context.after(() => portal.close());
   return portal;
@@ -40,9 +45,9 @@ class Client {
   readonly #pdus: Pdu[] = [];
   #wake = () => {};
 
-  constructor(address: string) {
+  constructor(address: string, localAddress = "127.0.0.1") {
     const [host, port] = address.split(":");
-    this.socket = net.connect({ host: host!, port: Number(port) });
+    this.socket = net.connect({ host: host!, port: Number(port), localAddress });
     this.socket.on("error", () => {});
     this.closed = new Promise((resolve) => this.socket.once("close", () => resolve()));
     this.socket.on("data", (chunk) => {
@@ -61,14 +66,15 @@ class Client {
     return bhs;
   }
 
-  async login(target: string): Promise<number> {
+  async login(target: string, isid = "00000001"): Promise<number> {
     const outbox = new Outbox();
     const text = encodeText([
       ["InitiatorName", "iqn.2026-11.test:portal"],
       ["TargetName", target],
     ]);
     const stages = { transit: true, currentStage: 1, nextStage: 3 };
-    outbox.pdu(loginRequest, { immediate: true, ...stages }, [text], text.length);
+    const values = { immediate: true, ...stages, isid: Buffer.from(`8000${isid}`, "hex") };
+    outbox.pdu(loginRequest, values, [text], text.length);
     this.socket.write(Buffer.concat(outbox.take()));
     const answer = decode(loginResponse, await this.next(loginResponse.opcode));
     return (answer.statusClass << 8) | answer.statusDetail;
@@ -114,4 +120,66 @@ test("garbage closes its own connection and leaves the others alone", async (con
   assert.equal(portal.sessions().length, 1);
   await portal.close();
   await witness.closed;
+});
+
+test("4096 logins that are begun and left do not keep a right one out", async (context) => {
+  const portal = await openPortal(context);
+  const idlers: Client[] = [];
+  context.after(() => {
+    for (const idler of idlers) idler.socket.destroy();
+  });
+  const header = Buffer.alloc(20, 0);
+  header[0] = 0x43;
+  for (let at = 0; at < 4096; at += 1) {
+    const idler = new Client(portal.address, `127.0.1.${1 + (at % 8)}`);
+    // The beginning of a Login Request, and no more.
+    idler.socket.write(header);
+    idlers.push(idler);
+    if (at % 64 === 63) await new Promise((resolve) => idler.socket.once("connect", resolve));
+    if (at % 512 === 511) {
+      for (const from of ["127.0.0.1", "127.0.1.1"]) {
+        const client = new Client(portal.address, from);
+        assert.equal(await client.login(target), 0);
+        client.socket.destroy();
+        await client.closed;
+      }
+    }
+  }
+  await Promise.all(idlers.slice(0, 4096 - loginsInProgressMax).map(({ closed }) => closed));
+  const open = idlers.filter(({ socket }) => !socket.destroyed);
+  assert(open.length <= loginsInProgressMax, `${open.length} are open`);
+});
+
+test("a data segment of 16 MiB is refused by its header", async (context) => {
+  const portal = await openPortal(context);
+  const client = new Client(portal.address);
+  assert.equal(await client.login(target), 0);
+  const header = Buffer.alloc(48);
+  header[0] = 0x40;
+  common.dataLength.set(header, 0xff_ffff);
+  client.socket.write(header);
+  assert.equal((await client.next(reject.opcode))[2], 0x04);
+  await client.closed;
+});
+
+test("sessions of byte-by-byte senders end like those of silent ones", async (context) => {
+  const clock = new ManualClock();
+  const portal = await openPortal(context, clock);
+  const slow = new Client(portal.address);
+  assert.equal(await slow.login(target), 0);
+  const witness = new Client(portal.address);
+  assert.equal(await witness.login(target, "00000002"), 0);
+  const pong = Buffer.alloc(48);
+  pong[0] = 0x40;
+  pong[1] = 0x80;
+  pong.fill(0xff, 16, 20);
+  for (let second = 0; second < (pingAfterIdleMs + pingAnswerMs) / 1000 + 3; second += 1) {
+    slow.socket.write(Buffer.alloc(1));
+    witness.socket.write(pong);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+    clock.advance(1000);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(portal.sessions().length, 1);
+  await slow.closed;
 });
