@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFile, execFileSync } from "node:child_process";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
+import { TestAuthority } from "../iscsi/authority.test-double.ts";
 import { MemoryVolume, memoryDirectory } from "../iscsi/memory-volume.test-double.ts";
 import { openAuthority } from "../iscsi/open-authority.ts";
 import { startPortal } from "../iscsi/portal.ts";
@@ -64,6 +65,36 @@ test("qemu-io reads what it wrote and discarded", { skip: missing("qemu-io") }, 
   assert.doesNotMatch(stdout, /failed|error/i);
   assert.equal(stdout.match(/^(read|wrote|discard) /gm)?.length, commands.length - 1);
 });
+
+test(
+  "iscsi-inq proves itself, and has the target prove itself",
+  { skip: missing("iscsi-inq") },
+  async (context) => {
+    const directory = memoryDirectory([new MemoryVolume("disk", 64 << 20)]);
+    const authority = new TestAuthority(directory);
+    const secret = Buffer.from("sixteen-bytes-ok");
+    const mutual = { user: "the-target", secret: Buffer.from("another-sixteen!") };
+    const account = { user: "alice", secret, algorithms: [8, 7, 6, 5], mutual };
+    authority.proofOfOthers = { method: "chap", account };
+    const options = { listen: "127.0.0.1:0", announce: "127.0.0.1:0", tag: 1, log: () => {} };
+    const portal = await startPortal({ ...options, directory, authority });
+    context.after(() => portal.close());
+    const inquire = (user: string, query = "") => {
+      return run("iscsi-inq", [`iscsi://${user}${portal.address}/${target}/0${query}`], {
+        timeout: limitMs,
+      });
+    };
+    const right = "alice%sixteen-bytes-ok@";
+    const proof = "?target_user=the-target&target_password=another-sixteen!";
+    for (const query of ["", proof]) {
+      const { stdout } = await inquire(right, query);
+      assert.match(stdout, /Peripheral Qualifier:CONNECTED/);
+    }
+    for (const user of ["", "alice%sixteen-bytes-no@", "bob%sixteen-bytes-ok@"]) {
+      await assert.rejects(inquire(user), /Authentication failure/);
+    }
+  },
+);
 
 /** Families of libiscsi's conformance suite that the command set covers. */
 const families = [
