@@ -1,4 +1,6 @@
-# Linux's initiator: discovery, log-in and log-out. `iqn` names the target.
+# Linux's initiator: discovery, log-in and log-out. `iqn` names the target, `iface` the settings of
+# this side.
+iface=default
 
 # port_of PORTAL
 port_of() {
@@ -28,7 +30,7 @@ node() {
 add_node() {
   portal=$1
   shift
-  node "$portal" -o new || return 1
+  node "$portal" -o new -I "$iface" || return 1
   for setting in "$@"; do
     node "$portal" -o update -n "${setting%%=*}" -v "${setting#*=}" || return 1
   done
