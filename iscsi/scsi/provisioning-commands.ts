@@ -1,3 +1,4 @@
+import type { VolumeDone, VolumeTask } from "../../brick/volume/volume.ts";
 import {
   allocationBytesMax,
   allocationRunsMax,
@@ -65,7 +66,8 @@ function decodeUnmapList(list: Buffer, unit: LogicalUnit): UnmapList {
   for (let index = 0; index < count; index += 1) {
     const at = 8 + index * descriptorBytes;
     const range = { lba: uint64(list, at), blocks: list.readUInt32BE(at + 8) };
-    if (pastEnd(unit, range)) return { ok: false, sense: sense.lbaOutOfRange };
+    // SBC-4 §5.37.2: no blocks are no error, wherever they are not.
+    if (range.blocks > 0 && pastEnd(unit, range)) return { ok: false, sense: sense.lbaOutOfRange };
     totalBlocks += range.blocks;
     addRange(ranges, range);
   }
@@ -89,12 +91,16 @@ function writeSameSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
   // LBDATA and PBDATA are gone from SBC-3 on.
   if ((flags & 0x06) !== 0) return invalidFieldInCdb(1, 2);
   if (!is16 && (flags & noDataOutMask) !== 0) return invalidFieldInCdb(1, 0);
-  const range = blockRange(cdb);
-  // WSNZ is set in VPD page B0: zero does not mean "up to the end".
-  if (range.blocks === 0) return invalidFieldInCdb(is16 ? 10 : 7);
+  const range = writeSameRange(unit, cdb);
   if (pastEnd(unit, range)) return sense.lbaOutOfRange;
   if (range.blocks > writeSameBlocksMax) return invalidFieldInCdb(is16 ? 10 : 7);
   return isWriteProtected(unit) ? sense.writeProtected : null;
+}
+
+/** SBC-4 §5.50: no number of blocks means up to the end (WSNZ is 0 in VPD page B0). */
+function writeSameRange(unit: LogicalUnit, cdb: Buffer): BlockRange {
+  const { lba, blocks } = blockRange(cdb);
+  return { lba, blocks: blocks === 0 ? Math.max(0, unitBlocks(unit) - lba) : blocks };
 }
 
 function hasDataOut(cdb: Buffer): boolean {
@@ -115,19 +121,31 @@ export async function writeSame(command: ScsiCommand): Promise<ScsiResult> {
   if (wrong !== null) return refused(wrong);
   const wantedBytes = writeSameDataBytes(unit, cdb);
   if (command.expectedBytes !== wantedBytes) return refused(sense.invalidInformationUnit);
-  const { lba, blocks } = blockRange(cdb);
+  const range = writeSameRange(unit, cdb);
   const block = hasDataOut(cdb) ? Buffer.concat(command.dataOut) : null;
   if (block === null || block.every((byte) => byte === 0)) {
-    const reply = await unit.volume.unmap(lba * blockBytes, blocks * blockBytes, task);
-    return reply.ok ? good : faultResult(reply.fault);
+    return inSteps(range, unmapBlocksMax * blockBytes, task, (offsetBytes, lengthBytes) => {
+      return unit.volume.unmap(offsetBytes, lengthBytes, task);
+    });
   }
-  const pattern = Buffer.alloc(Math.min(stepBytesMax, blocks * blockBytes), block);
-  for (let done = 0; done < blocks * blockBytes; ) {
-    const piece = pattern.subarray(0, Math.min(pattern.length, blocks * blockBytes - done));
-    const reply = await unit.volume.write(lba * blockBytes + done, [piece], task);
+  const pattern = Buffer.alloc(Math.min(stepBytesMax, range.blocks * blockBytes), block);
+  return inSteps(range, pattern.length, task, (offsetBytes, lengthBytes) => {
+    return unit.volume.write(offsetBytes, [pattern.subarray(0, lengthBytes)], task);
+  });
+}
+
+/** One step after the other, until one fails or the command is cancelled. */
+async function inSteps(
+  { lba, blocks }: BlockRange,
+  stepBytes: number,
+  task: VolumeTask,
+  step: (offsetBytes: number, lengthBytes: number) => Promise<VolumeDone>,
+): Promise<ScsiResult> {
+  const totalBytes = blocks * blockBytes;
+  for (let done = 0; done < totalBytes; done += stepBytes) {
+    const reply = await step(lba * blockBytes + done, Math.min(stepBytes, totalBytes - done));
     if (!reply.ok) return faultResult(reply.fault);
     if (task.cancelled) return withStatus(scsiStatus.taskAborted);
-    done += piece.length;
   }
   return good;
 }
