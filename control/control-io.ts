@@ -4,7 +4,7 @@ import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { CommandResult } from "./command-result.ts";
-import { type Command, decodeEnvelope } from "./commands.ts";
+import { type Command, type CommandId, decodeEnvelope } from "./commands.ts";
 import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive.ts";
 import { KeepaliveSender } from "./keepalive-io.ts";
 import { Leadership } from "./leader-io.ts";
@@ -22,6 +22,7 @@ import {
   encodeSnapshot,
 } from "./replicated-machine.ts";
 import { Submitter } from "./submit-io.ts";
+import { earlyRefusal } from "./unit-commands.ts";
 
 export interface ControlOptions {
   readonly host: Host;
@@ -93,7 +94,8 @@ export class Control {
     const timeMs = () => this.#leadership?.timeMs() ?? 0;
     this.#proposals = new Proposals(host, raft);
     const proposals = this.#proposals;
-    this.#submitter = new Submitter({ host, calls, self, raft, proposals, timeMs });
+    const refusal = (id: CommandId, command: Command) => earlyRefusal(this.state(), id, command);
+    this.#submitter = new Submitter({ host, calls, self, raft, proposals, timeMs, refusal });
     this.#recoveries = new Recoveries({
       host,
       calls,
@@ -204,7 +206,7 @@ export class Control {
     const { host, superblock } = this.#options;
     this.#leadership = new Leadership({
       host,
-      self: superblock.brick,
+      self: { brick: superblock.brick, boot: superblock.boot },
       timing: this.#timing,
       raft: () => this.#raft,
       state: () => this.state(),

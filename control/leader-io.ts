@@ -7,6 +7,7 @@ import type { Command, CommandOf } from "./commands.ts";
 import type { Keepalive, KeepaliveAnswer } from "./keepalive.ts";
 import {
   arrivalCommand,
+  awaitsWitness,
   beginBook,
   damageCommands,
   grant,
@@ -34,7 +35,8 @@ const askersMax = 4096;
 
 interface LeaderParts {
   host: Host;
-  self: BrickNumber;
+  /** This brick and its start. */
+  self: { readonly brick: BrickNumber; readonly boot: number };
   timing: MembershipTiming;
   raft(): RaftPort;
   state(): ClusterState;
@@ -70,7 +72,7 @@ export class Leadership {
 
   constructor(parts: LeaderParts) {
     this.#parts = parts;
-    this.#book = beginBook(parts.timing, parts.host.clock.nowMs());
+    this.#book = beginBook(parts.timing, parts.host.clock.nowMs(), parts.self);
   }
 
   async begin(): Promise<void> {
@@ -133,6 +135,11 @@ export class Leadership {
   }
 
   async #arrive(from: BrickNumber, command: Command): Promise<KeepaliveAnswer | null> {
+    const nowMs = this.#parts.host.clock.nowMs();
+    const starts = command.type === "announceBrick";
+    if (starts && awaitsWitness(this.#book, this.#parts.state(), nowMs)) {
+      return refusal("coming_up", "bricks that ran before are to be heard first");
+    }
     if (this.#book.falling.has(from) || this.#arriving.has(from)) {
       return refusal("coming_up", "the brick's return is being noted");
     }
@@ -250,7 +257,7 @@ export class Leadership {
     this.#changingVoters = true;
     const raft = this.#parts.raft();
     const change = planVoters(this.#parts.state(), raft.members());
-    if (change?.type === "demote" && change.brick === this.#parts.self) {
+    if (change?.type === "demote" && change.brick === this.#parts.self.brick) {
       const to = raft.members().voters.find((one) => one !== change.brick);
       if (to !== undefined) raft.transferLeadership(to);
     } else if (change !== null) await raft.change(change);

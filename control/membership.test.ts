@@ -19,6 +19,8 @@ import {
 import { facts, TestCluster } from "./testing.ts";
 import { planVoters, type RaftMembers, votersWanted } from "./voters.ts";
 
+/** A leader that is itself no brick of the state. */
+const nobody = { brick: 99, boot: 1 };
 const day = defaultTiming.permanentAfterMs;
 
 function keepalive(number: number, boot: number, shards: ShardStatus[] = []): Keepalive {
@@ -49,7 +51,7 @@ function lookUntil(book: LeaderBook, cluster: TestCluster, fromMs: number, until
 
 test("a brick is down in the round in which its last lease has surely ended, not before", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   hear(book, 2, keepalive(2, 1), 500);
   grant(book, 2, 500);
   const down = [{ type: "brickDown", number: 2, boot: 1 }];
@@ -66,7 +68,7 @@ test("the exact millisecond: lease plus drift margin after the grant", () => {
     [2600, 1],
   ] as const) {
     const cluster = new TestCluster(2);
-    const book = beginBook(defaultTiming, 0);
+    const book = beginBook(defaultTiming, 0, nobody);
     hear(book, 2, keepalive(2, 1), 500);
     grant(book, 2, 500);
     lookUntil(book, cluster, 0, 2500);
@@ -76,7 +78,7 @@ test("the exact millisecond: lease plus drift margin after the grant", () => {
 
 test("a keepalive right before the end keeps the brick up", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   hear(book, 2, keepalive(2, 1), 500);
   grant(book, 2, 500);
   lookUntil(book, cluster, 0, 2500);
@@ -86,13 +88,13 @@ test("a keepalive right before the end keeps the brick up", () => {
 
 test("a new leader waits one lease, for it does not know what the old one granted", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 10_000);
+  const book = beginBook(defaultTiming, 10_000, nobody);
   assert.equal(lookUntil(book, cluster, 10_000, 12_100).length, 1);
 });
 
 test("a leader that slept gives everyone a full count anew", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   hear(book, 2, keepalive(2, 1), 400);
   grant(book, 2, 400);
   check(book, cluster, 500);
@@ -103,7 +105,7 @@ test("a leader that slept gives everyone a full count anew", () => {
 
 test("nothing is granted to a brick that falls, is down, or speaks under another boot", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   assert.equal(mayGrant(book, cluster.state, 2, 1), true);
   assert.equal(mayGrant(book, cluster.state, 2, 2), false);
   assert.equal(lookUntil(book, cluster, 0, 2100).length, 1);
@@ -123,7 +125,7 @@ test("nothing is granted to a brick that falls, is down, or speaks under another
 
 test("a keepalive of an older boot is void", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   assert.equal(hear(book, 2, keepalive(2, 3), 10), true);
   assert.equal(hear(book, 2, keepalive(2, 2), 20), false);
   assert.equal(arrivalCommand(book, cluster.state, 2, keepalive(2, 3))?.type, "announceBrick");
@@ -136,7 +138,7 @@ test("a brick back before permanentAfter is up; after it, it must drop its repli
   const cluster = new TestCluster(2);
   cluster.down(2);
   const since = cluster.state.bricks[2]!.downSinceMs;
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   hear(book, 1, keepalive(1, 1), 0);
   assert.deepEqual(check(book, cluster, 0, since + day - 1), []);
   const failed = check(book, cluster, 0, since + day);
@@ -155,7 +157,7 @@ test("a brick back before permanentAfter is up; after it, it must drop its repli
 
 test("space is noted in coarse steps, and fullness at once", () => {
   const cluster = new TestCluster(2);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   const step = 2 ** 30 / 64;
   const look = (usedBytes: number, full: boolean) => {
     hear(book, 2, { ...keepalive(2, 1), usedBytes, full }, 10);
@@ -177,7 +179,7 @@ test("space is noted in coarse steps, and fullness at once", () => {
 
 test("reports count only for the present view, from those who may make them", () => {
   const cluster = new TestCluster(2, 1);
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   cluster.ok({
     type: "changeView",
     shard: 0,

@@ -40,6 +40,8 @@ const timeStepMs = 5000;
  */
 export interface LeaderBook {
   readonly timing: MembershipTiming;
+  /** This leader's own start. */
+  readonly self: { readonly brick: BrickNumber; readonly boot: number };
   /** When this leader was elected: whoever led before may have granted leases until then. */
   readonly sinceMs: number;
   /** Keepalives missed before this moment are not counted: this leader was not looking. */
@@ -58,9 +60,14 @@ interface HeardBrick {
   keepalive: Keepalive;
 }
 
-export function beginBook(timing: MembershipTiming, nowMs: number): LeaderBook {
+export function beginBook(
+  timing: MembershipTiming,
+  nowMs: number,
+  self: LeaderBook["self"],
+): LeaderBook {
   return {
     timing,
+    self,
     sinceMs: nowMs,
     quietFromMs: nowMs,
     checkedMs: nowMs,
@@ -195,16 +202,31 @@ export function arrivalCommand(
 }
 
 /**
- * Whether this leader has heard, since it leads, a brick that ran before: under the boot by which
- * it is up, and not itself open to doubt. This leader lives since then, so there was power.
+ * Whether a start had better not be announced yet: a brick that ran before may still be heard, and
+ * the next start must not come before it is known that this one was witnessed.
+ */
+export function awaitsWitness(book: LeaderBook, state: ClusterState, nowMs: number): boolean {
+  const { keepaliveEveryMs, missedRounds } = book.timing;
+  if (nowMs - book.sinceMs >= keepaliveEveryMs * missedRounds) return false;
+  if (hasWitness(book, state)) return false;
+  const ranBefore = Object.values(state.bricks).filter(
+    (brick) => isReachable(brick) && brick.unwitnessed !== true && brick.number !== book.self.brick,
+  );
+  // One that is heard under another boot has started anew itself.
+  return ranBefore.some((brick) => !book.heard.has(brick.number));
+}
+
+/**
+ * Whether this leader ran before itself, or has heard since it leads a brick that did: under the
+ * boot by which it is up, and not itself open to doubt. This leader lives since then, so there was
+ * power.
  */
 function hasWitness(book: LeaderBook, state: ClusterState): boolean {
-  for (const [number, heard] of book.heard) {
+  const heard = [...book.heard].map(([brick, { boot }]) => ({ brick, boot }));
+  return [book.self, ...heard].some(({ brick: number, boot }) => {
     const brick = brickOf(state, number);
-    if (!isReachable(brick) || brick!.unwitnessed === true) continue;
-    if (heard.boot === brick!.boot) return true;
-  }
-  return false;
+    return isReachable(brick) && brick!.unwitnessed !== true && brick!.boot === boot;
+  });
 }
 
 /** Whether something waits for the cluster's time, and it has moved on enough to be worth an entry. */

@@ -34,6 +34,7 @@ export class Submitter {
   readonly #raft: () => RaftPort;
   readonly #proposals: Proposals;
   readonly #timeMs: () => number;
+  readonly #refusal: (id: CommandId, command: Command) => CommandFault | null;
   /** Sequences still waited for, in order. */
   readonly #outstanding = new Set<number>();
   #sequenceNext = 1;
@@ -47,6 +48,8 @@ export class Submitter {
     proposals: Proposals;
     /** The leader's estimate of the cluster's time; 0 when it has none. */
     timeMs: () => number;
+    /** Why the command must not be proposed for that brick now; null when it may. */
+    refusal: (id: CommandId, command: Command) => CommandFault | null;
   }) {
     this.#host = parts.host;
     this.#calls = parts.calls;
@@ -54,6 +57,7 @@ export class Submitter {
     this.#raft = parts.raft;
     this.#proposals = parts.proposals;
     this.#timeMs = parts.timeMs;
+    this.#refusal = parts.refusal;
     this.#calls.serve(messageType.propose, (from, body, reply) => {
       this.#serve(from, body).then((answer) => {
         if (answer !== null) reply([Buffer.from(JSON.stringify(answer))]);
@@ -135,6 +139,8 @@ export class Submitter {
     const timeMs = this.#timeMs();
     // A new leader does not know yet what was committed before it.
     if (timeMs === 0) return { type: "elsewhere", leader: 0 };
+    const refusal = this.#refusal(id, command);
+    if (refusal !== null) return { type: "result", result: { ok: false, fault: refusal } };
     const result = await this.#proposals.propose({ id, timeMs, command });
     return result === null ? null : { type: "result", result };
   }

@@ -4,6 +4,7 @@ import type { UnitChange } from "../brick/unit/unit-changes.ts";
 import { decodeEnvelope, encodeEnvelope, leaderOnly } from "./commands.ts";
 import {
   arrivalCommand,
+  awaitsWitness,
   beginBook,
   defaultTiming,
   hear,
@@ -12,9 +13,11 @@ import {
 } from "./membership.ts";
 import { applyEnvelope, decodeSnapshot, encodeSnapshot } from "./replicated-machine.ts";
 import { facts, TestCluster, uuid } from "./testing.ts";
-import { mayHaveLostPower } from "./unit-commands.ts";
+import { earlyRefusal, mayHaveLostPower } from "./unit-commands.ts";
 
 const disk = uuid(77);
+/** A leader that is itself no brick of the state. */
+const nobody = { brick: 99, boot: 1 };
 const nexus = { initiatorPort: "iqn.2026-11.example:host,i,0x00023d000001", targetPort: 2 };
 
 function clusterWithDisk(bricks: number): TestCluster {
@@ -153,7 +156,7 @@ for (const aptpl of [false, true]) {
   test(`all bricks without power at once: APTPL=${Number(aptpl)}`, () => {
     const cluster = clusterWithDisk(3);
     change(cluster, register(aptpl));
-    const book = beginBook(defaultTiming, 0);
+    const book = beginBook(defaultTiming, 0, nobody);
     arrive(cluster, book, 2, 2);
     arrive(cluster, book, 1, 2);
     assert.equal(registrations(cluster), 1, "brick 3 may have run all along");
@@ -170,7 +173,7 @@ for (const aptpl of [false, true]) {
 test("a brick that does not come back after the power cut counts once its lease has ended", () => {
   const cluster = clusterWithDisk(3);
   change(cluster, register(false));
-  const book = beginBook(defaultTiming, 0);
+  const book = beginBook(defaultTiming, 0, nobody);
   arrive(cluster, book, 1, 2);
   arrive(cluster, book, 2, 2);
   assert.equal(registrations(cluster), 1);
@@ -181,7 +184,7 @@ test("a brick that does not come back after the power cut counts once its lease 
 test("the only brick's restart is a power loss", () => {
   const cluster = clusterWithDisk(1);
   change(cluster, register(false));
-  arrive(cluster, beginBook(defaultTiming, 0), 1, 2);
+  arrive(cluster, beginBook(defaultTiming, 0, nobody), 1, 2);
   assert.equal(registrations(cluster), 0);
 });
 
@@ -191,7 +194,7 @@ test("restarts one after the other, and changes of leader, keep all", () => {
   for (let boot = 2; boot <= 4; boot += 1) {
     for (const number of [1, 2, 3]) {
       // The brick that starts is elected before anyone else is heard: it knows nothing of them.
-      const book = beginBook(defaultTiming, 0);
+      const book = beginBook(defaultTiming, 0, nobody);
       arrive(cluster, book, number, boot);
       for (const other of [1, 2, 3])
         arrive(cluster, book, other, cluster.state.bricks[other]!.boot);
@@ -204,10 +207,10 @@ test("restarts one after the other, and changes of leader, keep all", () => {
 test("two of three start anew at once: the third has run all along, and says so", () => {
   const cluster = clusterWithDisk(3);
   change(cluster, register(false));
-  const first = beginBook(defaultTiming, 0);
+  const first = beginBook(defaultTiming, 0, nobody);
   arrive(cluster, first, 1, 2);
   // Another leader, of whom the first was no witness.
-  const second = beginBook(defaultTiming, 0);
+  const second = beginBook(defaultTiming, 0, nobody);
   arrive(cluster, second, 2, 2);
   assert.equal(mayHaveLostPower(cluster.state), true);
   arrive(cluster, second, 3, 1);
@@ -219,13 +222,55 @@ test("two of three start anew at once: the third has run all along, and says so"
 test("a power loss is seen by the next leader, when the first fell before it was certain", () => {
   const cluster = clusterWithDisk(3);
   change(cluster, register(false));
-  arrive(cluster, beginBook(defaultTiming, 0), 1, 2);
-  const next = beginBook(defaultTiming, 0);
+  arrive(cluster, beginBook(defaultTiming, 0, nobody), 1, 2);
+  const next = beginBook(defaultTiming, 0, nobody);
   arrive(cluster, next, 1, 2);
   arrive(cluster, next, 2, 2);
   assert.equal(mayHaveLostPower(cluster.state), true);
   arrive(cluster, next, 3, 2);
   assert.equal(registrations(cluster), 0);
+});
+
+test("a leader that ran before is a witness itself", () => {
+  const cluster = clusterWithDisk(2);
+  change(cluster, register(false));
+  arrive(cluster, beginBook(defaultTiming, 0, { brick: 2, boot: 1 }), 1, 2);
+  assert.equal(mayHaveLostPower(cluster.state), false);
+  arrive(cluster, beginBook(defaultTiming, 0, { brick: 1, boot: 2 }), 2, 2);
+  assert.equal(mayHaveLostPower(cluster.state), false);
+  assert.equal(registrations(cluster), 1);
+});
+
+test("a start waits for a witness as long as one may be heard, and no longer", () => {
+  const { state } = new TestCluster(3);
+  const self = { brick: 1, boot: 2 };
+  const quietMs = defaultTiming.keepaliveEveryMs * defaultTiming.missedRounds;
+  const book = beginBook(defaultTiming, 1000, self);
+  hear(book, 1, keepalive(1, 2), 1000);
+  assert.equal(awaitsWitness(book, state, 1000), true);
+  assert.equal(awaitsWitness(book, state, 1000 + quietMs - 1), true);
+  assert.equal(awaitsWitness(book, state, 1000 + quietMs), false, "those have had their time");
+  hear(book, 2, keepalive(2, 2), 1001);
+  assert.equal(awaitsWitness(book, state, 1001), true, "brick 3 may have run before");
+  hear(book, 3, keepalive(3, 2), 1002);
+  assert.equal(awaitsWitness(book, state, 1002), false, "all have started anew");
+  const other = beginBook(defaultTiming, 1000, self);
+  hear(other, 3, keepalive(3, 1), 1001);
+  assert.equal(awaitsWitness(other, state, 1001), false, "brick 3 is a witness");
+});
+
+test("a unit is changed for a brick whose start is announced", () => {
+  const cluster = clusterWithDisk(2);
+  const ask = (boot: number) => {
+    const command = { type: "changeUnit", uuid: disk, change: register(false) } as const;
+    return earlyRefusal(cluster.state, { brick: 2, boot, sequence: 1, settled: 1 }, command);
+  };
+  assert.equal(ask(1), null);
+  assert.equal(ask(2)?.code, "not_now");
+  cluster.announce(2, 2);
+  assert.equal(ask(2), null);
+  cluster.down(2);
+  assert.equal(ask(2)?.code, "not_now");
 });
 
 test("only the leader witnesses", () => {

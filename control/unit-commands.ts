@@ -1,9 +1,9 @@
-import { type ClusterState, isReachable } from "../brick/cluster-state.ts";
+import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
 import { changeUnit as decide, type UnitEvent } from "../brick/unit/unit-changes.ts";
 import { newUnit, type UnitRecord } from "../brick/unit/unit-record.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { type Applied, answer, done, refuse } from "./command-result.ts";
-import type { CommandOf } from "./commands.ts";
+import { type Applied, answer, type CommandFault, done, refuse } from "./command-result.ts";
+import type { Command, CommandId, CommandOf } from "./commands.ts";
 import { volumeByUuid } from "./volume-commands.ts";
 
 /** What initiators and the fate of bricks do to the SCSI state of volumes. */
@@ -25,6 +25,22 @@ export function changeUnit(state: ClusterState, command: CommandOf<"changeUnit">
   return answer(withUnit(state, uuid, before, record), outcome, record.version);
 }
 
+/**
+ * Why a brick's command must wait: units are changed for a brick that is up under the boot that
+ * asks. Before its start is announced it is open whether the cluster was without power.
+ */
+export function earlyRefusal(
+  state: ClusterState,
+  { brick: number, boot }: CommandId,
+  command: Command,
+): CommandFault | null {
+  if (command.type !== "changeUnit") return null;
+  const brick = brickOf(state, number);
+  if (isReachable(brick) && brick!.boot === boot) return null;
+  const message = `cannot change a unit for brick ${number} yet: boot ${boot} is not announced; try again in a moment`;
+  return { code: "not_now", message };
+}
+
 /** Every volume's unit after the brick's sessions have ended with it. */
 export function withoutPort(state: ClusterState, targetPort: BrickNumber): ClusterState {
   return withEach(state, { type: "portLost", targetPort });
@@ -33,8 +49,9 @@ export function withoutPort(state: ClusterState, targetPort: BrickNumber): Clust
 /**
  * Whether the whole cluster was without power is seen by this: a process ends when its brick
  * starts anew, or is no part of the cluster once its lease has ended. While one lives that ran
- * before, newer starts are witnessed by it (see membership.ts). When the last such has gone and
- * only unwitnessed ones are left, no brick kept its memory.
+ * before, newer starts are witnessed by it (see membership.ts; a leader that has just begun waits
+ * a little to hear one before it announces a start). When the last such has gone and only
+ * unwitnessed ones are left, no brick kept its memory.
  */
 export function afterPowerLoss(state: ClusterState): ClusterState {
   if (!mayHaveLostPower(state) || hasWitness(state)) return state;
