@@ -63,6 +63,8 @@ export const outstandingR2tMax = 8;
 /** Commands of a session that were received and not answered. */
 export const commandWindow = 128;
 export const immediateTasksMax = 16;
+/** Data of a request, commands apart, that waits because a CmdSN before its own is missing. */
+export const heldDataBytesMax = 8 * KiB;
 /** Data of a session's commands that are admitted; the first command is always admitted. */
 export const sessionDataBytesMax = 64 * MiB;
 /** Received data are kept in the chunk that they came in while it is at most so much larger; ... */

@@ -12,7 +12,14 @@ import {
   testUnitReady,
   write10,
 } from "./initiator.test-double.ts";
-import { commandWindow, immediateTasksMax, receiveDataBytesMax } from "./limits.ts";
+import {
+  commandWindow,
+  heldDataBytesMax,
+  immediateTasksMax,
+  outstandingR2tMax,
+  receiveDataBytesMax,
+  sessionDataBytesMax,
+} from "./limits.ts";
 import { MemoryVolume, memoryDirectory } from "./memory-volume.test-double.ts";
 import {
   common,
@@ -189,6 +196,67 @@ test("more immediate commands than there is room for are rejected", async () => 
   assert.deepEqual(initiator.take(), []);
   initiator.command(read10(0, 1), options);
   assert.equal(initiator.takeOne(reject).values.reason, 0x06);
+});
+
+test("more task management than there is room for is rejected, behind a reset too", async () => {
+  const { initiator, volume } = await attach();
+  volume.changeUnit = () => new Promise(() => {});
+  const request = { immediate: true, initiatorTaskTag: 5, function: 5, cmdSn: initiator.cmdSn };
+  for (let at = 0; at < immediateTasksMax; at += 1) {
+    initiator.send(taskManagementRequest, request);
+  }
+  assert.deepEqual(initiator.take(), []);
+  initiator.send(taskManagementRequest, request);
+  assert.equal(initiator.takeOne(reject).values.reason, 0x06);
+});
+
+test("what waits for a missing CmdSN may not be large", async () => {
+  const { initiator } = await attach();
+  const first = initiator.cmdSn;
+  const ping = { initiatorTaskTag: 7, targetTransferTag: noTag };
+  initiator.send(nopOut, { ...ping, cmdSn: first + 1 }, Buffer.alloc(heldDataBytesMax));
+  assert.deepEqual(initiator.take(), []);
+  initiator.send(nopOut, { ...ping, cmdSn: first + 2 }, Buffer.alloc(heldDataBytesMax + 4));
+  assert.equal(initiator.takeOne(reject).values.reason, 0x04);
+  initiator.command(testUnitReady, { cmdSn: first });
+  await settled();
+  const [status, echo] = initiator.take();
+  assert.equal(status?.opcode, scsiResponse.opcode);
+  assert.equal(echo?.data.length, heldDataBytesMax);
+  const { expCmdSn, maxCmdSn } = initiator.connection.session!;
+  assert.deepEqual([expCmdSn, maxCmdSn], [first + 3, first + 3 + commandWindow - 1]);
+});
+
+test("a flood of writes without data: what is asked for stays within the session's memory", async () => {
+  const { initiator } = await attach(
+    [
+      ["MaxBurstLength", "65536"],
+      ["MaxOutstandingR2T", "65535"],
+    ],
+    128 << 20,
+  );
+  const blocks = 0xffff;
+  const tags = new Set<number>();
+  for (let at = 0; at < commandWindow; at += 1) {
+    tags.add(initiator.command(write10(0, blocks), { write: true, expectedLength: blocks * 512 }));
+  }
+  const asked = initiator.take();
+  const byTask = new Map<number, number>();
+  let bytes = 0;
+  for (const { opcode, values } of asked) {
+    assert.equal(opcode, readyToTransfer.opcode);
+    byTask.set(values.initiatorTaskTag, (byTask.get(values.initiatorTaskTag) ?? 0) + 1);
+    bytes += values.desiredLength;
+  }
+  assert.equal(Math.max(...byTask.values()), outstandingR2tMax);
+  assert(byTask.size * blocks * 512 <= sessionDataBytesMax, `${byTask.size} commands`);
+  assert(bytes <= byTask.size * outstandingR2tMax * 65_536);
+  // A window more of them takes no place: they are outside, and ignored.
+  for (let at = 0; at < commandWindow; at += 1) {
+    initiator.command(write10(0, blocks), { write: true, expectedLength: blocks * 512 });
+  }
+  assert.deepEqual(initiator.take(), []);
+  assert.equal(initiator.connection.session!.tasks.size, commandWindow);
 });
 
 test("a command that is missing and aborted counts as received", async () => {

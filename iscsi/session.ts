@@ -1,6 +1,6 @@
 import { numbers, rejectReason, sendReject } from "./answers.ts";
 import { releaseHeld } from "./command-order.ts";
-import { immediateTasksMax } from "./limits.ts";
+import { heldDataBytesMax, immediateTasksMax } from "./limits.ts";
 import { coldReset, endSession } from "./node.ts";
 import {
   commandCdb,
@@ -69,6 +69,12 @@ export function receivePdu(session: Session, pdu: Pdu): void {
     return;
   }
   if (session.held.has(cmdSn)) return;
+  // What waits must not weigh much: a gap that is never filled keeps it for good.
+  if (opcode !== scsiCommand.opcode && pdu.dataLength > heldDataBytesMax) {
+    sendReject(session.connection, bhs, rejectReason.protocolError);
+    session.held.set(cmdSn, () => freePlace(session, bhs));
+    return;
+  }
   // A command takes its data at once, so that Data-Out behind it finds the task.
   if (opcode === scsiCommand.opcode) {
     session.held.set(cmdSn, acceptCommand(session, pdu));

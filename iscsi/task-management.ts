@@ -88,6 +88,7 @@ export function manageTasks(session: Session, bhs: Buffer, coldReset: () => void
   // The header outlives the chunk that it came in.
   const header = Buffer.from(bhs);
   const row = rows.get(taskManagementRequest.fields.function.get(header));
+  session.managing += 1;
   if (session.fence !== null) session.fence.push(() => manage(session, header, row, coldReset));
   else manage(session, header, row, coldReset);
 }
@@ -96,7 +97,6 @@ function manage(session: Session, bhs: Buffer, row: Row | undefined, coldReset: 
   const fields = taskManagementRequest.fields;
   const tag = fields.initiatorTaskTag.get(bhs);
   const fences = row?.fences === true;
-  session.managing += 1;
   if (fences) session.fence = [];
   const answer = (response: number, information = 0): void => {
     session.managing -= 1;
