@@ -73,9 +73,12 @@ export class ConnectionCheck {
       if (event.type === "more") return;
       if (event.type === "fault") {
         // It may be rejected, as if it had come; with it ends what can be known of the input.
+        if (event.what === "data digest") {
+          this.sent.addDamaged(event.bhs);
+          continue;
+        }
         const nothing = Buffer.alloc(0);
         this.sent.add({ bhs: event.bhs, ahs: nothing, data: nothing });
-        if (event.what === "data digest") continue;
         this.#inputEnded = true;
         return;
       }
@@ -216,7 +219,10 @@ export class ConnectionCheck {
   #heardAgreements(data: Buffer): void {
     const pairs = decodeText(data);
     demand(pairs !== undefined, "a login answer that is not key=value");
-    for (const [key, value] of pairs!) this.#agreed.set(key, value);
+    for (const [key, value] of pairs!) {
+      // The target's own declaration stands, whatever becomes of the initiator's.
+      if (value !== "Reject" || !this.#agreed.has(key)) this.#agreed.set(key, value);
+    }
   }
 
   #enterFullFeature(bhs: Buffer): void {
@@ -328,5 +334,5 @@ function reject(connection: ConnectionCheck, { bhs, data }: WirePdu): void {
   demand(tagOf(bhs) === noTag, "a Reject with a task tag");
   demand(bhs[2]! >= 0x02 && bhs[2]! <= 0x0c, `Reject reason ${bhs[2]}`);
   demand(data.length === headerBytes, `a Reject that returns ${data.length} B`);
-  connection.sent.rejected(data);
+  connection.sent.rejected(data, bhs[2]!);
 }

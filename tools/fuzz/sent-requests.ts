@@ -29,6 +29,9 @@ interface Asked {
   answersLeft: number;
 }
 
+/** RFC 7143 §11.17.1. */
+const dataDigestReason = 0x02;
+
 export class SentRequests {
   readonly tasks = new Map<number, TaskCheck>();
   /** Requests that carry a CmdSN: ExpCmdSN can have moved no further than this. */
@@ -39,10 +42,20 @@ export class SentRequests {
   /** Headers that may come back in a Reject, and how often. */
   readonly #headers = new Map<string, number>();
 
-  add(pdu: WirePdu): void {
-    const { bhs } = pdu;
+  /** A PDU whose data came damaged: it is rejected, and discarded but for its place (§7.8). */
+  addDamaged(bhs: Buffer): void {
+    this.#mayComeBack(bhs);
+    if (opcodeOf(bhs) === requestOpcode.dataOut) this.#addDataOut(bhs);
+  }
+
+  #mayComeBack(bhs: Buffer): void {
     const header = bhs.toString("latin1");
     this.#headers.set(header, (this.#headers.get(header) ?? 0) + 1);
+  }
+
+  add(pdu: WirePdu): void {
+    const { bhs } = pdu;
+    this.#mayComeBack(bhs);
     const opcode = opcodeOf(bhs);
     if (!unnumbered.has(opcode) && !isImmediate(bhs)) this.numbered += 1;
     // §11.6.1: what ABORT TASK names may count as received, though it never came.
@@ -94,12 +107,14 @@ export class SentRequests {
     if (this.tasks.get(tag)!.answersLeft === 0) this.tasks.delete(tag);
   }
 
-  rejected(bhs: Buffer): void {
+  rejected(bhs: Buffer, reason: number): void {
     const header = bhs.toString("latin1");
     const count = this.#headers.get(header) ?? 0;
     demand(count > 0, "Reject of a header that was not sent");
     if (count === 1) this.#headers.delete(header);
     else this.#headers.set(header, count - 1);
+    // What came damaged was never a request.
+    if (reason === dataDigestReason) return;
     const opcode = opcodeOf(bhs);
     if (opcode === requestOpcode.scsiCommand) {
       const tag = tagOf(bhs);
