@@ -21,8 +21,10 @@ const unsureMs = 30_000;
 interface Contender {
   readonly number: number;
   readonly key: string;
-  /** Counts the preempts that it has begun: whoever owned the volume may have lost it since. */
+  /** Counts the times that it has begun to register and preempt: who owned the volume may not now. */
   challenges: number;
+  /** Of the last challenge not all is answered. */
+  challenging: boolean;
   unsureUntilMs: number;
   /** Preempted for certain, and not registered again since; counts up with each time. */
   fenced: number | null;
@@ -110,21 +112,32 @@ export class Duel {
       me.unsureUntilMs = this.#nowMs + unsureMs;
       return null;
     };
+    const isAlone = () => !other.challenging && !this.#isUnsure(other);
     me.fenced = null;
-    const registered = await ask({ action: "registerAndIgnore", key: noKey, actionKey: me.key });
-    if (registered !== "done") return;
     me.challenges += 1;
+    me.challenging = true;
+    const registered = await ask({ action: "registerAndIgnore", key: noKey, actionKey: me.key });
     const { challenges } = other;
-    let taken = await ask({ action: "preemptAndAbort", reservation, actionKey: other.key });
-    // Nobody to preempt: the other one has no key, so it holds nothing.
-    if (taken === "reservation_conflict") taken = await ask({ action: "reserve", reservation });
+    const alone = isAlone();
+    const taken = registered === "done" ? await this.#take(ask, other) : null;
+    me.challenging = false;
     if (taken !== "done") return;
     this.counts.preempts += 1;
     this.#reserved = true;
-    if (other.challenges !== challenges || this.#isUnsure(other)) return;
+    if (!alone || other.challenges !== challenges || !isAlone()) return;
     this.#fences += 1;
     other.fenced = this.#fences;
     await this.#own(prng, me, other, challenges);
+  }
+
+  async #take(
+    ask: (change: Partial<ReserveOut>) => Promise<UnitOutcome | null>,
+    other: Contender,
+  ): Promise<UnitOutcome | null> {
+    const taken = await ask({ action: "preemptAndAbort", reservation, actionKey: other.key });
+    if (taken !== "reservation_conflict") return taken;
+    // Nobody to preempt: the other one has no key, so it holds nothing.
+    return ask({ action: "reserve", reservation });
   }
 
   /** Nothing of the other one lands while the volume is ours. */
@@ -188,7 +201,7 @@ const plain: Omit<ReserveOut, "nexus" | "key" | "action"> & { action: ReserveOut
 
 function newContender(number: number): Contender {
   const key = String(number).padStart(16, "0");
-  return { number, key, challenges: 0, unsureUntilMs: 0, fenced: null };
+  return { number, key, challenges: 0, challenging: false, unsureUntilMs: 0, fenced: null };
 }
 
 function nexusOf(author: number, brick: BrickNumber): NexusId {

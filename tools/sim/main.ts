@@ -35,7 +35,7 @@ function summary(report: SimulationReport): string {
   const faultText = Object.entries(counts.faults).map(([code, count]) => `${count} ${code}`);
   return [
     `simulated ${minutes} minutes: ${counts.reads} reads, ${counts.writes} writes, ${counts.unmaps} unmaps${faultText.length > 0 ? `; ended with ${faultText.join(", ")}` : ""}`,
-    `${counters.written} counted up, ${counters.miscompares} miscompares, ${counters.bits} bits set; ${report.copies} copies; ${duel.preempts} preempts, ${duel.writes} writes between them, ${duel.conflicts} conflicts; ${report.resets} resets`,
+    `${counters.written} counted up, ${counters.miscompares} miscompares, ${counters.bits} bits set; ${report.copies} copies; ${duel.preempts} preempts, ${duel.writes} writes between them, ${duel.conflicts} conflicts; ${report.resets} resets; ${report.failovers} failovers`,
     `faults: ${faults.crashes} crashes, ${faults.powerCuts} whole power cuts, ${faults.partitions} partitions, ${faults.freezes} freezes; loss ${dials.lossChance}, duplicates ${dials.duplicateChance}, reordering ${dials.reorderChance}`,
     `chunk bytes copied after reboots ${report.copiedBytes}, settled ${report.settleBytes}; map bytes transferred ${report.transferBytes}`,
   ].join("\n");

@@ -169,6 +169,13 @@ export class SimCluster {
     return this.nodes.get(brick)?.volumes.open(name);
   }
 
+  /** The brick whose gateway serves the volume, as the newest state says. */
+  volumeHolder(name: string): BrickNumber | undefined {
+    const state = this.anyNode()?.control.state();
+    const uuid = state?.volumes[name]?.uuid;
+    return uuid === undefined ? undefined : state!.attachments[uuid]?.brick;
+  }
+
   async submit(command: Command): Promise<number> {
     for (let attempt = 0; attempt < 50; attempt += 1) {
       const node = this.anyNode();

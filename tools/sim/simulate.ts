@@ -7,6 +7,7 @@ import { Client, type ClientCounts } from "./client.ts";
 import { Copier, type CopyArea } from "./copier.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
+import { Failover } from "./failover.ts";
 import { drawDials, type FaultCounts, type FaultDials, Misfortune } from "./fault-plan.ts";
 import { Histories } from "./histories.ts";
 import { Resets } from "./resets.ts";
@@ -32,6 +33,7 @@ export interface SimulationReport {
   readonly duel: DuelCounts;
   readonly copies: number;
   readonly resets: number;
+  readonly failovers: number;
   readonly faults: FaultCounts;
   readonly dials: FaultDials;
   /** Chunk bytes that any brick copied because of a reboot. */
@@ -53,6 +55,7 @@ const copyAreas: readonly CopyArea[] = [
   { volumeName, firstSector: 16_384, sectors: 20 * sectorsPerGrain },
   { volumeName: contestedName, firstSector: 16_384, sectors: 20 * sectorsPerGrain },
 ];
+const failoverSector = 9216;
 const counting = 3;
 
 /** One run: faults for a while, then none, then everything must be whole and as acknowledged. */
@@ -77,6 +80,7 @@ class Run {
   readonly #copier: Copier;
   readonly #duel: Duel;
   readonly #resets: Resets;
+  readonly #failover: Failover;
   readonly #sceneFaults: ClientCounts["faults"] = {};
   #violation: string | null = null;
   #working = true;
@@ -102,6 +106,7 @@ class Run {
     this.#copier = new Copier(scene, this.#histories, source, copyAreas);
     this.#duel = new Duel(scene, contestedName, duelFirst);
     this.#resets = new Resets(scene, contestedName, resetFirst);
+    this.#failover = new Failover(scene, volumeName, failoverSector);
   }
 
   #makeScene(): Scene {
@@ -178,6 +183,7 @@ class Run {
       duel: this.#duel.counts,
       copies: this.#copier.copies,
       resets: this.#resets.resets,
+      failovers: this.#failover.failovers,
       faults: this.#misfortune.counts,
       dials: this.#dials,
       copiedBytes: this.#cluster.copiedBytes,
@@ -195,6 +201,7 @@ class Run {
       (prng) => this.#duel.contend(prng, 1),
       (prng) => this.#duel.intrude(prng),
       (prng) => this.#resets.act(prng),
+      (prng) => this.#failover.act(prng),
     ];
     for (const act of acts) {
       const prng = this.#prng.fork();
