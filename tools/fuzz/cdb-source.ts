@@ -26,8 +26,16 @@ function someBlocks(prng: Prng, blocksMax: number): number {
   return Math.min(many, blocksMax);
 }
 
-export function someCommand(prng: Prng, unit: LogicalUnit, blocksMax: number): SourcedCommand {
-  const row = prng.pick(commandRows);
+/** PREEMPT AND ABORT ends others' commands, which nobody answers then (SAM-5 §5.6, TAS is 0). */
+const peacefulRows = commandRows.filter((row) => !(row.opcode === 0x5f && row.serviceAction === 5));
+
+export function someCommand(
+  prng: Prng,
+  unit: LogicalUnit,
+  blocksMax: number,
+  peaceful: boolean,
+): SourcedCommand {
+  const row = prng.pick(peaceful ? peacefulRows : commandRows);
   const cdb = Buffer.alloc(16);
   const usage = Buffer.from(row.usage, "hex");
   // Bits that the command looks at, sparsely set: most flags are refused.

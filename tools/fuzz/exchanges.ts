@@ -20,7 +20,7 @@ export interface ExchangeChoice {
   readonly weight: number;
   /** Left out by initiators that keep to the rules and leave each other alone. */
   readonly hostile: boolean;
-  readonly begin: (initiator: Initiator, unit: LogicalUnit) => void;
+  readonly begin: (initiator: Initiator, unit: LogicalUnit, hostile: boolean) => void;
 }
 
 const burstsMax = 16;
@@ -37,6 +37,7 @@ const choices: readonly ExchangeChoice[] = [
   { weight: 1, hostile: true, begin: (initiator) => sendLogout(initiator, 2) },
   { weight: 1, hostile: true, begin: sendSnack },
   { weight: 2, hostile: true, begin: skipNumber },
+  { weight: 1, hostile: true, begin: flood },
 ];
 
 export function beginExchange(initiator: Initiator, unit: LogicalUnit, hostile: boolean): void {
@@ -48,16 +49,17 @@ export function beginExchange(initiator: Initiator, unit: LogicalUnit, hostile: 
   for (const choice of open) {
     left -= choice.weight;
     if (left > 0) continue;
-    choice.begin(initiator, unit);
+    choice.begin(initiator, unit, hostile);
     return;
   }
 }
 
-function sendSomeCommand(initiator: Initiator, unit: LogicalUnit): void {
+function sendSomeCommand(initiator: Initiator, unit: LogicalUnit, hostile: boolean): void {
   const { prng, burstBytes } = initiator;
   // With bursts of 512 B a long write would be nothing but thousands of R2Ts.
   const blocksMax = Math.floor((burstsMax * burstBytes) / blockBytes);
-  sendCommand(initiator, someCommand(prng, unit, blocksMax), prng.chance(0.05));
+  const command = someCommand(prng, unit, blocksMax, !hostile);
+  sendCommand(initiator, command, prng.chance(0.05));
 }
 
 function sendStrangeCommand(initiator: Initiator): void {
@@ -182,6 +184,13 @@ function sendSnack(initiator: Initiator): void {
     targetTransferTag: noTag,
     expStatSn: initiator.expStatSn,
   });
+}
+
+/** Many of the same at once, immediate, so that no window holds them back. */
+function flood(initiator: Initiator): void {
+  const { prng } = initiator;
+  const begin = prng.pick([sendTaskManagement, sendPing, sendStrangeCommand, sendStrangeText]);
+  for (let count = prng.between(20, 200); count > 0; count -= 1) begin(initiator);
 }
 
 /** Leaves a gap, so that what follows is held until the window is lost or the gap is filled. */

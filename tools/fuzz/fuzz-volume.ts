@@ -1,5 +1,13 @@
 import type { Prng } from "../../brick/prng.ts";
-import type { VolumeDone, VolumeFault, VolumeRead, VolumeTask } from "../../brick/volume/volume.ts";
+import type { UnitChange } from "../../brick/unit/unit-changes.ts";
+import type {
+  UnitChanged,
+  VolumeAllocation,
+  VolumeDone,
+  VolumeFault,
+  VolumeRead,
+  VolumeTask,
+} from "../../brick/volume/volume.ts";
 import { MemoryVolume } from "../../iscsi/memory-volume.test-double.ts";
 
 /**
@@ -11,6 +19,8 @@ interface Waiting {
   readonly task: VolumeTask | undefined;
   readonly go: (fault: VolumeFault | null) => void;
 }
+
+const administrator = { initiatorPort: "iqn.2026-11.test:admin,i,0x800000000000", targetPort: 7 };
 
 /** Every fault that an operation may end with by itself. */
 const faults: readonly VolumeFault[] = [
@@ -36,6 +46,10 @@ export class FuzzVolume extends MemoryVolume {
     super(options.name, options.sizeBytes, options.uuid);
     this.#prng = options.prng;
     this.#faultChance = options.faultChance;
+    this.portsNow = [
+      { targetPort: 7, state: "optimized" },
+      { targetPort: 8, state: "nonOptimized" },
+    ];
   }
 
   /** Lets some of the waiting operations go on; all of them with chance 1. */
@@ -87,6 +101,45 @@ export class FuzzVolume extends MemoryVolume {
   ): Promise<VolumeDone> {
     const fault = await this.#turn(task);
     return fault === null ? super.write(offset, data, task) : { ok: false, fault };
+  }
+
+  override async allocation(
+    offset: number,
+    length: number,
+    runsMax: number,
+    task?: VolumeTask,
+  ): Promise<VolumeAllocation> {
+    const fault = await this.#turn(task);
+    return fault === null ? super.allocation(offset, length, runsMax, task) : { ok: false, fault };
+  }
+
+  override async compareAndWrite(
+    offset: number,
+    compare: readonly Buffer[],
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    const fault = await this.#turn(task);
+    return fault === null
+      ? super.compareAndWrite(offset, compare, data, task)
+      : { ok: false, fault };
+  }
+
+  override async changeUnit(change: UnitChange): Promise<UnitChanged> {
+    // The cluster's own changes are repeated until they are committed.
+    const own = change.type === "sanitizeProgress" || change.type === "sanitizeEnd";
+    const fault = own ? null : await this.#turn(undefined);
+    return fault === null ? super.changeUnit(change) : { ok: false, fault };
+  }
+
+  /** An administrator, who ends what reservations of sessions long gone keep from everybody. */
+  async clearReservations(): Promise<void> {
+    const key = "00000000000000ff";
+    const common = { type: "reserveOut", nexus: administrator, reservation: null } as const;
+    const none = { aptpl: false, allTargetPorts: false, initiatorPorts: [], move: null } as const;
+    const register = { ...common, ...none, action: "registerAndIgnore", actionKey: key } as const;
+    await super.changeUnit({ ...register, key: "0000000000000000" });
+    await super.changeUnit({ ...register, action: "clear", key });
   }
 
   override async unmap(offset: number, length: number, task?: VolumeTask): Promise<VolumeDone> {

@@ -14,7 +14,7 @@ const newSeed = Math.floor(Math.random() * 2 ** 31);
 const total = new Coverage();
 
 for (const [seed, mutated] of [...rounds, [newSeed, 4000] as const]) {
-  test(`a round of ${mutated} mutated PDUs: npm run fuzz -- --seed ${seed} --pdus ${mutated}`, async () => {
+  test(`a round of ${mutated} mutated PDUs: npm run fuzz -- --seed ${seed} --pdus ${mutated} --connections 0`, async () => {
     const report = await runRound(seed, mutated);
     const { violation, coverage } = report;
     assert(violation === null, `${violation?.message}\n${violation?.transcript}`);

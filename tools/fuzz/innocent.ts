@@ -29,6 +29,8 @@ export class Innocent {
   readonly #busy: Uint8Array;
   #turn = 0;
   #attentionTaken = false;
+  /** Asks for nothing more. */
+  finishing = false;
   reads = 0;
   writes = 0;
 
@@ -64,7 +66,7 @@ export class Innocent {
     }
     const { initiator } = this;
     demand(initiator.phase !== "over", "the innocent's session has ended");
-    if (initiator.phase !== "full" || !initiator.windowOpen) return;
+    if (this.finishing || initiator.phase !== "full" || !initiator.windowOpen) return;
     if (!this.#attentionTaken) this.#takeAttention();
     else if (this.#asked.size < depth) this.#askSomething();
     if (this.#prng.chance(0.05)) sendPing(initiator);

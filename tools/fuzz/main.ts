@@ -1,19 +1,22 @@
 import { parseArgs } from "node:util";
 import { Coverage } from "./coverage.ts";
 import { runRound } from "./fuzz-io.ts";
+import { fuzzPortal } from "./portal-fuzz-io.ts";
 import { summaryLines } from "./summary.ts";
 
 /** Mutated PDUs of one round: enough to meet everything, few enough to be repeated in seconds. */
 const roundPdus = 20_000;
 
-const help = `npm run fuzz -- [--seed N] [--pdus N]
+const help = `npm run fuzz -- [--seed N] [--pdus N] [--connections N]
 
 Fuzzes the iSCSI target in this process with mutated PDUs, in rounds of ${roundPdus} with the
-seeds N, N+1, and so on. Exit status: 0 when every check held, 1 when one did not (it is printed,
+seeds N, N+1, and so on; then with mutated streams, half-open connections and resets over loopback,
+which the seed does not repeat exactly. Exit status: 0 when every check held, 1 when one did not (it is printed,
 with the command that repeats it), 2 when the options are wrong.
 
-  --seed N   the first round's (default: a random one)
-  --pdus N   mutated PDUs (default 1000000)
+  --seed N          the first round's (default: a random one)
+  --pdus N          mutated PDUs in this process (default 1000000)
+  --connections N   connections over loopback (default 20000)
 `;
 
 /** What memory may grow by between the end of the first round and that of the last (FIGURES T16). */
@@ -23,6 +26,7 @@ const { values } = parseArgs({
   options: {
     seed: { type: "string" },
     pdus: { type: "string", default: "1000000" },
+    connections: { type: "string", default: "20000" },
     help: { type: "boolean", short: "h" },
   },
 });
@@ -45,6 +49,7 @@ function residentMiB(): number {
 
 const seed = wholeNumber("seed", values.seed ?? String(Math.floor(Math.random() * 2 ** 31)));
 const pdus = wholeNumber("pdus", values.pdus);
+const connections = wholeNumber("connections", values.connections);
 const total = new Coverage();
 const startedMs = performance.now();
 let turnMsMax = 0;
@@ -58,18 +63,57 @@ for (; total.mutated < pdus; rounds += 1) {
   if (report.violation !== null) {
     const { message, transcript } = report.violation;
     process.stdout.write(`VIOLATED: ${message}\n${transcript}\n`);
-    process.stdout.write(`again: npm run fuzz -- --seed ${report.seed} --pdus ${goal}\n`);
+    process.stdout.write(
+      `again: npm run fuzz -- --seed ${report.seed} --pdus ${goal} --connections 0\n`,
+    );
     process.exit(1);
   }
   baseMiB ??= residentMiB();
+  if (rounds % 10 === 9) process.stderr.write(`${total.mutated} of ${pdus} mutated PDUs\n`);
 }
-const growthMiB = residentMiB() - (baseMiB ?? 0);
-const seconds = ((performance.now() - startedMs) / 1000).toFixed(0);
-process.stdout.write(`${summaryLines(total).join("\n")}\n`);
-process.stdout.write(
-  `seeds ${seed} to ${seed + rounds - 1}: every check held in ${seconds} s; longest turn ${turnMsMax.toFixed(1)} ms of processor time, memory +${growthMiB.toFixed(0)} MiB, fingerprint ${total.fingerprint.toString(16)}\n`,
-);
-if (growthMiB > growthMiBMax) {
-  process.stdout.write(`VIOLATED: memory grew by more than ${growthMiBMax} MiB\n`);
+function printTotals(coverage: Coverage): void {
+  process.stdout.write(`${summaryLines(coverage).join("\n")}\n`);
+}
+
+function checkGrowth(growthMiB: number): void {
+  if (growthMiB <= growthMiBMax) return;
+  process.stdout.write(`VIOLATED: memory grew by ${growthMiB.toFixed(0)} MiB\n`);
   process.exit(1);
+}
+
+const secondsSince = (sinceMs: number) => ((performance.now() - sinceMs) / 1000).toFixed(0);
+
+if (rounds > 0) {
+  const growthMiB = residentMiB() - baseMiB!;
+  printTotals(total);
+  process.stdout.write(
+    `seeds ${seed} to ${seed + rounds - 1}: every check held in ${secondsSince(startedMs)} s; longest turn ${turnMsMax.toFixed(1)} ms of processor time, memory +${growthMiB.toFixed(0)} MiB, fingerprint ${total.fingerprint.toString(16)}\n`,
+  );
+  checkGrowth(growthMiB);
+}
+
+if (connections > 0) {
+  // A tenth first, so that what is needed once is there when memory is looked at.
+  const warm = Math.ceil(connections / 10);
+  const parts = [warm, connections - warm];
+  const beforeMs = performance.now();
+  const overLoopback = new Coverage();
+  let warmMiB: number | null = null;
+  let lateMsMax = 0;
+  for (const [index, count] of parts.entries()) {
+    const report = await fuzzPortal(seed + index, count);
+    overLoopback.add(report.coverage);
+    lateMsMax = Math.max(lateMsMax, report.lateMsMax);
+    if (report.violation !== null) {
+      process.stdout.write(`VIOLATED over loopback: ${report.violation}\n`);
+      process.exit(1);
+    }
+    warmMiB ??= residentMiB();
+  }
+  const growthMiB = residentMiB() - warmMiB!;
+  printTotals(overLoopback);
+  process.stdout.write(
+    `loopback, seed ${seed}: every check held in ${secondsSince(beforeMs)} s; event loop late by ${lateMsMax.toFixed(0)} ms at most, clients included, memory +${growthMiB.toFixed(0)} MiB\n`,
+  );
+  checkGrowth(growthMiB);
 }

@@ -87,6 +87,9 @@ export class Round {
     this.#loop.timed(() => this.#target.clock.advance(1));
     await this.#settle(0.3);
     if (prng.chance(0.001)) this.#passTime();
+    if (prng.chance(0.01)) {
+      for (const volume of this.#target.volumes.values()) await volume.clearReservations();
+    }
   }
 
   /** Volumes go on, the event loop runs dry, and what is owed is sent and heard. */

@@ -39,7 +39,7 @@ export interface TargetUnderTest {
 /** Initiators that must prove who they are, all with the same account. */
 export const guardedNames = ["iqn.2026-11.test:guarded", "iqn.2026-11.test:lawful-guarded"];
 export const guardedAccount = { user: "guard", secret: Buffer.from("sixteen bytes of") };
-const guardedProof: Proof = {
+export const guardedProof: Proof = {
   method: "chap",
   account: {
     ...guardedAccount,
