@@ -78,8 +78,7 @@ export const unsentBytesMax = 16 * MiB;
 export const transferBytesMax = 32 * MiB;
 export const unmapBlocksMax = 0x10_0000;
 export const unmapDescriptorsMax = 256;
-/** All that a CDB can say: the work is done in steps, and can be aborted between them. */
-export const writeSameBlocksMax = 0xffff_ffff;
+export const writeSameBlocksMax = 0x2_0000;
 /** All that the CDB's one byte can say. */
 export const compareAndWriteBlocksMax = 0xff;
 assert(compareAndWriteBlocksMax * 512 <= compareBytesMax);

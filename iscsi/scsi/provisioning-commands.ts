@@ -91,16 +91,12 @@ function writeSameSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
   // LBDATA and PBDATA are gone from SBC-3 on.
   if ((flags & 0x06) !== 0) return invalidFieldInCdb(1, 2);
   if (!is16 && (flags & noDataOutMask) !== 0) return invalidFieldInCdb(1, 0);
-  const range = writeSameRange(unit, cdb);
+  const range = blockRange(cdb);
+  // WSNZ is set in VPD page B0: no number of blocks does not mean "up to the end".
+  if (range.blocks === 0) return invalidFieldInCdb(is16 ? 10 : 7);
   if (pastEnd(unit, range)) return sense.lbaOutOfRange;
   if (range.blocks > writeSameBlocksMax) return invalidFieldInCdb(is16 ? 10 : 7);
   return isWriteProtected(unit) ? sense.writeProtected : null;
-}
-
-/** SBC-4 §5.50: no number of blocks means up to the end (WSNZ is 0 in VPD page B0). */
-function writeSameRange(unit: LogicalUnit, cdb: Buffer): BlockRange {
-  const { lba, blocks } = blockRange(cdb);
-  return { lba, blocks: blocks === 0 ? Math.max(0, unitBlocks(unit) - lba) : blocks };
 }
 
 function hasDataOut(cdb: Buffer): boolean {
@@ -121,7 +117,7 @@ export async function writeSame(command: ScsiCommand): Promise<ScsiResult> {
   if (wrong !== null) return refused(wrong);
   const wantedBytes = writeSameDataBytes(unit, cdb);
   if (command.expectedBytes !== wantedBytes) return refused(sense.invalidInformationUnit);
-  const range = writeSameRange(unit, cdb);
+  const range = blockRange(cdb);
   const block = hasDataOut(cdb) ? Buffer.concat(command.dataOut) : null;
   if (block === null || block.every((byte) => byte === 0)) {
     return inSteps(range, unmapBlocksMax * blockBytes, task, (offsetBytes, lengthBytes) => {

@@ -44,6 +44,7 @@ function modePagePolicy(): Buffer {
 
 function blockLimits(): Buffer {
   const page = Buffer.alloc(0x40);
+  page[4] = 0x01; // WSNZ
   page[5] = compareAndWriteBlocksMax;
   page.writeUInt16BE(granularityBlocks, 6);
   page.writeUInt32BE(transferBytesMax / blockBytes, 8);
