@@ -353,6 +353,8 @@ test("UNMAP lists that cannot be believed", async () => {
   list.writeUInt32BE(blocks, 12);
   list.writeUInt32BE(1, 16);
   expectSense(await unmap(list), "5/21/00");
+  list.writeUInt32BE(0, 16);
+  assert.equal((await unmap(list)).status, 0, "no blocks at the end");
 });
 
 test("neighbours in an UNMAP list are one discard", async () => {
