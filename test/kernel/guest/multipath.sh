@@ -41,11 +41,18 @@ portal_in_use() {
   [ "$port" = "$(port_of 1)" ] || in_use=2
 }
 
+# ALUA: the portal beside the volume's gateway is active/optimized, the other one is not.
+priorities_differ() {
+  paths
+  [ "$(paths | awk '{ print $4 }' | sort -u | wc -l)" = 2 ]
+}
+
 for number in 1 2; do
   step "multipath: log in at portal $number" login "$number" \
     node.session.timeo.replacement_timeout=3
 done
 step "multipath: multipathd joins both paths" start_multipathd
+step "multipath: one path is better than the other" until_true 20 priorities_differ
 step "multipath: which path is in use" portal_in_use
 step "multipath: mkfs" make_fs xfs
 step "multipath: mount" mount -t xfs "$device" /mnt
