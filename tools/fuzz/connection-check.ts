@@ -302,7 +302,7 @@ const managementAnswers = new Set([0, 1, 2, 3, 4, 5, 6, 7, 255]);
 
 function managementResponse(connection: ConnectionCheck, { bhs }: WirePdu): void {
   connection.takeStatSn(bhs);
-  connection.sent.answered("management", tagOf(bhs));
+  connection.sent.managed(tagOf(bhs), bhs[2] === 0);
   demand(managementAnswers.has(bhs[2]!), `task management response ${bhs[2]}`);
 }
 

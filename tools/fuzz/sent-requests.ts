@@ -27,7 +27,11 @@ const kindOf: ReadonlyMap<number, SimpleKind> = new Map([
 interface Asked {
   readonly pdus: WirePdu[];
   answersLeft: number;
+  /** The command that an ABORT TASK is meant for, if that can be told. */
+  aborts: TaskCheck | null;
 }
+
+const abortTask = 1;
 
 /** RFC 7143 §11.17.1. */
 const dataDigestReason = 0x02;
@@ -67,11 +71,31 @@ export class SentRequests {
     if (kind === undefined || (kind === "ping" && tagOf(bhs) === noTag)) return;
     const byTag = this.#open.get(kind)!;
     const asked = byTag.get(tagOf(bhs));
-    if (asked === undefined) byTag.set(tagOf(bhs), { pdus: [pdu], answersLeft: 1 });
-    else {
+    if (asked === undefined) {
+      const aborts = kind === "management" ? this.#abortedBy(bhs) : null;
+      byTag.set(tagOf(bhs), { pdus: [pdu], answersLeft: 1, aborts });
+    } else {
       asked.pdus.push(pdu);
       asked.answersLeft += 1;
+      asked.aborts = null;
     }
+  }
+
+  #abortedBy(bhs: Buffer): TaskCheck | null {
+    if ((bhs[1]! & 0x7f) !== abortTask) return null;
+    const task = this.tasks.get(bhs.readUInt32BE(20));
+    const only = task?.candidates.length === 1 ? task.candidates[0]! : null;
+    // With another LUN it names a task that is not there.
+    return only?.bhs.subarray(8, 16).equals(bhs.subarray(8, 16)) ? task! : null;
+  }
+
+  /** §11.6.1: "function complete"; an aborted command is not answered any more. */
+  managed(tag: number, complete: boolean): void {
+    const aborts = this.#open.get("management")!.get(tag)?.aborts ?? null;
+    this.answered("management", tag);
+    if (aborts === null || !complete || aborts.candidates.length !== 1) return;
+    const aborted = tagOf(aborts.candidates[0]!.bhs);
+    if (this.tasks.get(aborted) === aborts) this.tasks.delete(aborted);
   }
 
   #addCommand(bhs: Buffer): void {
