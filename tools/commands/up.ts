@@ -4,9 +4,10 @@ import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Command } from "commander";
 import { isLoopback } from "../../control/access.ts";
-import type { AdminReply } from "../../control/api.ts";
+import type { AdminReply, ClusterStatus } from "../../control/api.ts";
 import { ApiClient } from "../../control/api-client-io.ts";
 import { readSecret, writePrivateFile } from "../../control/api-secret-io.ts";
+import { votersWanted } from "../../control/voters.ts";
 import { establishIdentity, offeredBytes, readIdentity } from "../brick-identity-io.ts";
 import { CommandError, exitCode, exitOfFault } from "../exit-codes.ts";
 import { brickNumbersUnder, dataFolderDefault } from "../find-cluster-io.ts";
@@ -34,6 +35,8 @@ const listenPortDistance = 20;
 const readyWaitMsMax = 60_000;
 const bricksGoneMsMax = 30_000;
 const joinWaitMsMax = 60_000;
+/** How long a cluster whose bricks all serve is given to be able to lose one of them. */
+const wholeWaitMsMax = 20_000;
 
 interface UpCommandOptions {
   data: string;
@@ -254,6 +257,7 @@ async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
   for (const number of joining) await addBrick(plan, supervisor, client, number, capacityBytes);
   await createVolumes(plan, client);
   const missing = await waitReady(plan, supervisor, numbers);
+  if (missing.length === 0) await waitWhole(client);
   announce(plan, numbers, missing);
 }
 
@@ -362,6 +366,29 @@ async function waitReady(
     }
     await sleep(100);
   }
+}
+
+/**
+ * Bricks that serve are not yet bricks of which one may be lost: that takes all votes and every
+ * shard on as many bricks as it should be. Whoever reads "ready" may count on it.
+ */
+async function waitWhole(client: ApiClient): Promise<void> {
+  const until = performance.now() + wholeWaitMsMax;
+  for (;;) {
+    const reply = await client.status();
+    if (reply.ok && isWhole(reply.value)) return;
+    if (performance.now() > until) {
+      say("not every shard has all its copies yet: see `endisk status`");
+      return;
+    }
+    await sleep(50);
+  }
+}
+
+function isWhole({ bricks, shards }: ClusterStatus): boolean {
+  const lasting = bricks.filter((brick) => brick.status === "up" || brick.status === "down");
+  const voters = lasting.filter((brick) => brick.voter);
+  return shards.whole === shards.total && voters.length >= votersWanted(lasting.length);
 }
 
 async function isReady(plan: UpPlan, number: number): Promise<boolean> {
