@@ -1,5 +1,5 @@
 import { assert } from "../brick/assert.ts";
-import { KiB, MiB, sectorsPerGrain } from "../brick/units.ts";
+import { KiB, MiB, sectorsPerGrain, TiB } from "../brick/units.ts";
 import { compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
 
 /** Every bound of the iSCSI target. Times are in milliseconds. */
@@ -100,8 +100,8 @@ export const portGroupListBytesMax = 8 * KiB;
 export const portTransitionSeconds = 30;
 /** A command of many blocks without data of its own works in steps of this size. */
 export const stepBytesMax = 1 * MiB;
-/** GET LBA STATUS looks at no more than this, in steps. */
-export const allocationBytesMax = 64 * 1024 * MiB;
+/** GET LBA STATUS looks at no more than this, in steps; some seconds where nothing is written. */
+export const allocationBytesMax = 1 * TiB;
 export const allocationStepBytes = 1024 * MiB;
 export const allocationRunsMax = 1024;
 /** Initiators are told once the free space is no more than this share of the pool. */

@@ -2,6 +2,7 @@ import { grainsPerShardRun } from "../cluster-state.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
+import { AllocationRuns } from "./allocation-runs.ts";
 import type { FetchOutcome } from "./chunk-reader.ts";
 import type { Gateway } from "./gateway.ts";
 import type { MapFill } from "./map-cache.ts";
@@ -15,9 +16,26 @@ const retryEveryMs = 100;
 const streamsMax = 8;
 /** Grains that one question for the allocation looks at. */
 const allocationGrainsMax = 64 * grainsPerShardRun;
+/** Shards that are asked at a time while nothing is found. */
+const allocationLookupsMax = 16;
 
 const zeroGrain = Buffer.alloc(grainBytes);
 const noExtents: readonly Extent[] = [];
+
+/** Up to `most` pieces of the grains from `grain` on, each within one run of one shard. */
+function shardRunsFrom(
+  grain: number,
+  endGrain: number,
+  most: number,
+): { grain: number; count: number }[] {
+  const spans: { grain: number; count: number }[] = [];
+  for (let at = grain; at < endGrain && spans.length < most; ) {
+    const count = Math.min(grainsPerShardRun - (at % grainsPerShardRun), endGrain - at);
+    spans.push({ grain: at, count });
+    at += count;
+  }
+  return spans;
+}
 
 /** What a read wants of one grain. */
 interface Part {
@@ -177,47 +195,31 @@ export class Reads {
     origin: Origin,
   ): Promise<VolumeAllocation> {
     const asked = { task: origin.task ?? null, portal: origin.portal ?? null };
-    const runs: { lengthBytes: number; mapped: boolean }[] = [];
-    const add = (bytes: number, mapped: boolean): boolean => {
-      const last = runs.at(-1);
-      if (bytes === 0) return true;
-      if (last !== undefined && last.mapped === mapped) last.lengthBytes += bytes;
-      else if (runs.length >= runsMax) return false;
-      else runs.push({ lengthBytes: bytes, mapped });
-      return true;
-    };
-    const endBytes = offsetBytes + lengthBytes;
+    const list = new AllocationRuns(offsetBytes, lengthBytes, runsMax);
+    const endGrain = Math.ceil((offsetBytes + lengthBytes) / grainBytes);
     const deadlineMs = this.#gateway.nowMs() + this.#gateway.context.options.operationDeadlineMs;
-    let at = offsetBytes;
     let looked = 0;
-    while (at < endBytes && looked < allocationGrainsMax) {
-      const grain = Math.floor(at / grainBytes);
-      const toRunEnd = grainsPerShardRun - (grain % grainsPerShardRun);
-      const count = Math.min(toRunEnd, Math.ceil(endBytes / grainBytes) - grain);
-      const reply = await this.#lookup(grain, count, deadlineMs);
-      if (reply === null || !this.#gateway.leaseValid()) {
-        return { ok: false, fault: this.#gateway.endFault() };
-      }
+    let parallel = 1;
+    while (!list.done && looked < allocationGrainsMax) {
+      const spans = shardRunsFrom(Math.floor(list.atBytes / grainBytes), endGrain, parallel);
+      const replies = await Promise.all(
+        spans.map(({ grain, count }) => this.#lookup(grain, count, deadlineMs)),
+      );
       const refusal = this.#gateway.refusalNow(asked, "read");
       if (refusal !== null) return { ok: false, fault: refusal };
-      looked += reply.coveredCount;
-      for (let index = 0; index < reply.coveredCount; index += 1) {
-        const here = grain + index;
-        const grainStart = here * grainBytes;
-        const end = Math.min(endBytes, grainStart + grainBytes);
-        for (const extent of reply.grains.get(here) ?? noExtents) {
-          const from = Math.max(at, grainStart + extent.firstSector * sectorBytes);
-          const extentEnd = extent.firstSector + extent.sectorCount;
-          const to = Math.min(end, grainStart + extentEnd * sectorBytes);
-          if (to <= from) continue;
-          if (!add(from - at, false) || !add(to - from, true)) return { ok: true, runs };
-          at = to;
+      for (const [index, { grain, count }] of spans.entries()) {
+        const reply = replies[index]!;
+        if (reply === null || !this.#gateway.leaseValid()) {
+          return { ok: false, fault: this.#gateway.endFault() };
         }
-        if (!add(end - at, false)) return { ok: true, runs };
-        at = end;
+        looked += reply.coveredCount;
+        list.take(grain, reply);
+        // What was never written is long, and its runs are each another shard's.
+        parallel = reply.grains.size === 0 ? allocationLookupsMax : 1;
+        if (reply.coveredCount < count) break;
       }
     }
-    return { ok: true, runs };
+    return { ok: true, runs: list.runs };
   }
 
   #lookup(grain: number, count: number, deadlineMs: number): Promise<MapLookupReply | null> {
