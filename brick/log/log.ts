@@ -3,7 +3,7 @@ import type { Host } from "../host.ts";
 import { type BatchRecord, batchBytesMax, batchRecordsMax, encodeBatch } from "./batch.ts";
 import { alignUp, batchAlignBytes, batchHeaderBytes, recordBytesInBatch } from "./batch-format.ts";
 import type { SegmentFiles } from "./segment-files.ts";
-import type { Segments } from "./segments.ts";
+import type { Claim, Segments } from "./segments.ts";
 
 /** Where a record's body is. */
 export interface RecordLocation {
@@ -15,8 +15,7 @@ export interface RecordLocation {
 
 /** A record on its way into the log. */
 export interface LogRecord extends BatchRecord {
-  /** May use the reserve of space. */
-  readonly reserve: boolean;
+  readonly claim: Claim;
   /** Runs once, in append order: durable at `location`, or refused for want of space (null). */
   readonly done: (location: RecordLocation | null) => void;
 }
@@ -140,7 +139,7 @@ export class Log {
       const bytesAfter = bytes + recordBytesInBatch(record.bodyBytes);
       const pages = alignUp(bytesAfter, batchAlignBytes);
       if (written.length === 0) {
-        const room = this.#segments.room(pages, record.reserve);
+        const room = this.#segments.room(pages, record.claim);
         if (room === "later") break;
         if (room === "never") this.counters.refused += 1;
         else {
@@ -148,7 +147,7 @@ export class Log {
           bytes = bytesAfter;
         }
       } else {
-        if (pages > batchBytesMax || !this.#segments.fits(pages, record.reserve)) break;
+        if (pages > batchBytesMax || !this.#segments.fits(pages, record.claim)) break;
         written.push(record);
         bytes = bytesAfter;
       }

@@ -87,9 +87,19 @@ export interface SegmentLimits {
 export type Room = "now" | "later" | "never";
 
 /**
+ * Who wants to write, by how far they may go when space is short. Each leaves something for those
+ * after it: ordinary records for compaction, without which a full brick would never have room
+ * again; compaction for the records that keep the brick governable.
+ */
+export type Claim = "ordinary" | "compaction" | "reserve";
+
+/** Stores of fewer segments have none to set aside for compaction. */
+const compactionSegmentsMin = 16;
+
+/**
  * The segments of one brick's log, and the work of having zeros ready ahead of the writer. One
  * segment's worth of capacity is a reserve that only records marked so may use, so that a full
- * brick can still log what keeps it governable.
+ * brick can still log what keeps it governable; one more is for compaction.
  */
 export class Segments {
   readonly byNumber = new Map<number, Segment>();
@@ -100,6 +110,8 @@ export class Segments {
   readonly #host: Host;
   readonly #files: SegmentFiles;
   readonly #limits: SegmentLimits;
+  /** Segments that a record of each claim leaves unused. */
+  readonly #keptSegments: Readonly<Record<Claim, number>>;
   readonly #free: Segment[] = [];
   #current: Segment | null = null;
   /** Prepared, or being prepared, in the order of their use. */
@@ -127,6 +139,8 @@ export class Segments {
     this.#limits = limits;
     this.segmentBytes = segmentBytes;
     this.countMax = Math.max(segmentCountMin, Math.floor(capacityBytes / segmentBytes));
+    const ordinary = this.countMax < compactionSegmentsMin ? 1 : 2;
+    this.#keptSegments = { ordinary, compaction: 1, reserve: 0 };
   }
 
   get current(): Segment {
@@ -155,8 +169,9 @@ export class Segments {
 
   /** Bytes that ordinary records may still take. */
   freeBytes(): number {
-    if (this.leftCount < 1) return 0;
-    const ordinary = (this.leftCount - 1) * this.segmentBytes;
+    const kept = this.#keptSegments.ordinary;
+    if (this.leftCount < kept) return 0;
+    const ordinary = (this.leftCount - kept) * this.segmentBytes;
     const free = ordinary + this.segmentBytes - this.current.writtenBytes;
     return this.#stuck ? Math.min(free, this.#preparedAheadBytes()) : free;
   }
@@ -189,15 +204,17 @@ export class Segments {
    * Whether `bytes` (whole pages) can be written in the current segment, after a switch if need be
    * and possible.
    */
-  room(bytes: number, reserve: boolean): Room {
-    if (!reserve && this.leftCount < 1) return "never";
-    if (this.fits(bytes, reserve)) return "now";
+  room(bytes: number, claim: Claim): Room {
+    const kept = this.#keptSegments[claim];
+    if (this.leftCount < kept) return "never";
+    if (this.fits(bytes, claim)) return "now";
     if (this.current.writtenBytes + bytes <= this.segmentBytes) {
       return this.#stuck ? "never" : "later";
     }
-    if (this.leftCount < (reserve ? 1 : 2)) return "never";
+    if (this.leftCount < kept + 1) return "never";
     const next = this.#ready[0];
-    if (next !== undefined && next.preparedBytes >= bytes && (reserve || !this.#shortWith(bytes))) {
+    const may = claim === "reserve" || !this.#shortWith(bytes);
+    if (next !== undefined && next.preparedBytes >= bytes && may) {
       this.#switch();
       return "now";
     }
@@ -205,8 +222,9 @@ export class Segments {
   }
 
   /** Whether `bytes` can be written in the current segment as it stands. */
-  fits(bytes: number, reserve: boolean): boolean {
-    if (!reserve && (this.leftCount < 1 || this.#shortWith(bytes))) return false;
+  fits(bytes: number, claim: Claim): boolean {
+    if (this.leftCount < this.#keptSegments[claim]) return false;
+    if (claim !== "reserve" && this.#shortWith(bytes)) return false;
     return this.current.writtenBytes + bytes <= this.current.preparedBytes;
   }
 
@@ -229,11 +247,14 @@ export class Segments {
     assert(segment.liveBytes >= 0, "a segment cannot hold less than nothing");
   }
 
-  /** Closed segments without a live chunk whose records a durable checkpoint has passed. */
+  /**
+   * Closed segments without a live chunk whose records a durable checkpoint has passed; with a row
+   * as old as that checkpoint, which so does not point into them either.
+   */
   recyclable(coveredPosition: number): Segment[] {
     const found: Segment[] = [];
     for (const segment of this.byNumber.values()) {
-      if (segment.state !== "closed" || segment.liveBytes > 0) continue;
+      if (segment.state !== "closed" || segment.liveBytes > 0 || segment.dirty) continue;
       if (segment.lastPosition < coveredPosition) found.push(segment);
     }
     return found;

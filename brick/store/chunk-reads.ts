@@ -59,8 +59,12 @@ export class ChunkReads {
       if (bytes.length === entry.lengthBytes && keyEquals(chunkKey(bytes), key)) {
         return { ok: true, bytes };
       }
-      // The segment may have been recycled while we read.
-      if (!this.#index.isCurrent(entry)) return { ok: false, fault: { code: "absent" } };
+      // The segment may have been recycled while we read, and the chunk copied elsewhere before.
+      if (!this.#index.isCurrent(entry)) {
+        const now = this.#index.find(key);
+        if (now === null) return { ok: false, fault: { code: "absent" } };
+        return this.#readNow(key, now);
+      }
     }
     this.noteCorrupt(key, entry);
     return { ok: false, fault: { code: "corrupt" } };

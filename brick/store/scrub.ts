@@ -112,6 +112,8 @@ export class Scrub {
       if (segment.epoch !== epoch) return;
       const at = this.#atBytes;
       const head = await reader.read(at, batchAlignBytes);
+      // Recycled while it was read: nothing of it is owed to anybody.
+      if (segment.epoch !== epoch) return;
       const header = decodeBatchHeader(head, 0, salt);
       const right =
         header !== null &&
@@ -127,6 +129,7 @@ export class Scrub {
       }
       endDamage(at);
       const bytes = await reader.read(at, header.lengthBytes);
+      if (segment.epoch !== epoch) return;
       const decoded = decodeBatch(bytes, header, salt);
       for (const { header: record, bodyAt } of decoded.records) {
         if (record.chunk === null) continue;

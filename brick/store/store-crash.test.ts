@@ -96,7 +96,7 @@ async function open(host: TraceHost): Promise<{ store: Store; counting: Counting
   return { store, counting };
 }
 
-/** Bursts of puts and records, checkpoints, drops and recycling. */
+/** Bursts of puts and records, checkpoints, drops, sweeps, compaction and recycling. */
 async function work(
   host: TraceHost,
   { store, counting }: { store: Store; counting: Counting },
@@ -116,16 +116,37 @@ async function work(
     }
     if (prng.chance(0.15)) store.checkpoint();
     await Promise.all(waiting);
-    if (prng.chance(0.25)) {
-      for (const seed of [...model.ackedChunks].slice(0, -3)) {
-        if (model.dropped.has(seed)) continue;
-        mark({ type: "drop", seed });
-        store.dropChunk(chunkKey(chunkOf(seed, model.submittedChunks.get(seed)!)));
-      }
-      store.checkpoint();
-      await store.recycle();
-    }
+    if (prng.chance(0.25)) await giveUpSome(store, prng, model, mark);
   }
+}
+
+/** What garbage collection does, at times without the checkpoint that its next step waits for. */
+async function giveUpSome(
+  store: Store,
+  prng: Prng,
+  model: Model,
+  mark: (what: Mark) => void,
+): Promise<void> {
+  const unwanted = new Set<string>();
+  for (const seed of [...model.ackedChunks].slice(0, -3)) {
+    // A few stay among the dead, for compaction to carry on.
+    if (model.dropped.has(seed) || prng.chance(0.1)) continue;
+    mark({ type: "drop", seed });
+    const key = chunkKey(chunkOf(seed, model.submittedChunks.get(seed)!));
+    if (prng.chance(0.5)) store.dropChunk(key);
+    else unwanted.add(key.toString("hex"));
+  }
+  if (unwanted.size > 0) {
+    store.checkpoint();
+    const step = store.sweepStep(null, 1000, (key) => unwanted.has(key.toString("hex")));
+    assert.equal(step.droppedChunks, unwanted.size, "a sweep finds every chunk");
+  }
+  if (prng.chance(0.7)) {
+    let step = await store.compactStep(prng.between(4, 64) * KiB, 0.9);
+    while (!step.idle && prng.chance(0.9)) step = await store.compactStep(64 * KiB, 0.9);
+  }
+  if (prng.chance(0.9)) store.checkpoint();
+  await store.recycle();
 }
 
 function putOne(store: Store, prng: Prng, mark: (what: Mark) => void) {
@@ -192,6 +213,21 @@ async function verify(
     const expected = model.ackedChunks.has(seed) && !model.dropped.has(seed);
     if (expected) assert.ok(read.ok, `${what}: chunk ${seed} is lost`);
   }
+  checkTotals(store, model, what);
+}
+
+/** The totals that the space is told by are those of what is there. */
+function checkTotals(store: Store, model: Model, what: string): void {
+  let chunkCount = 0;
+  let chunkBytes = 0;
+  for (const [seed, lengthBytes] of model.submittedChunks) {
+    if (!store.has(chunkKey(chunkOf(seed, lengthBytes)))) continue;
+    chunkCount += 1;
+    chunkBytes += lengthBytes;
+  }
+  const space = store.space();
+  assert.deepEqual([space.chunkCount, space.chunkBytes], [chunkCount, chunkBytes], what);
+  assert.ok(space.reclaimableBytes >= 0, `${what}: ${space.reclaimableBytes} reclaimable`);
 }
 
 /** What survived without an answer counts as written once a restart has shown it. */
@@ -244,7 +280,8 @@ async function explore(seed: number, bursts: number) {
       states += await cutAgain(nextHost, left, nextModel, prng, what);
     }
   }
-  return { states, cut, recycled: first.store.counters.recycledSegments };
+  const { recycledSegments, compactedBytes } = first.store.counters;
+  return { states, cut, recycled: recycledSegments, compactedBytes };
 }
 
 async function cutAgain(
@@ -271,10 +308,11 @@ const more = Number(process.env.SEEDS ?? 0);
 const seeds = [1, 2, 1020, ...Array.from({ length: more }, (_, at) => 1000 + at)];
 for (const seed of seeds) {
   test(`no power cut loses or invents anything, seed ${seed}`, async () => {
-    const { states, cut, recycled } = await explore(seed, 30);
+    const { states, cut, recycled, compactedBytes } = await explore(seed, 30);
     assert.ok(states > 600, `only ${states} states`);
     assert.ok(cut > 0, "no state has a torn tail");
     assert.ok(recycled > 0, "no segment was used twice");
+    assert.ok(compactedBytes > 0, "nothing was carried to another segment");
   });
 }
 

@@ -1,5 +1,6 @@
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
+import { Stamps } from "../gc/stamps.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
 import {
   batchAlignBytes,
@@ -14,9 +15,17 @@ import { Segments, segmentBytesDefault } from "../log/segments.ts";
 import { MiB } from "../units.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
+import { Compaction, type CompactionStep } from "./compaction.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
-import { checkpointKvKey, encodeCheckpoint, encodeSegmentRow, segmentKvKey } from "./store-keys.ts";
+import { type StoreSpace, spaceOf } from "./space.ts";
+import {
+  type ChunkEntry,
+  checkpointKvKey,
+  encodeCheckpoint,
+  encodeSegmentRow,
+  segmentKvKey,
+} from "./store-keys.ts";
 import {
   beginBoot,
   eraseTorn,
@@ -27,6 +36,7 @@ import {
   type StoreIdentity,
 } from "./store-open.ts";
 import type { Superblock, SuperblockCopies } from "./superblock.ts";
+import { type SweepStep, sweepStep } from "./sweep.ts";
 
 export type { ChunkOrigin, RecordLocation };
 
@@ -72,18 +82,6 @@ export interface StoreOptions {
   diskFloorBytes?: number;
 }
 
-export interface StoreSpace {
-  capacityBytes: number;
-  usedBytes: number;
-  /** What puts may still take. */
-  freeBytes: number;
-  full: boolean;
-  chunkCount: number;
-  chunkBytes: number;
-  dedupHits: number;
-  dedupBytes: number;
-}
-
 interface PendingChunk {
   parts: readonly Buffer[];
   chunk: RecordChunk;
@@ -97,6 +95,8 @@ const diskFloorBytesDefault = 64 * MiB;
 export class Store {
   readonly superblock: Superblock;
   readonly kv: Kv;
+  /** When each chunk was protected last: what garbage collection goes by. */
+  readonly stamps: Stamps;
   /** What the replay found damaged between whole batches. */
   readonly damage: readonly DamagedRange[];
   readonly counters = {
@@ -109,6 +109,9 @@ export class Store {
     corruptChunks: 0,
     damagedRanges: 0,
     recycledSegments: 0,
+    sweptChunks: 0,
+    sweptBytes: 0,
+    compactedBytes: 0,
     flushes: 0,
     logBytesWritten: 0,
     noSpace: 0,
@@ -122,11 +125,13 @@ export class Store {
   readonly #index: ChunkIndex;
   readonly #reads: ChunkReads;
   readonly #scrub: Scrub;
+  readonly #compaction: Compaction;
   readonly #pending = new Map<string, PendingChunk>();
   #answers: (() => void)[] = [];
   #checkpointWanted = false;
   #checkpointPosition: number;
   #checkpointLogBytes = 0;
+  #recycling = false;
   #closed = false;
 
   /**
@@ -197,7 +202,11 @@ export class Store {
     this.#log = parts.log;
     this.#checkpointPosition = checkpointPosition;
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
-    this.#scrub = new Scrub(host, logIdentity(this.superblock), parts, this.#reads);
+    this.stamps = new Stamps(this.superblock.segmentBytes);
+    const identity = logIdentity(this.superblock);
+    this.#scrub = new Scrub(host, identity, parts, this.#reads);
+    const { stamps } = this;
+    this.#compaction = new Compaction(identity, { ...parts, stamps, reads: this.#reads });
     this.#log.onCommitted = () => this.#afterCommit();
   }
 
@@ -242,6 +251,7 @@ export class Store {
     }
     const known = this.#index.find(key, name);
     if (known !== null && !known.damaged) {
+      this.stamps.stamp(known);
       this.#countDedup(lengthBytes);
       this.#answer(done, { ok: true, deduplicated: true });
       return;
@@ -258,7 +268,7 @@ export class Store {
       parts,
       bodyBytes: lengthBytes,
       chunk,
-      reserve: false,
+      claim: "ordinary",
       done: (location) => {
         this.#settleChunk(name, chunk, location);
         if (location !== null) done({ ok: true, deduplicated: false });
@@ -289,7 +299,7 @@ export class Store {
       parts,
       bodyBytes,
       chunk,
-      reserve: options.reserve,
+      claim: options.reserve ? "reserve" : "ordinary",
       done: (location) => {
         if (chunk !== null) this.#settleChunk(name, chunk, location);
         done(location !== null, location);
@@ -302,6 +312,14 @@ export class Store {
   has(key: Buffer): boolean {
     const entry = this.#index.find(key);
     return entry !== null && !entry.damaged;
+  }
+
+  /** The same; and if it is here, it is protected from garbage collection like one stored now. */
+  protect(key: Buffer): boolean {
+    const entry = this.#index.find(key);
+    if (entry === null || entry.damaged) return false;
+    this.stamps.stamp(entry);
+    return true;
   }
 
   /** The chunk's bytes, which have been checked against the key. */
@@ -323,18 +341,34 @@ export class Store {
     this.#index.remove(key);
   }
 
+  /** Gives up those of about `limit` chunks from a place of the index on that `mayDrop` names. */
+  sweepStep(
+    from: Buffer | null,
+    limit: number,
+    mayDrop: (key: Buffer, entry: ChunkEntry) => boolean,
+  ): SweepStep {
+    if (this.#index.dirtyCount > checkpointEntriesMax) this.checkpoint();
+    const step = sweepStep({ index: this.#index, kv: this.kv }, from, limit, mayDrop);
+    this.counters.sweptChunks += step.droppedChunks;
+    this.counters.sweptBytes += step.droppedBytes;
+    return step;
+  }
+
+  /** Copies live chunks out of a segment that is mostly dead; see Compaction. */
+  async compactStep(budgetBytes: number, shareMax: number): Promise<CompactionStep> {
+    const step = await this.#compaction.step(budgetBytes, shareMax);
+    this.counters.compactedBytes += step.copiedBytes;
+    return step;
+  }
+
+  /** Bytes that wait for the log: foreground work is under way. */
+  get queuedBytes(): number {
+    return this.#log.queuedBytes;
+  }
+
   space(): StoreSpace {
-    const freeBytes = this.#segments.freeBytes();
-    return {
-      capacityBytes: this.#options.capacityBytes,
-      usedBytes: this.#segments.usedBytes(),
-      freeBytes,
-      full: freeBytes < 2 * chunkBytesMax,
-      chunkCount: this.#index.count,
-      chunkBytes: this.#index.bytes,
-      dedupHits: this.counters.dedupHits,
-      dedupBytes: this.counters.dedupBytes,
-    };
+    const { capacityBytes } = this.#options;
+    return spaceOf(capacityBytes, this.#segments, this.#index, this.counters);
   }
 
   /**
@@ -368,10 +402,11 @@ export class Store {
     this.counters.checkpoints += 1;
   }
 
-  /** Takes back segments in which nothing is needed any more; says how many. */
+  /** Takes back segments in which nothing is needed any more; says how many. One call at a time. */
   async recycle(): Promise<number> {
     const found = this.#segments.recyclable(this.#checkpointPosition);
-    if (found.length === 0) return 0;
+    if (found.length === 0 || this.#recycling) return 0;
+    this.#recycling = true;
     // 1. The new epoch is durable: whatever still points into the old use is void.
     for (const segment of found) {
       segment.epoch += 1;
@@ -392,9 +427,11 @@ export class Store {
         await file.sync();
       });
       // 3. Only now may it be written again.
+      this.stamps.forget(segment.number);
       this.#segments.release(segment);
       this.counters.recycledSegments += 1;
     }
+    this.#recycling = false;
     return found.length;
   }
 
@@ -413,7 +450,7 @@ export class Store {
         parts: [],
         bodyBytes: 0,
         chunk: null,
-        reserve: true,
+        claim: "reserve",
         done: () => resolve(),
       });
     });
@@ -428,8 +465,13 @@ export class Store {
     if (location === null) return;
     const known = this.#index.find(chunk.key, name);
     // A chunk inside a map record may be stored already: the first place stays, as in replay.
-    if (known !== null && !known.damaged) return;
-    this.#index.set(name, chunkEntry(chunk, location), known);
+    if (known !== null && !known.damaged) {
+      this.stamps.stamp(known);
+      return;
+    }
+    const entry = chunkEntry(chunk, location);
+    this.stamps.stamp(entry);
+    this.#index.set(name, entry, known);
     this.counters.chunkBytesWritten += chunk.lengthBytes;
   }
 

@@ -1,0 +1,40 @@
+import type { ChunkIndex } from "../chunk/chunk-index.ts";
+import type { Kv } from "../host.ts";
+import { type ChunkEntry, kvPrefix } from "./store-keys.ts";
+
+export interface SweepStep {
+  /** Where the next step begins; null when the walk has come to the end of the index. */
+  next: Buffer | null;
+  droppedChunks: number;
+  droppedBytes: number;
+}
+
+const indexStart = Buffer.from([kvPrefix.chunk]);
+const indexEnd = Buffer.from([kvPrefix.chunk + 1]);
+const zeroByte = Buffer.alloc(1);
+
+/**
+ * Looks at up to `limit` chunks of the index as the last checkpoint left it, in the order of their
+ * keys, and gives up those that `mayDrop` names. What has come since the checkpoint is not looked
+ * at: it is too young to be garbage.
+ */
+export function sweepStep(
+  { index, kv }: { index: ChunkIndex; kv: Kv },
+  from: Buffer | null,
+  limit: number,
+  mayDrop: (key: Buffer, entry: ChunkEntry) => boolean,
+): SweepStep {
+  const found = kv.range(from ?? indexStart, indexEnd, limit);
+  const step: SweepStep = { next: null, droppedChunks: 0, droppedBytes: 0 };
+  for (const [kvKey] of found) {
+    const key = kvKey.subarray(1);
+    const entry = index.find(key);
+    if (entry === null || !mayDrop(key, entry)) continue;
+    index.remove(key);
+    step.droppedChunks += 1;
+    step.droppedBytes += entry.lengthBytes;
+  }
+  const last = found.at(-1);
+  if (last !== undefined && found.length === limit) step.next = Buffer.concat([last[0], zeroByte]);
+  return step;
+}
