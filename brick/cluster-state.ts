@@ -29,8 +29,10 @@ export interface ClusterState {
   readonly initiators?: { readonly [name: string]: InitiatorRecord };
   /** What every discovery session must prove, when set; else its own initiator's credentials. */
   readonly discoveryChap?: ChapRecord;
-  /** Garbage-collection epoch (advanced by a later feature; carried in records from the start). */
+  /** The epoch of garbage collection; carried in records, and with every new chunk. */
   readonly gcEpoch: number;
+  /** How far garbage collection is in it; absent: no epoch has begun yet. */
+  readonly gc?: GcRecord;
   /** One-time join tokens by their id: SHA-256 of the token, and when it ends in clusterTimeMs. */
   readonly joinTokens: {
     /** `usedBy`: the uuid of the brick that joined by it; its retry gets the same number. */
@@ -117,6 +119,22 @@ export interface SealedSecret {
 /** Weakest first. */
 export const chapAlgorithms = ["md5", "sha1", "sha256", "sha3-256"] as const;
 export type ChapAlgorithm = (typeof chapAlgorithms)[number];
+
+/** docs/garbage.md. */
+export interface GcRecord {
+  /** Every shard has marked what it refers to, in this epoch; below `gcEpoch`: not in the present. */
+  readonly marked: number;
+  /** clusterTimeMs when the present epoch began. */
+  readonly begunMs: number;
+  /** Bricks that have been there without a break since the epoch `since` began. */
+  readonly steady: { readonly [number: string]: SteadyBrick };
+}
+
+export interface SteadyBrick {
+  readonly boot: number;
+  readonly absences: number;
+  readonly since: number;
+}
 
 /** One view of a shard. `members` are complete replicas, `candidates` log new ops but lack older. */
 export interface ShardView {

@@ -4,6 +4,7 @@ import * as access from "./access-commands.ts";
 import * as bricks from "./brick-commands.ts";
 import { type Applied, type CommandResult, done, refuse } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
+import * as gc from "./gc-commands.ts";
 import * as shards from "./shard-commands.ts";
 import * as units from "./unit-commands.ts";
 import * as volumes from "./volume-commands.ts";
@@ -96,6 +97,10 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return shards.setTransfer(state, command);
     case "markDamaged":
       return shards.markDamaged(state, command);
+    case "beginGc":
+      return gc.beginGc(state, command);
+    case "finishGc":
+      return gc.finishGc(state, command);
     case "createVolume":
       return volumes.createVolume(state, command);
     case "resizeVolume":

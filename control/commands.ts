@@ -130,6 +130,10 @@ const command = z.discriminatedUnion("type", [
     view: counter,
     brick: brickNumber,
   }),
+  /** Begins epoch expect + 1 of garbage collection: the shards mark what they refer to. */
+  z.object({ type: z.literal("beginGc"), expect: counter }),
+  /** Every shard has marked all of it in that epoch: the bricks may sweep. */
+  z.object({ type: z.literal("finishGc"), epoch: counter }),
   z.object({
     type: z.literal("createVolume"),
     name,
@@ -193,6 +197,8 @@ export const leaderOnly: ReadonlySet<Command["type"]> = new Set([
   "changeView",
   "setTransfer",
   "markDamaged",
+  "beginGc",
+  "finishGc",
   "setVoter",
 ]);
 

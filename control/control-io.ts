@@ -5,6 +5,7 @@ import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { CommandResult } from "./command-result.ts";
 import { type Command, type CommandId, decodeEnvelope } from "./commands.ts";
+import type { GarbageReport } from "./gc-planner.ts";
 import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive.ts";
 import { KeepaliveSender } from "./keepalive-io.ts";
 import { Leadership } from "./leader-io.ts";
@@ -43,6 +44,8 @@ export interface ControlOptions {
   readonly cut: boolean;
   readonly map: MapControl;
   space(): { capacityBytes: number; usedBytes: number; full: boolean };
+  /** What there is to say of garbage; see Keepalive. */
+  garbage?(): GarbageReport | undefined;
   /** After each change; network peers are set already. */
   onState(state: ClusterState): void;
   /** The lease became longer: until this moment of the host's clock the brick may act. */
@@ -288,6 +291,7 @@ export class Control {
   #composeKeepalive() {
     const { superblock, cut, map, space } = this.#options;
     const { usedBytes, full } = space();
+    const garbage = this.#options.garbage?.();
     return {
       clusterId: superblock.clusterId,
       ...this.#facts(),
@@ -296,6 +300,7 @@ export class Control {
       cut,
       discarded: this.#discarded,
       shards: map.shardStatus(),
+      ...(garbage !== undefined && { garbage }),
     };
   }
 

@@ -24,6 +24,8 @@ const shardStatus = z.object({
   empty: z.boolean().optional(),
   /** The replica cannot be trusted, and has stopped answering. */
   damaged: z.boolean().optional(),
+  /** A primary: the epoch of garbage collection in which all that its shard refers to is marked. */
+  marked: counter.optional(),
 });
 export type ShardStatus = z.infer<typeof shardStatus>;
 
@@ -45,6 +47,15 @@ const keepalive = z.object({
   cut: z.boolean(),
   discarded: z.boolean(),
   shards: z.array(shardStatus).max(shardStatusMax),
+  /** Garbage that waits to be collected; absent: none that would be worth it. */
+  garbage: z
+    .object({
+      /** Epochs are wanted up to this one. */
+      wantedEpoch: counter,
+      /** The brick is short of space. */
+      urgent: z.boolean(),
+    })
+    .optional(),
 });
 export type Keepalive = Omit<z.infer<typeof keepalive>, "version">;
 

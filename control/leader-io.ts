@@ -4,12 +4,14 @@ import type { BrickNumber } from "../brick/units.ts";
 import { apply } from "./cluster-machine.ts";
 import type { CommandResult } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
+import { planGc } from "./gc-planner.ts";
 import type { Keepalive, KeepaliveAnswer } from "./keepalive.ts";
 import {
   arrivalCommand,
   awaitsWitness,
   beginBook,
   damageCommands,
+  garbageReports,
   grant,
   hear,
   heardBricks,
@@ -17,6 +19,7 @@ import {
   type LeaderBook,
   landed,
   type MembershipTiming,
+  markedShards,
   mayGrant,
   membershipCommands,
   shardReports,
@@ -194,6 +197,13 @@ export class Leadership {
       else this.#decideIfItHolds(command);
     }
     for (const command of damageCommands(this.#book, state)) this.#decideIfItHolds(command);
+    const gc = planGc(state, {
+      nowMs: this.timeMs(),
+      timing: this.#parts.timing,
+      marked: markedShards(this.#book, state),
+      garbage: garbageReports(this.#book, state),
+    });
+    if (gc !== null) this.#decideIfItHolds(gc);
     const toMs = this.timeMs();
     if (isTimeWorthNoting(state, toMs)) this.#decideIfItHolds({ type: "advanceTime", toMs });
     this.#changeVoters();

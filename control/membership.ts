@@ -3,6 +3,7 @@ import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.
 import type { BrickNumber } from "../brick/units.ts";
 import { staleStore } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
+import type { GarbageReport } from "./gc-planner.ts";
 import type { Keepalive, ShardStatus } from "./keepalive.ts";
 import { mayHaveLostPower } from "./unit-commands.ts";
 import type { ShardReport } from "./view-planner.ts";
@@ -18,6 +19,10 @@ export interface MembershipTiming {
   /** `down` for this long is `failed`. */
   readonly permanentAfterMs: number;
   readonly transferAfterMs: number;
+  /** From the beginning of one epoch of garbage collection to the next, at least; */
+  readonly gcEveryMs: number;
+  /** the same while a brick with garbage is short of space. */
+  readonly gcUrgentEveryMs: number;
 }
 
 export const defaultTiming: MembershipTiming = {
@@ -27,6 +32,8 @@ export const defaultTiming: MembershipTiming = {
   clockDriftPercent: 5,
   permanentAfterMs: 24 * 3600 * 1000,
   transferAfterMs: 60_000,
+  gcEveryMs: 300_000,
+  gcUrgentEveryMs: 500,
 };
 
 /** Space is noted in the cluster state in steps of this share of the capacity. */
@@ -275,6 +282,28 @@ export function shardReports(book: LeaderBook, state: ClusterState): Map<number,
       released: report.released || released,
       empty: report.empty || (leads && status.empty === true),
     });
+  }
+  return reports;
+}
+
+/** Shards whose primary has marked all that they refer to, in the present epoch. */
+export function markedShards(book: LeaderBook, state: ClusterState): Set<number> {
+  const marked = new Set<number>();
+  for (const { from, status } of statuses(book, state)) {
+    const shard = state.shards[status.shard]!;
+    const leads = from === shard.primary && brickOf(state, from)?.boot === shard.primaryBoot;
+    if (leads && status.marked === state.gcEpoch) marked.add(status.shard);
+  }
+  return marked;
+}
+
+/** What the bricks that answer say of garbage. */
+export function garbageReports(book: LeaderBook, state: ClusterState): GarbageReport[] {
+  const reports: GarbageReport[] = [];
+  for (const [number, { boot, keepalive }] of book.heard) {
+    const brick = brickOf(state, number);
+    if (!isReachable(brick) || brick!.boot !== boot) continue;
+    if (keepalive.garbage !== undefined) reports.push(keepalive.garbage);
   }
   return reports;
 }
