@@ -1,5 +1,7 @@
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
 import type { ClusterState } from "../brick/cluster-state.ts";
+import { Gc } from "../brick/gc/gc-io.ts";
+import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
 import { MapService } from "../brick/map/map-service-io.ts";
 import { Repair } from "../brick/repair/repair-io.ts";
@@ -27,6 +29,7 @@ export interface NodeOptions {
   readonly seeds?: ReadonlyMap<BrickNumber, string>;
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;
+  readonly gcOptions?: Partial<GcOptions>;
   readonly hooks?: VolumeHooks;
   /** After each change of the cluster state, once the brick's own parts have it. */
   readonly onState?: (state: ClusterState) => void;
@@ -50,6 +53,7 @@ export class BrickNode {
   readonly control: Control;
   readonly volumes: Volumes;
   readonly repair: Repair;
+  readonly gc: Gc;
   #closed = false;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
@@ -69,11 +73,14 @@ export class BrickNode {
     serveChunks(calls, store);
     await options.onStoreOpen(store.superblock.boot);
     // 2. From here on the brick speaks.
-    const parts: { control: Control | null; volumes: Volumes | null } = {
+    const parts: { control: Control | null; volumes: Volumes | null; gc: Gc | null } = {
       control: null,
       volumes: null,
+      gc: null,
     };
     const onState = (state: ClusterState) => {
+      // First of all: what is stored from here on belongs to the new epoch.
+      parts.gc?.onState(state);
       map.onState(state);
       parts.volumes?.onState(state);
       options.onState?.(state);
@@ -86,6 +93,7 @@ export class BrickNode {
       cut,
       map,
       space: () => store.space(),
+      garbage: () => parts.gc?.garbage(),
       onState,
       onLease: (untilMs) => map.setLease(untilMs),
       openRaft: openRaft({ host, calls, self }),
@@ -115,7 +123,12 @@ export class BrickNode {
     volumes.onState(control.state());
     const state = () => control.state();
     const repair = new Repair({ host, calls, self, map, store, state });
-    const node = new BrickNode({ host, store, calls, map, control, volumes, repair });
+    const nudge = () => control.nudge();
+    const { gcOptions } = options;
+    const gcParts = { host, calls, self, map, store, state, nudge };
+    const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
+    parts.gc = gc;
+    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, gc });
     serveStats(node);
     node.#scrubLater();
     return node;
@@ -129,6 +142,7 @@ export class BrickNode {
     control: Control;
     volumes: Volumes;
     repair: Repair;
+    gc: Gc;
   }) {
     this.host = parts.host;
     this.store = parts.store;
@@ -137,6 +151,7 @@ export class BrickNode {
     this.control = parts.control;
     this.volumes = parts.volumes;
     this.repair = parts.repair;
+    this.gc = parts.gc;
   }
 
   get number(): BrickNumber {
@@ -149,6 +164,7 @@ export class BrickNode {
     this.repair.close();
     this.volumes.close();
     await this.control.close();
+    await this.gc.close();
     this.map.close();
     await this.store.close();
   }

@@ -29,9 +29,9 @@ test("a put and its reply come back as they were sent", () => {
   const origin = { branch: 2 ** 40, grain: 2 ** 37, firstSector: 127, sequence: 2 ** 50 };
   const bytes = Buffer.alloc(1024, 7);
   const body = Buffer.concat(
-    encodeChunkPut(keyOf(1), origin, [bytes.subarray(0, 9), bytes.subarray(9)]),
+    encodeChunkPut(keyOf(1), origin, [bytes.subarray(0, 9), bytes.subarray(9)], 2 ** 32 - 1),
   );
-  assert.deepEqual(decodeChunkPut(body), { key: keyOf(1), origin, bytes });
+  assert.deepEqual(decodeChunkPut(body), { key: keyOf(1), origin, bytes, gcEpoch: 2 ** 32 - 1 });
   for (const status of Object.values(putStatus)) {
     assert.equal(decodeChunkPutReply(Buffer.concat(encodeChunkPutReply(status))), status);
   }
@@ -70,6 +70,7 @@ test("no received bytes crash a decoder", () => {
       keyOf(1),
       { branch: 1, grain: 1, firstSector: 1, sequence: 1 },
       Buffer.alloc(512),
+      7,
     ),
   );
   const decoders = [

@@ -9,7 +9,8 @@ import { chunkBytesMax, chunkBytesMin, chunkKeyBytes } from "./key.ts";
  * decode answers null for what is not exactly as written here.
  *
  * chunkPut request:  version[1] = 1, zero[3], length[4], key[32], origin: branch[8], grain[8],
- *                    sequence[8], first sector[2], zero[6]; then the chunk's bytes
+ *                    sequence[8], first sector[2]; zero[2], garbage-collection epoch in which the
+ *                    storing was begun[4]; then the chunk's bytes
  * chunkPut reply:    version[1] = 1, status[1], zero[2]
  * chunkGet request:  version[1] = 1, key count[1], zero[2]; then 32 bytes a key
  * chunkGet reply:    version[1] = 1, key count[1], zero[2]; a key in the order asked: status[1],
@@ -39,6 +40,7 @@ export interface ChunkPut {
   key: Buffer;
   origin: ChunkOrigin;
   bytes: Buffer;
+  gcEpoch: number;
 }
 
 /** Begins with a header of its own; the bytes follow as they are given, in any number of parts. */
@@ -46,6 +48,7 @@ export function encodeChunkPut(
   key: Buffer,
   origin: ChunkOrigin,
   bytes: Buffer | readonly Buffer[],
+  gcEpoch: number,
 ): Buffer[] {
   assert(key.length === chunkKeyBytes);
   const parts = Buffer.isBuffer(bytes) ? [bytes] : bytes;
@@ -58,7 +61,8 @@ export function encodeChunkPut(
   at = writeUint64(header, origin.branch, at);
   at = writeUint64(header, origin.grain, at);
   at = writeUint64(header, origin.sequence, at);
-  at = header.writeUInt16BE(origin.firstSector, at) + 6;
+  at = header.writeUInt16BE(origin.firstSector, at) + 2;
+  at = header.writeUInt32BE(gcEpoch, at);
   assert(at === putHeaderBytes);
   return [header, ...parts];
 }
@@ -77,6 +81,7 @@ export function decodeChunkPut(body: Buffer): ChunkPut | null {
       firstSector: body.readUInt16BE(64),
     },
     bytes: body.subarray(putHeaderBytes),
+    gcEpoch: body.readUInt32BE(68),
   };
 }
 

@@ -55,7 +55,7 @@ test("another brick puts, asks and gets", async () => {
   const bytes = Buffer.alloc(4096, 5);
   const key = chunkKey(bytes);
   const other = chunkKey(Buffer.alloc(4096, 6));
-  const put = encodeChunkPut(key, origin, bytes);
+  const put = encodeChunkPut(key, origin, bytes, 0);
   assert.equal(decodeChunkPutReply(await ask(messageType.chunkPut, put)), putStatus.stored);
   assert.equal(decodeChunkPutReply(await ask(messageType.chunkPut, put)), putStatus.deduplicated);
   const has = await ask(messageType.chunkHas, encodeChunkHas([other, key]));
@@ -72,7 +72,7 @@ test("bytes that do not hash to their key are not kept", async () => {
   const bytes = Buffer.alloc(4096, 5);
   const key = chunkKey(bytes);
   bytes[9] = 0;
-  const reply = await ask(messageType.chunkPut, encodeChunkPut(key, origin, bytes));
+  const reply = await ask(messageType.chunkPut, encodeChunkPut(key, origin, bytes, 0));
   assert.equal(decodeChunkPutReply(reply), putStatus.bad);
   assert.equal(store.has(key), false);
 });

@@ -29,6 +29,7 @@ export function serveChunks(calls: Calls, store: Store): void {
       reply(encodeChunkPutReply(putStatus.bad));
       return;
     }
+    store.stamps.reach(put.gcEpoch);
     store.put(put.key, put.bytes, put.origin, (result) => {
       reply(encodeChunkPutReply(statusOfPut(result)));
     });

@@ -177,6 +177,7 @@ export class MapCluster {
       part: null,
       holders: [],
       inline: bytes === null ? null : [bytes],
+      gcEpoch: 0,
     };
     return this.#until(messageType.mapWrite, () => encodeMapWrite(request));
   }

@@ -157,6 +157,7 @@ export class FuzzGateway {
       part,
       holders: [],
       inline: bytes === null ? null : [bytes],
+      gcEpoch: 0,
     };
     const body = (view: number, lowWater: number) => encodeMapWrite({ ...request, view, lowWater });
     const operation: Operation = { shard, sequence, grains, body, cancelling: false };

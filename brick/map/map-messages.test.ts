@@ -25,7 +25,7 @@ const range = fc
 const numbers = { generation: uint32, epoch: exact, sequence: exact, lowWater: exact };
 const write: fc.Arbitrary<messages.MapWriteRequest> = fc
   .tuple(
-    fc.record({ ...start, ...numbers, grain: uint48, key, holders }),
+    fc.record({ ...start, ...numbers, grain: uint48, key, holders, gcEpoch: uint32 }),
     range,
     fc.constantFrom("stored", "inline", "part", "unmap", "run"),
     fc.integer({ min: 1, max: 1024 }),
@@ -53,9 +53,10 @@ const lookup = fc.record({
 });
 const fence = fc.record({ ...start, epoch: exact });
 const cancel = fc.record({ ...start, epoch: exact, sequence: exact, lowWater: exact });
-const rehint = fc.record({ ...start, generation: uint32, grain: uint48, key, holders });
+const rehintNumbers = { generation: uint32, grain: uint48, gcEpoch: uint32 };
+const rehint = fc.record({ ...start, ...rehintNumbers, key, holders });
 const status = fc.constantFrom<messages.MapStatus>(
-  ...(["ok", "not_now", "fenced", "cancelled", "no_space", "refused"] as const),
+  ...(["ok", "not_now", "fenced", "cancelled", "no_space", "refused", "stale"] as const),
 );
 const reply = fc.record({ status, view: exact, holders });
 
@@ -148,6 +149,7 @@ const goldenWrite: messages.MapWriteRequest = {
   part: null,
   holders: [1, 2],
   inline: [Buffer.alloc(512, 0xee)],
+  gcEpoch: 0x0e,
 };
 
 test("the formats stay", () => {
@@ -160,7 +162,7 @@ test("the formats stay", () => {
     hex(encodeMapWrite(goldenWrite)),
     bytes(
       `01 03 ${head} 000000000607 00000005 0000 08 01`,
-      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 00000000",
+      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 0000000e",
       twoHolders + key + "ee".repeat(512),
     ),
   );
@@ -169,7 +171,7 @@ test("the formats stay", () => {
     hex(encodeMapWrite({ ...goldenWrite, inline: null, part })),
     bytes(
       `01 05 ${head} 000000000607 00000005 0000 08 01`,
-      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 00000000",
+      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 0000000e",
       twoHolders + key + "10 40 000000000000",
     ),
   );
@@ -185,7 +187,7 @@ test("the formats stay", () => {
     hex(encodeMapWrite({ ...goldenWrite, ...run })),
     bytes(
       `01 00 ${head} 000000000607 00000005 0003 00 00`,
-      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 00000000",
+      "000000000000000b 000000000000000c 000000000000000d 00 00 0000 0000000e",
       "00".repeat(48),
     ),
   );
@@ -203,8 +205,8 @@ test("the formats stay", () => {
   );
   const chunk = { key: Buffer.alloc(32, 0xcd), holders };
   assert.equal(
-    hex(encodeMapRehint({ shard, view, branch, generation, grain, ...chunk })),
-    bytes(`01 00 ${head} 000000000607 00000005 00000000`, twoHolders, key),
+    hex(encodeMapRehint({ shard, view, branch, generation, grain, ...chunk, gcEpoch: 0x0f })),
+    bytes(`01 00 ${head} 000000000607 00000005 0000000f`, twoHolders, key),
   );
   assert.equal(
     hex(encodeMapReply({ status: "no_space", view, holders })),
@@ -237,7 +239,6 @@ test("a malformed write is refused", () => {
     ["an epoch beyond exact numbers", 32, 0x20],
     ["codec", 56, 1],
     ["key domain", 59, 1],
-    ["reserve", 63, 1],
     ["a holder after the end", 79, 1],
   ];
   for (const [what, at, value] of wrong) {

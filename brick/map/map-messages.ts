@@ -38,6 +38,8 @@ export interface MapWriteRequest {
   holders: readonly BrickNumber[];
   /** The chunk's bytes when they travel inline. */
   inline: readonly Buffer[] | null;
+  /** The garbage-collection epoch in which storing the chunk was begun; 0 without one, or inline. */
+  gcEpoch: number;
 }
 
 /** As the primary gets it; `key` and `inline` are slices of the message. */
@@ -75,6 +77,8 @@ export interface MapRehintRequest {
   grain: number;
   key: Buffer;
   holders: readonly BrickNumber[];
+  /** The garbage-collection epoch before anything was asked of the holders. */
+  gcEpoch: number;
 }
 
 export type MapStatus =
@@ -84,6 +88,8 @@ export type MapStatus =
   | "fenced"
   | "cancelled"
   | "no_space"
+  /** The chunk may have been swept since it was stored: it must be stored again. */
+  | "stale"
   /** The primary cannot read the request: a fault of ours, or a newer version of theirs. */
   | "refused";
 
@@ -111,6 +117,7 @@ const statuses: readonly MapStatus[] = [
   "cancelled",
   "no_space",
   "refused",
+  "stale",
 ];
 
 /** Grains that one look-up may ask for: a shard's grains lie together in such runs. */
@@ -125,7 +132,7 @@ const grainEnd = 2 ** 48;
  *     version[1] = 1, flags[1] (1: has a key, 2: the chunk's bytes follow, 4: a part of a chunk
  *     that the map names elsewhere: chunkSector[1], chunkSectors[1], zero[6] follow), shard[2], view[8],
  *     branch[6], grain[6], generation[4], grainCount[2], firstSector[1], sectorCount[1], epoch[8],
- *     sequence[8], lowWater[8], codec[1] = 0, form[1] = 0, key domain[2] = 0, zero[4],
+ *     sequence[8], lowWater[8], codec[1] = 0, form[1] = 0, key domain[2] = 0, gcEpoch[4],
  *     holders[8 x 2] (0 after the last), key[32] (zeros when there is none)
  */
 const writeBytes = 112;
@@ -150,8 +157,9 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
   at = writeUint64(out, request.epoch, at);
   at = writeUint64(out, request.sequence, at);
   at = writeUint64(out, request.lowWater, at);
-  out.fill(0, at, at + 8);
-  at = writeHolders(out, request.holders, at + 8);
+  out.fill(0, at, at + 4);
+  at = out.writeUInt32BE(request.gcEpoch, at + 4);
+  at = writeHolders(out, request.holders, at);
   at += (key ?? zeroKey).copy(out, at);
   assert(at === writeBytes);
   assert(isWriteRange(request), "a map write of no valid range");
@@ -166,7 +174,7 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
 export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
   const flags = body[1];
   if (body.length < writeBytes || body[0] !== version || !writeFlags.includes(flags!)) return null;
-  if (!isZeroAt(body, 56, 8)) return null;
+  if (!isZeroAt(body, 56, 4)) return null;
   const holders = readHolders(body, 64);
   if (holders === null) return null;
   const key = body.subarray(80, writeBytes);
@@ -187,6 +195,7 @@ export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
     part: (flags! & flagPart) === 0 ? null : readPart(body),
     holders,
     inline: (flags! & flagInline) === 0 ? null : body.subarray(writeBytes),
+    gcEpoch: body.readUInt32BE(60),
   };
   const { view, epoch, sequence, lowWater, sectorCount, inline, part } = request;
   if (!areExact(view, epoch, sequence, lowWater) || !isWriteRange(request)) return null;
@@ -315,7 +324,8 @@ export function encodeMapRehint(request: MapRehintRequest): Buffer[] {
   let at = writeStart(out, request.shard, request.view);
   at = out.writeUIntBE(request.branch, at, 6);
   at = out.writeUIntBE(request.grain, at, 6);
-  at = out.writeUInt32BE(request.generation, at) + 4;
+  at = out.writeUInt32BE(request.generation, at);
+  at = out.writeUInt32BE(request.gcEpoch, at);
   at = writeHolders(out, request.holders, at);
   at += request.key.copy(out, at);
   assert(at === rehintBytes);
@@ -323,7 +333,7 @@ export function encodeMapRehint(request: MapRehintRequest): Buffer[] {
 }
 
 export function decodeMapRehint(body: Buffer): MapRehintRequest | null {
-  if (!isStart(body, rehintBytes) || !isZeroAt(body, 28, 4)) return null;
+  if (!isStart(body, rehintBytes)) return null;
   const holders = readHolders(body, 32);
   const key = body.subarray(48, 48 + keyBytes);
   if (holders === null || key.equals(zeroKey)) return null;
@@ -335,6 +345,7 @@ export function decodeMapRehint(body: Buffer): MapRehintRequest | null {
     generation: body.readUInt32BE(24),
     key,
     holders,
+    gcEpoch: body.readUInt32BE(28),
   };
   return areExact(request.view) ? request : null;
 }
@@ -342,7 +353,8 @@ export function decodeMapRehint(body: Buffer): MapRehintRequest | null {
 /**
  * Reply, 28 bytes:
  *
- *     version[1] = 1, status[1] (0 ok, 1 not now, 2 fenced, 3 cancelled, 4 no space, 5 refused),
+ *     version[1] = 1, status[1] (0 ok, 1 not now, 2 fenced, 3 cancelled, 4 no space, 5 refused,
+ *     6 stale),
  *     zero[2], view[8], holders[8 x 2] (0 after the last)
  */
 const replyBytes = 12 + holdersMax * 2;

@@ -67,6 +67,7 @@ export interface ShardStatus {
   released?: boolean;
   empty?: boolean;
   damaged?: boolean;
+  marked?: number;
 }
 
 /** All replicas of one brick, their log records and their messages. */
@@ -77,7 +78,10 @@ export class MapService implements StoreParticipant {
     settleBytes: 0,
     inlineDedupHits: 0,
     inlineDedupBytes: 0,
+    releasedBytes: 0,
   };
+  /** The epoch of garbage collection in which the shard, led here in this view, is marked. */
+  markedIn: (shard: number, view: number) => number | undefined = () => undefined;
   /** Told of every commit of every replica. */
   onCommit: ((replica: Replica, entry: Entry) => void) | null = null;
   readonly #host: Host;
@@ -238,6 +242,8 @@ export class MapService implements StoreParticipant {
       if (role.is === "primary") {
         if (role.released) status.released = true;
         if (facts.lastOp === 0) status.empty = true;
+        const marked = this.markedIn(shard, view.view);
+        if (marked !== undefined) status.marked = marked;
       }
       if (Object.keys(status).length > 2) all.push(status);
     }
@@ -302,7 +308,7 @@ export class MapService implements StoreParticipant {
 
   #storeChunk(entry: Entry): Promise<boolean> {
     if (entry.inline === null) {
-      const stored = entry.inlineBytes === 0 || this.#store!.has(entry.key!);
+      const stored = entry.inlineBytes === 0 || this.#effects.protect(entry.key!, entry.gcEpoch);
       return Promise.resolve(stored);
     }
     this.counters.settleBytes += entry.inline.length;
@@ -442,6 +448,10 @@ export class MapService implements StoreParticipant {
         !this.#store!.space().full &&
         bricks.every((brick) => this.#state === null || brickOf(this.#state, brick)?.full !== true),
       has: (key) => this.#store!.has(key),
+      protect: (key, gcEpoch) => {
+        this.#store!.stamps.reach(gcEpoch);
+        return this.#store!.protect(key);
+      },
       journal: (parts, inline, done) => this.#journal(parts, inline, done),
       send: (to, parts) => this.#calls.tell(to, messageType.mapReplica, parts),
       checkpoint: (durable) => {

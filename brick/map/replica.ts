@@ -1,6 +1,6 @@
 import { assert } from "../assert.ts";
 import type { ShardRecord } from "../cluster-state.ts";
-import type { BrickNumber } from "../units.ts";
+import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
 import { type Entry, encodeEntryHead } from "./entry.ts";
 import {
@@ -35,6 +35,8 @@ export interface ReplicaEffects {
   hasSpace(bricks: readonly BrickNumber[]): boolean;
   /** Whether the chunk is durable here. */
   has(key: Buffer): boolean;
+  /** The same; and if it is, it is protected from garbage collection as one stored in that epoch. */
+  protect(key: Buffer, gcEpoch: number): boolean;
   /** Appends a record to the log; `inline` is its last part, and a chunk of that key. */
   journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void;
   send(to: BrickNumber, parts: readonly Buffer[]): void;
@@ -55,6 +57,8 @@ export interface MapCounters {
   settleBytes: number;
   inlineDedupHits: number;
   inlineDedupBytes: number;
+  /** Mapped bytes that were overwritten or unmapped, on complete replicas. */
+  releasedBytes: number;
 }
 
 /** One replica of one shard. */
@@ -131,7 +135,8 @@ export function journalEntry(
     undurable.delete(entry);
     durable();
   };
-  const stored = entry.inlineBytes > 0 && (entry.inline === null || effects.has(entry.key!));
+  const stored =
+    entry.inlineBytes > 0 && (effects.protect(entry.key!, entry.gcEpoch) || entry.inline === null);
   if (stored && entry.inline !== null) {
     effects.counters.inlineDedupHits += 1;
     effects.counters.inlineDedupBytes += entry.inlineBytes;
@@ -264,8 +269,12 @@ function change(
   if (old !== undefined && old.op >= entry.op) return;
   const made = make(old);
   if (made === null || made === undefined) return;
-  if (kind === "base") putBase(replica, key, made, old);
-  else table.put(kind, shard, incarnation, key, made);
+  if (kind === "base") {
+    putBase(replica, key, made, old);
+    const added = entry.key !== null && entry.kind !== "rehint" ? entry.sectorCount : 0;
+    const released = added + mappedSectors(old) - mappedSectors(made);
+    replica.effects.counters.releasedBytes += released * sectorBytes;
+  } else table.put(kind, shard, incarnation, key, made);
 }
 
 /**

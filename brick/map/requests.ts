@@ -1,3 +1,4 @@
+import { isTooOld } from "../gc/epochs.ts";
 import type { BrickNumber } from "../units.ts";
 import type { Entry, EntryKind } from "./entry.ts";
 import type { ChunkPart, Extent } from "./grain.ts";
@@ -147,6 +148,11 @@ export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Ans
     say(replica, answer, "no_space");
     return;
   }
+  const stored = request.key !== null && request.inline === null;
+  if (stored && isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
+    say(replica, answer, "stale");
+    return;
+  }
   const draft: Draft = {
     ...request,
     kind: request.key === null ? "unmap" : request.part === null ? "write" : "reference",
@@ -191,9 +197,56 @@ export function onRehint(replica: Replica, request: MapRehintRequest, answer: An
     say(replica, answer, "not_now");
     return;
   }
+  if (isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
+    say(replica, answer, "stale");
+    return;
+  }
   const draft: Draft = { ...request, kind: "rehint", key: Buffer.from(request.key) };
   const make = (op: number, view: number) => entryOf(replica, draft, op, view);
   propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+/** Takes whole grains of one run out of a branch that nobody can read any more: nobody's sequence. */
+export function dropGrains(
+  replica: Replica,
+  of: { branch: number; generation: number; grain: number; grainCount: number },
+  committed: () => void,
+): boolean {
+  const role = leading(replica);
+  if (role === null || !hasRoom(replica, role)) return false;
+  const make = (op: number, view: number) => entryOf(replica, { ...of, kind: "unmap" }, op, view);
+  propose(replica, role, make, committed);
+  return true;
+}
+
+/** Names the bricks that were found to have a chunk: nobody's sequence, like a rehint. */
+export function nameHolders(
+  replica: Replica,
+  of: {
+    branch: number;
+    generation: number;
+    grain: number;
+    key: Buffer;
+    holders: readonly BrickNumber[];
+  },
+  gcEpoch: number,
+): boolean {
+  const role = leading(replica);
+  if (role === null || !hasRoom(replica, role)) return false;
+  if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return false;
+  const make = (op: number, view: number) => entryOf(replica, { ...of, kind: "rehint" }, op, view);
+  propose(replica, role, make, () => {});
+  return true;
+}
+
+/**
+ * Whether what this replica holds now is all that its shard refers to, but for what it will yet
+ * propose itself: it leads, and every other brick of the view has acknowledged that it does.
+ */
+export function isSettled(replica: Replica): boolean {
+  const role = leading(replica);
+  if (role === null || !role.startDurable || replica.facts.commitOp < role.startOp) return false;
+  return [...role.peers.values()].every((peer) => peer.acked);
 }
 
 /** Extents from the table: everything that was ever acknowledged is in it. */

@@ -1,6 +1,12 @@
-import { decodeChunkGetReply, encodeChunkGet, getStatus } from "../chunk/chunk-messages.ts";
+import {
+  decodeChunkGetReply,
+  decodeChunkHasReply,
+  encodeChunkGet,
+  getStatus,
+} from "../chunk/chunk-messages.ts";
 import { chunkKey, keyEquals } from "../chunk/key.ts";
-import type { ClusterState } from "../cluster-state.ts";
+import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
+import { encodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host } from "../host.ts";
 import type { Entry } from "../map/entry.ts";
 import { holdersMax } from "../map/grain.ts";
@@ -217,8 +223,10 @@ export class Repair {
   async #carryOut(replica: Replica, entry: TableEntry, task: RepairTask): Promise<number | null> {
     const made: BrickNumber[] = [];
     let bytes = 0;
+    // Before anything is asked of anybody: what is named below is kept from this epoch on.
+    const { gcEpoch } = this.#state();
     for (const target of task.targets) {
-      const copied = await this.#copy(target, task);
+      const copied = await this.#copy(target, task, gcEpoch);
       if (copied === null) continue;
       made.push(target);
       bytes += copied;
@@ -226,17 +234,49 @@ export class Repair {
     if (task.lost) this.counters.repairBytes += bytes;
     else this.counters.rebalanceBytes += bytes;
     if (made.length === 0) return null;
-    const enough = task.full && made.length === task.targets.length;
-    const holders = new Set([...task.kept, ...made]);
+    const kept = await this.#protect(task.kept, task.key, gcEpoch);
+    if (kept === null) return null;
+    const complete = kept.length === task.kept.length && made.length === task.targets.length;
+    const enough = task.full && complete;
+    const holders = new Set([...kept, ...made]);
     // Until there are enough that stay, those that leave are still worth asking.
-    if (!enough) for (const source of task.sources) holders.add(source);
+    const others = enough ? [] : await this.#protect(task.sources, task.key, gcEpoch);
+    for (const source of others ?? []) holders.add(source);
     const named = [...holders].slice(0, holdersMax);
-    const status = await this.#rehint(replica, entry, task.key, named);
+    const status = await this.#rehint(replica, entry, { key: task.key, holders: named, gcEpoch });
     return status === "ok" && enough ? bytes : null;
   }
 
-  #copy(target: BrickNumber, task: RepairTask): Promise<number | null> {
-    const body = encodeCopy(task.key, task.sources);
+  /**
+   * Those of the bricks that have the chunk, and keep it from now on like one stored in that epoch;
+   * who is away is believed. null: somebody did not answer.
+   */
+  async #protect(
+    bricks: readonly BrickNumber[],
+    key: Buffer,
+    gcEpoch: number,
+  ): Promise<BrickNumber[] | null> {
+    const holders: BrickNumber[] = [];
+    for (const brick of bricks) {
+      const isHere = isReachable(brickOf(this.#state(), brick));
+      const has = isHere ? await this.#ask(brick, key, gcEpoch) : true;
+      if (has === null) return null;
+      if (has) holders.push(brick);
+    }
+    return holders;
+  }
+
+  #ask(brick: BrickNumber, key: Buffer, gcEpoch: number): Promise<boolean | null> {
+    const body = encodeChunkMark(gcEpoch, [key]);
+    return new Promise((resolve) => {
+      this.#calls.call(brick, messageType.chunkMark, body, getTimeoutMs, (reply) => {
+        resolve(reply.ok ? (decodeChunkHasReply(reply.body)?.[0] ?? null) : null);
+      });
+    });
+  }
+
+  #copy(target: BrickNumber, task: RepairTask, gcEpoch: number): Promise<number | null> {
+    const body = encodeCopy(task.key, task.sources, gcEpoch);
     return new Promise((resolve) => {
       this.#calls.call(target, messageType.chunkCopy, body, copyTimeoutMs, (reply) => {
         const done = reply.ok && reply.body.length === 8 && reply.body[0] === 1;
@@ -248,13 +288,12 @@ export class Repair {
   #rehint(
     replica: Replica,
     entry: TableEntry,
-    key: Buffer,
-    holders: readonly BrickNumber[],
+    hints: { key: Buffer; holders: readonly BrickNumber[]; gcEpoch: number },
   ): Promise<MapStatus | null> {
     const { branch, grain, generation } = entry;
     const view = replica.view?.view ?? 0;
     const { shard } = replica;
-    const body = encodeMapRehint({ shard, view, branch, generation, grain, key, holders });
+    const body = encodeMapRehint({ shard, view, branch, generation, grain, ...hints });
     return new Promise((resolve) => {
       this.#calls.call(this.#self, messageType.mapRehint, body, rehintTimeoutMs, (reply) => {
         resolve(reply.ok ? (decodeMapReply(reply.body)?.status ?? null) : null);
@@ -267,21 +306,30 @@ function purposeOf(state: ClusterState, view: number | undefined): string {
   return `${view}:${leavingBricks(state)}`;
 }
 
-/** A request to fetch a chunk: sourceCount[1] zero[3] key[32], sources[2 each]. */
-function encodeCopy(key: Buffer, sources: readonly BrickNumber[]): Buffer[] {
-  const body = Buffer.alloc(36 + 2 * sources.length);
+const copyBytes = 40;
+
+/**
+ * A request to fetch a chunk: sourceCount[1] zero[3] garbage-collection epoch[4] key[32], sources[2
+ * each].
+ */
+function encodeCopy(key: Buffer, sources: readonly BrickNumber[], gcEpoch: number): Buffer[] {
+  const body = Buffer.alloc(copyBytes + 2 * sources.length);
   body[0] = sources.length;
-  key.copy(body, 4);
-  for (const [at, source] of sources.entries()) body.writeUInt16BE(source, 36 + 2 * at);
+  body.writeUInt32BE(gcEpoch, 4);
+  key.copy(body, 8);
+  for (const [at, source] of sources.entries()) body.writeUInt16BE(source, copyBytes + 2 * at);
   return [body];
 }
 
 /** Answers: done[1] zero[3] bytesCopied[4]. */
 function serveCopies(calls: Calls, store: Store): void {
   calls.serve(messageType.chunkCopy, (_from, body, reply) => {
-    if (body.length < 36 || body.length !== 36 + 2 * body[0]!) return;
-    const key = Buffer.from(body.subarray(4, 36));
-    const sources = Array.from({ length: body[0]! }, (_, at) => body.readUInt16BE(36 + 2 * at));
+    if (body.length < copyBytes || body.length !== copyBytes + 2 * body[0]!) return;
+    store.stamps.reach(body.readUInt32BE(4));
+    const key = Buffer.from(body.subarray(8, copyBytes));
+    const sources = Array.from({ length: body[0]! }, (_, at) =>
+      body.readUInt16BE(copyBytes + 2 * at),
+    );
     const answer = Buffer.alloc(8);
     fetchAndKeep(calls, store, key, sources).then((bytes) => {
       answer[0] = bytes === null ? 0 : 1;
@@ -297,7 +345,7 @@ async function fetchAndKeep(
   key: Buffer,
   sources: readonly BrickNumber[],
 ): Promise<number | null> {
-  if (store.has(key)) return 0;
+  if (store.protect(key)) return 0;
   for (const source of sources) {
     const bytes = await fetchChunk(calls, key, source);
     if (bytes === null) continue;

@@ -30,6 +30,8 @@ export const messageType = {
   chunkHas: 34,
   /** chunk: fetch a chunk from another brick and keep it. */
   chunkCopy: 35,
+  /** gc: keep these chunks in an epoch, and say which of them are there. */
+  chunkMark: 36,
 
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,

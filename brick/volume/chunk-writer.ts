@@ -6,14 +6,15 @@ import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import { type ChunkContext, copiesNeeded, Placements, reachableCount } from "./chunk-context.ts";
+import { type Guarded, guardChunk } from "./chunk-guard.ts";
 
 /** Slow requests are looked for this often while any is under way. */
 const sweepEveryMs = 10;
 const retryEveryMs = 200;
 
 export type StoreOutcome =
-  | { ok: true; holders: readonly BrickNumber[] }
-  | { ok: false; fault: "no_space" };
+  /** `gcEpoch`: no holder had been asked before that epoch of garbage collection had begun. */
+  { ok: true; holders: readonly BrickNumber[]; gcEpoch: number } | { ok: false; fault: "no_space" };
 
 interface Copies {
   readonly copies: number;
@@ -25,6 +26,7 @@ class Storing {
   readonly key: Buffer;
   readonly body: readonly Buffer[];
   readonly lengthBytes: number;
+  readonly gcEpoch: number;
   readonly volume: () => Copies;
   readonly done: (outcome: StoreOutcome) => void;
   readonly stored: BrickNumber[] = [];
@@ -40,12 +42,14 @@ class Storing {
     key: Buffer,
     body: readonly Buffer[],
     lengthBytes: number,
+    gcEpoch: number,
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
   ) {
     this.key = key;
     this.body = body;
     this.lengthBytes = lengthBytes;
+    this.gcEpoch = gcEpoch;
     this.volume = volume;
     this.done = done;
   }
@@ -84,12 +88,22 @@ export class ChunkWriter {
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
   ): StoreHandle {
-    const body = encodeChunkPut(key, origin, data);
-    const storing = new Storing(key, body, lengthBytes, volume, done);
+    const { gcEpoch } = this.#context.state();
+    const body = encodeChunkPut(key, origin, data, gcEpoch);
+    const storing = new Storing(key, body, lengthBytes, gcEpoch, volume, done);
     this.#active.add(storing);
     this.#advance(storing);
     if (!storing.ended) this.#startSweep();
     return { abandon: () => this.#end(storing) };
+  }
+
+  /** For another reference to a chunk that is stored already; see guardChunk. */
+  guard(
+    key: Buffer,
+    holders: readonly BrickNumber[],
+    done: (guarded: Guarded) => void,
+  ): StoreHandle {
+    return guardChunk(this.#context, key, holders, done);
   }
 
   close(): void {
@@ -106,7 +120,7 @@ export class ChunkWriter {
     const needed = copiesNeeded(state, storing.volume());
     if (storing.stored.length >= needed) {
       this.#end(storing);
-      storing.done({ ok: true, holders: storing.stored });
+      storing.done({ ok: true, holders: storing.stored, gcEpoch: storing.gcEpoch });
       return;
     }
     // A hedged request counts no longer: another brick is asked in its place.

@@ -30,9 +30,8 @@ export interface CopyLookup {
  * writes over what a later one has to look up; both ranges are locked by the command.
  *
  * The references come from the primaries of the source's shards, never from a cache: what they name
- * is in the map at that moment, so that it has not been collected as garbage. What a later command
- * does to the source is another matter: the primary of the destination writes the reference under
- * the garbage-collection epoch in force when it lands, like any entry that names a chunk.
+ * is in the map at that moment. Before it is named anew its holders are asked to keep it
+ * (chunk-guard.ts), and the shard refuses the reference when that was too long ago.
  */
 export class CopyPieces implements PieceSource {
   readonly #lookup: CopyLookup;

@@ -2,6 +2,7 @@ import {
   decodeChunkGet,
   decodeChunkPut,
   encodeChunkGetReply,
+  encodeChunkHasReply,
   encodeChunkPutReply,
   getStatus,
   putStatus,
@@ -9,6 +10,8 @@ import {
 import { chunkKey } from "../chunk/key.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
+import { isTooOld } from "../gc/epochs.ts";
+import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
 import type { Extent } from "../map/grain.ts";
 import {
@@ -128,6 +131,8 @@ export class FakeCluster {
   mapWrites = 0;
   mapLookups = 0;
   noSpaceOnWrite = false;
+  /** Map writes refused because their chunk was stored too long ago. */
+  staleWrites = 0;
   /** When set, answers to look-ups are made but wait here. */
   heldLookups: (() => void)[] | null = null;
 
@@ -290,6 +295,10 @@ export class FakeCluster {
       });
       reply(encodeChunkGetReply(results));
     });
+    calls.serve(messageType.chunkMark, (_from, body, reply) => {
+      const { keys } = decodeChunkMark(body)!;
+      reply(encodeChunkHasReply(keys.map((key) => brick.chunks.has(key.toString("hex")))));
+    });
     calls.serve(messageType.mapFence, (_from, body, reply) => {
       const request = decodeMapFence(body)!;
       this.#asPrimary(brick, { ...request, sequence: 0 }, reply, (shard) => {
@@ -363,6 +372,12 @@ export class FakeCluster {
         return;
       }
       let holders = shard.executed.get(sequence);
+      const stored = request.key !== null && inline === null && holders === undefined;
+      if (stored && isTooOld(request.gcEpoch, this.state.gcEpoch)) {
+        this.staleWrites += 1;
+        reply(encodeReply("stale", view));
+        return;
+      }
       if (holders === undefined) {
         holders = inline === null ? request.holders : record.members;
         if (inline !== null) this.#keepInline(holders, inline);

@@ -89,6 +89,28 @@ test("full bricks are passed over; when all are full the write ends without land
   assert.equal(bench.gateway.ranges.heldCount, 0);
 });
 
+test("a chunk that was stored too long ago is stored again before the map names it", async () => {
+  const bench = makeBench(makeCluster(8), noCache);
+  const { cluster } = bench;
+  const written = bench.gateway.write(0, [large]);
+  // The bricks have the chunk; two epochs pass, and it is swept, before the shard hears of it.
+  const name = chunkKey(large).toString("hex");
+  const sweep = () => {
+    const holders = [1, 2, 3, 4].filter((brick) => cluster.brick(brick).chunks.has(name));
+    if (holders.length < 2) {
+      cluster.time.after(0.1, sweep);
+      return;
+    }
+    for (const brick of holders) cluster.brick(brick).chunks.delete(name);
+    cluster.setState({ gcEpoch: cluster.state.gcEpoch + 2 });
+  };
+  sweep();
+  assert.deepEqual(await cluster.time.until(written), { ok: true });
+  assert.equal(cluster.staleWrites, 1);
+  assert.ok(bytesOf(await read(bench, 0, large.length)).equals(large));
+  assert.deepEqual(cluster.violations, []);
+});
+
 test("fewer copies only when the cluster state says so and the volume allows it", async () => {
   for (const degradedWrites of [true, false]) {
     const bench = makeBench(makeCluster(5, { copies: 3, degradedWrites }, 3), noCache);

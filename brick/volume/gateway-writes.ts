@@ -2,6 +2,7 @@ import { assert } from "../assert.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
+import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
@@ -238,9 +239,7 @@ export class Writes {
     const { stats } = this.gateway.context;
     if (piece.part !== undefined) {
       stats.piecesReferenced += 1;
-      const { key, holders } = piece.part;
-      const chunk = { key, holders, inline: null };
-      this.#commit(operation, one, new MapOperation(piece, chunk, this.#settler(operation, one)));
+      this.#refer(operation, one, piece.part);
       return;
     }
     if (piece.data === null) {
@@ -255,12 +254,26 @@ export class Writes {
       this.#shardIsWide(piece)
     ) {
       stats.piecesInline += 1;
-      const chunk = { key, holders: [], inline: piece.data };
+      const chunk = { key, holders: [], inline: piece.data, gcEpoch: 0 };
       this.#commit(operation, one, new MapOperation(piece, chunk, this.#settler(operation, one)));
       return;
     }
     stats.piecesStored += 1;
     this.#store(operation, one, key, piece.data);
+  }
+
+  /** The chunk is there; it must stay until the record names it. */
+  #refer(
+    operation: WriteOperation,
+    one: PieceUnderWay,
+    { key, holders }: { key: Buffer; holders: readonly BrickNumber[] },
+  ): void {
+    one.storing = this.gateway.writer.guard(key, holders, (guarded) => {
+      if (one.ended) return;
+      const chunk = { key, ...guarded, inline: null };
+      const settled = this.#settler(operation, one);
+      this.#commit(operation, one, new MapOperation(one.piece, chunk, settled));
+    });
   }
 
   #unmapOf(operation: WriteOperation, one: PieceUnderWay): MapOperation {
@@ -305,7 +318,8 @@ export class Writes {
         this.cancel(operation, { code: outcome.fault });
         return;
       }
-      const chunk = { key, holders: outcome.holders, inline: null };
+      const { holders, gcEpoch } = outcome;
+      const chunk = { key, holders, inline: null, gcEpoch };
       this.#commit(
         operation,
         one,
@@ -329,6 +343,13 @@ export class Writes {
   }
 
   #settled(operation: WriteOperation, one: PieceUnderWay, outcome: MapOutcome): void {
+    if (outcome.code === "stale") {
+      this.#pieceEnded(operation, one);
+      // Too much time has passed since its chunk was stored: from the beginning.
+      if (!operation.cancelling) this.#startPiece(operation, one.piece);
+      else this.#finishIfSettled(operation);
+      return;
+    }
     if (outcome.code === "done") {
       operation.landedCount += 1;
       const { grain, grainCount, firstSector, sectorCount, part } = one.piece;

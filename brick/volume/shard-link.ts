@@ -24,6 +24,8 @@ const retryMsMax = 250;
 export type MapOutcome =
   | { code: "done"; holders: readonly BrickNumber[] }
   | { code: "no_space" }
+  /** It did not land, and never will: its chunk must be stored again first. */
+  | { code: "stale" }
   | { code: "cancelled" }
   /** The attachment's epoch is over; whether it landed is not known. */
   | { code: "ended" };
@@ -41,6 +43,8 @@ export class MapOperation {
   /** Hints of a chunk that was stored before. */
   readonly holders: readonly BrickNumber[];
   readonly inline: readonly Buffer[] | null;
+  /** Of a chunk that was stored before: the epoch in which that was begun. */
+  readonly gcEpoch: number;
   readonly settled: (outcome: MapOutcome) => void;
   state: "queued" | "sent" | "cancelling" | "settled" = "queued";
   sequence = 0;
@@ -55,6 +59,7 @@ export class MapOperation {
       key: Buffer;
       holders: readonly BrickNumber[];
       inline: readonly Buffer[] | null;
+      gcEpoch: number;
     } | null,
     settled: (outcome: MapOutcome) => void,
   ) {
@@ -62,6 +67,7 @@ export class MapOperation {
     this.key = chunk === null ? null : chunk.key;
     this.holders = chunk === null ? [] : chunk.holders;
     this.inline = chunk === null ? null : chunk.inline;
+    this.gcEpoch = chunk === null ? 0 : chunk.gcEpoch;
     this.settled = settled;
   }
 }
@@ -272,6 +278,7 @@ export class ShardLink {
       key,
       holders,
       inline,
+      gcEpoch: operation.gcEpoch,
     });
     const attempt = (operation.attempt += 1);
     const again = () => {
@@ -289,7 +296,7 @@ export class ShardLink {
       } else if (answer.status === "no_space") {
         // A copy of the request may still be under way: only a logged cancel makes it sure.
         this.cancel(operation, { code: "no_space" });
-      }
+      } else if (answer.status === "stale") this.cancel(operation, { code: "stale" });
     });
   }
 

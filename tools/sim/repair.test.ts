@@ -227,7 +227,8 @@ test("what lands on a brick after its shard was found in order is moved as well"
   const { branch, generation, grain, key, replica } = late;
   const { shard, view } = replica;
   const holders = [leaving];
-  const request = { shard, view: view!.view, branch, generation, grain, key, holders };
+  const { gcEpoch } = scene.state;
+  const request = { shard, view: view!.view, branch, generation, grain, key, holders, gcEpoch };
   const { calls } = cluster.nodes.get(leaving)!;
   const body = encodeMapRehint(request);
   const landed = new Promise<boolean>((resolve) => {

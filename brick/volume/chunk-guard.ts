@@ -1,0 +1,73 @@
+import { decodeChunkHasReply } from "../chunk/chunk-messages.ts";
+import { isReachable } from "../cluster-state.ts";
+import { encodeChunkMark } from "../gc/mark-messages.ts";
+import { messageType } from "../rpc/message-types.ts";
+import type { BrickNumber } from "../units.ts";
+import type { ChunkContext } from "./chunk-context.ts";
+
+/** Who did not answer, or where no holder answers, is asked again after this. */
+const retryMs = 100;
+
+export interface Guarded {
+  /** Those that have it, and keep it from now on; and those that are away, which sweep nothing. */
+  readonly holders: readonly BrickNumber[];
+  /** No holder had been asked before that epoch of garbage collection had begun. */
+  readonly gcEpoch: number;
+}
+
+/**
+ * Protects a chunk that the map names already, before another record names it too: as a put does,
+ * without the bytes. Between the look-up that found it and this its last record may have gone, and
+ * the chunk after it: then no holder has it, and it is asked until the caller gives up.
+ */
+export function guardChunk(
+  context: ChunkContext,
+  key: Buffer,
+  holders: readonly BrickNumber[],
+  done: (guarded: Guarded) => void,
+): { abandon(): void } {
+  const { gcEpoch } = context.state();
+  const body = encodeChunkMark(gcEpoch, [key]);
+  const answers = new Map<BrickNumber, boolean>();
+  let ended = false;
+  const conclude = () => {
+    if (ended) return;
+    const isAway = (brick: BrickNumber) => !isReachable(context.state().bricks[String(brick)]);
+    if (holders.some((brick) => !answers.has(brick) && !isAway(brick))) return;
+    if (![...answers.values()].includes(true)) {
+      answers.clear();
+      context.host.clock.after(retryMs, askAll);
+      return;
+    }
+    ended = true;
+    const named = holders.filter((brick) => answers.get(brick) ?? true);
+    done({ holders: named, gcEpoch });
+  };
+  const ask = (brick: BrickNumber) => {
+    if (ended || !isReachable(context.state().bricks[String(brick)])) {
+      conclude();
+      return;
+    }
+    const { chunkTimeoutMs } = context.options;
+    context.calls.call(brick, messageType.chunkMark, body, chunkTimeoutMs, (reply) => {
+      const has = reply.ok ? decodeChunkHasReply(reply.body)?.[0] : undefined;
+      if (ended) return;
+      if (has === undefined) context.host.clock.after(retryMs, () => ask(brick));
+      else {
+        answers.set(brick, has);
+        conclude();
+      }
+    });
+  };
+  const askAll = () => {
+    if (ended) return;
+    for (const brick of holders) ask(brick);
+    if (holders.length === 0) conclude();
+  };
+  context.host.clock.soon(askAll);
+  return {
+    abandon: () => {
+      ended = true;
+    },
+  };
+}
