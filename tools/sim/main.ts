@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { type SimulationReport, simulate } from "./simulate.ts";
 
-const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--clients N] [--log]
+const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--clients N] [--gc MS] [--log]
 
 Runs a whole cluster in the simulator: simulated clock, network and disks, the product's own code.
 The same options always give the same hash. Exit status: 0 when every invariant held, 1 when one was
@@ -11,6 +11,8 @@ violated (it is printed), 2 when the options are wrong.
   --bricks N    bricks in the cluster, 1 to 9 (default 5)
   --hours H     simulated hours under faults (default 1)
   --clients N   virtual initiators (default 4)
+  --gc MS       collects garbage all the time, an epoch every so many ms, with a client that makes
+                chunks die and come back, and checks what is owed (default: the usual pace)
   --log         what the bricks say, with the simulated time in ms
 `;
 
@@ -37,6 +39,7 @@ function summary(report: SimulationReport): string {
     `simulated ${minutes} minutes: ${counts.reads} reads, ${counts.writes} writes, ${counts.unmaps} unmaps${faultText.length > 0 ? `; ended with ${faultText.join(", ")}` : ""}`,
     `${counters.written} counted up, ${counters.miscompares} miscompares, ${counters.bits} bits set; ${report.copies} copies; ${duel.preempts} preempts, ${duel.writes} writes between them, ${duel.conflicts} conflicts; ${report.resets} resets; ${report.failovers} failovers`,
     `faults: ${faults.crashes} crashes, ${faults.powerCuts} whole power cuts, ${faults.partitions} partitions, ${faults.freezes} freezes; loss ${dials.lossChance}, duplicates ${dials.duplicateChance}, reordering ${dials.reorderChance}`,
+    ...(report.gc === null ? [] : [`garbage: ${JSON.stringify(report.gc)}`]),
     `chunk bytes copied after reboots ${report.copiedBytes}, settled ${report.settleBytes}; map bytes transferred ${report.transferBytes}`,
   ].join("\n");
 }
@@ -47,6 +50,7 @@ const { values } = parseArgs({
     bricks: { type: "string" },
     hours: { type: "string" },
     clients: { type: "string" },
+    gc: { type: "string" },
     log: { type: "boolean" },
     help: { type: "boolean", short: "h" },
   },
@@ -61,7 +65,9 @@ const hours = number("hours", values.hours, 1, 0.001, 24 * 365);
 const clients = number("clients", values.clients, 4, 1, 64);
 process.stdout.write(`seed=${seed} bricks=${bricks} hours=${hours} clients=${clients}\n`);
 const say = values.log ? (line: string) => process.stdout.write(`${line}\n`) : null;
-const report = await simulate({ seed, bricks, hours, clients, pauseMsMax: 2000 }, say);
+const gcEveryMs = number("gc", values.gc, 0, 0, 3_600_000);
+const options = { seed, bricks, hours, clients, pauseMsMax: 2000 };
+const report = await simulate({ ...options, ...(gcEveryMs > 0 && { gcEveryMs }) }, say);
 process.stdout.write(`${summary(report)}\nhash=${report.hash}\n`);
 if (report.violation !== null) {
   process.stdout.write(`VIOLATED: ${report.violation}\n`);

@@ -17,7 +17,13 @@ export interface SimClusterOptions {
   readonly shardCount: number;
   readonly volumeBytes: number;
   readonly copies: number;
+  /** Small bricks on which epochs of garbage collection follow one another this fast. */
+  readonly gcEveryMs?: number;
 }
+
+/** What a brick of such a cluster has: enough for all of its volume, and not much more. */
+const smallBytes = { capacityBytes: 256 * MiB, segmentBytes: 1 * MiB };
+const largeBytes = { capacityBytes: 4 * GiB, segmentBytes: 4 * MiB };
 
 /** The bricks of one cluster, each the product's own code on a simulated machine. */
 export class SimCluster {
@@ -95,7 +101,7 @@ export class SimCluster {
       uuid: uuidOf(brick),
       ...addressesOf(brick),
       domain: "",
-      capacityBytes: 4 * GiB,
+      capacityBytes: this.#bytes.capacityBytes,
     });
     if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
     await this.#add(brick);
@@ -112,6 +118,19 @@ export class SimCluster {
     }, joinSecondsMax * 1000);
   }
 
+  get #bytes() {
+    return this.options.gcEveryMs === undefined ? largeBytes : smallBytes;
+  }
+
+  #gcTiming() {
+    const { gcEveryMs } = this.options;
+    if (gcEveryMs === undefined) return {};
+    return {
+      timing: { gcEveryMs, gcUrgentEveryMs: gcEveryMs },
+      gcOptions: { releasedShare: 0, idleMs: 0, markPageRecords: 16, sweepStepChunks: 32 },
+    };
+  }
+
   /** Begins a boot of the brick; `nodes` has it once it is open. */
   start(brick: BrickNumber): void {
     if (this.starting.has(brick)) return;
@@ -125,8 +144,8 @@ export class SimCluster {
     );
     const opened = BrickNode.open(host, {
       self: brick,
-      capacityBytes: 4 * GiB,
-      segmentBytes: 4 * MiB,
+      ...this.#bytes,
+      ...this.#gcTiming(),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
         peer: addresses.peerAddress,

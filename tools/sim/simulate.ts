@@ -9,6 +9,7 @@ import { type CounterCounts, Counters } from "./counters.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
 import { Failover } from "./failover.ts";
 import { drawDials, type FaultCounts, type FaultDials, Misfortune } from "./fault-plan.ts";
+import { type GcReport, GcWatch } from "./gc-watch.ts";
 import { Histories } from "./histories.ts";
 import { Resets } from "./resets.ts";
 import { keepDoing, patienceMs, type Scene } from "./scene.ts";
@@ -22,6 +23,11 @@ export interface SimulationOptions {
   readonly clients: number;
   /** Pause between a client's operations, at most. */
   readonly pauseMsMax: number;
+  /**
+   * Garbage is collected all the time, in epochs of this length at least; what it owes is checked,
+   * and at the end the volume is deleted and its space must come back.
+   */
+  readonly gcEveryMs?: number;
 }
 
 export interface SimulationReport {
@@ -40,6 +46,8 @@ export interface SimulationReport {
   readonly copiedBytes: number;
   readonly settleBytes: number;
   readonly transferBytes: number;
+  /** null: garbage was collected at its usual pace, and not looked at. */
+  readonly gc: GcReport | null;
 }
 
 const workingSetSectors = 48 * sectorsPerGrain;
@@ -82,6 +90,7 @@ class Run {
   readonly #resets: Resets;
   readonly #failover: Failover;
   readonly #sceneFaults: ClientCounts["faults"] = {};
+  readonly #gc: GcWatch | null;
   #violation: string | null = null;
   #working = true;
   #active = 0;
@@ -91,12 +100,24 @@ class Run {
     this.#options = options;
     this.#prng = new Prng(seed + 0.5 * 2 ** 32);
     const copies = bricks > 3 && this.#prng.chance(0.2) ? 3 : 2;
-    this.#cluster = new SimCluster({ seed, bricks, shardCount: 8, volumeBytes, copies });
+    this.#cluster = new SimCluster({
+      seed,
+      bricks,
+      shardCount: 8,
+      volumeBytes,
+      copies,
+      ...(options.gcEveryMs !== undefined && { gcEveryMs: options.gcEveryMs }),
+    });
     const { world } = this.#cluster;
     if (onLog !== null) {
       world.onLog = (brick, line) =>
         onLog(`[${world.clock.nowMs.toFixed(1)}] brick ${brick}: ${line}`);
     }
+    const violated = (what: string) => {
+      this.#violation ??= what;
+    };
+    const watched = options.gcEveryMs !== undefined;
+    this.#gc = watched ? new GcWatch(this.#cluster, this.#prng.fork(), violated) : null;
     this.#dials = drawDials(this.#prng, bricks);
     this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials);
     const scene = this.#makeScene();
@@ -130,6 +151,7 @@ class Run {
       await this.#cluster.addVolume(contestedName, contestedUuid);
       this.#startScene();
       for (let at = 0; at < this.#options.clients; at += 1) this.#startClient();
+      this.#gc?.begin();
       this.#misfortune.begin();
       const endMs = world.clock.nowMs + this.#options.hours * 3_600_000;
       await world.runUntil(() => this.#violation !== null || world.clock.nowMs >= endMs, 2 ** 40);
@@ -142,9 +164,11 @@ class Run {
       await this.#readEverything();
       const volume = this.#cluster.volumeAt(this.#cluster.bricks[0]!)!;
       await world.complete(this.#counters.checkAll(volume), 2 * patienceMs);
-      return (
-        this.#violation ?? this.#checkReplicas() ?? this.#checkCopied() ?? this.#checkHistories()
-      );
+      const found =
+        this.#violation ?? this.#checkReplicas() ?? this.#checkCopied() ?? this.#checkHistories();
+      if (found !== null || this.#gc === null) return found;
+      await this.#gc.end();
+      return this.#violation;
     } catch (error) {
       const shards = this.#cluster.anyNode()?.control.state().shards;
       const broken = shards?.filter((one) => one.candidates.length > 0 || one.chain.length > 0);
@@ -189,6 +213,7 @@ class Run {
       copiedBytes: this.#cluster.copiedBytes,
       settleBytes,
       transferBytes,
+      gc: this.#gc?.report() ?? null,
     };
   }
 
@@ -290,7 +315,9 @@ class Run {
       // Fewer only when committed cluster state says that fewer bricks are up.
       const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
       const wanted = Math.min(options.copies, Math.max(1, reachable));
-      if (holders + unknown < wanted) {
+      // An answer that came late may be of data that was overwritten, and collected, since.
+      const isGone = () => this.#gc !== null && !this.#gc.isNamed(key);
+      if (holders + unknown < wanted && !isGone()) {
         const where = JSON.stringify(
           state.shards[shardOf(state, 1, Math.floor(sector / sectorsPerGrain))],
         );
