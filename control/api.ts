@@ -116,8 +116,18 @@ export interface ClusterStatus {
   capacityBytes: number;
   usedBytes: number;
   freeBytes: number;
+  /** capacity = used + free + reserve. */
+  reserveBytes: number;
   chunkCount: number;
+  /** used = chunks + overhead + reclaimable. */
   chunkBytes: number;
+  overheadBytes: number;
+  reclaimableBytes: number;
+  /** Mapped by all volumes, before copies and deduplication. */
+  writtenBytes: number;
+  /** Of garbage collection: the present epoch, and the last one that every shard has marked. */
+  gcEpoch: number;
+  gcMarked: number;
   dedupHits: number;
   dedupBytes: number;
 }

@@ -8,6 +8,7 @@ import {
   isReachable,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
+import { gcOf } from "../brick/gc/epochs.ts";
 import { commonName } from "../control/access.ts";
 import type {
   AccessSummary,
@@ -81,6 +82,12 @@ export class NodeBackend implements AdminBackend {
         freeBytes: total((one) => one.freeBytes),
         chunkCount: total((one) => one.chunkCount),
         chunkBytes: total((one) => one.chunkBytes),
+        writtenBytes: total((one) => one.mapped.reduce((sum, [, bytes]) => sum + bytes, 0)),
+        reserveBytes: total((one) => one.reserveBytes),
+        overheadBytes: total((one) => one.overheadBytes),
+        reclaimableBytes: total((one) => one.reclaimableBytes),
+        gcEpoch: state.gcEpoch,
+        gcMarked: gcOf(state).marked,
         dedupHits: total((one) => one.dedupHits),
         dedupBytes: total((one) => one.dedupBytes),
       };

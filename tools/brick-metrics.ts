@@ -12,7 +12,7 @@ export function brickMetrics(parts: {
   latencies: ReadonlyMap<string, LatencyHistogram>;
 }): MetricSources {
   const { node, wire, commands, latencies } = parts;
-  const { store, map, volumes, repair, control } = node;
+  const { store, map, volumes, repair, control, gc } = node;
   return {
     values: () => {
       const space = store.space();
@@ -44,6 +44,20 @@ export function brickMetrics(parts: {
         endisk_capacity_bytes: space.capacityBytes,
         endisk_used_bytes: space.usedBytes,
         endisk_chunks: space.chunkCount,
+        endisk_chunk_bytes: space.chunkBytes,
+        endisk_free_bytes: space.freeBytes,
+        endisk_reclaimable_bytes: space.reclaimableBytes,
+        endisk_gc_epoch: control.state().gcEpoch,
+        endisk_gc_swept_epoch: gc.sweptEpoch,
+        endisk_gc_marks_total: gc.counters.marks,
+        endisk_gc_broadcasts_total: gc.counters.broadcasts,
+        endisk_gc_corrections_total: gc.counters.corrections,
+        endisk_gc_dropped_runs_total: gc.counters.droppedRuns,
+        endisk_gc_swept_chunks_total: store.counters.sweptChunks,
+        endisk_gc_swept_bytes_total: store.counters.sweptBytes,
+        endisk_gc_compacted_bytes_total: store.counters.compactedBytes,
+        endisk_gc_recycled_segments_total: store.counters.recycledSegments,
+        endisk_gc_stamp_memory_bytes: store.stamps.memoryBytes,
         endisk_sessions: commands.sessionCount,
         endisk_shards_led: shards.filter((shard) => shard.primary === node.number).length,
         endisk_raft_leader: control.leader() === node.number ? 1 : 0,

@@ -12,6 +12,9 @@ const statsSchema = z.object({
   capacityBytes: count,
   usedBytes: count,
   freeBytes: count,
+  reserveBytes: z.number(),
+  overheadBytes: count,
+  reclaimableBytes: z.number(),
   chunkCount: count,
   chunkBytes: count,
   dedupHits: count,
@@ -31,17 +34,12 @@ export type BrickStats = Omit<z.infer<typeof statsSchema>, "version">;
 const statsTimeoutMs = 1500;
 
 export function brickStats(node: BrickNode): BrickStats {
-  const { capacityBytes, usedBytes, freeBytes, chunkCount, chunkBytes, dedupHits, dedupBytes } =
-    node.store.space();
+  const { full: _full, dedupHits, dedupBytes, ...space } = node.store.space();
   const { inlineDedupHits, inlineDedupBytes } = node.map.counters;
   const self = node.number;
   const { shards } = node.control.state();
   return {
-    capacityBytes,
-    usedBytes,
-    freeBytes,
-    chunkCount,
-    chunkBytes,
+    ...space,
     dedupHits: dedupHits + inlineDedupHits,
     dedupBytes: dedupBytes + inlineDedupBytes,
     shardsLed: shards.filter((shard) => shard.primary === self).length,

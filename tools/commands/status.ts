@@ -18,11 +18,17 @@ export function statusText(status: ClusterStatus): string {
   const short = shards.short === 0 ? "" : `, ${shards.short} short of copies`;
   const away = shards.unavailable === 0 ? "" : `, ${shards.unavailable} UNAVAILABLE`;
   const used = `${sizeText(status.usedBytes)} used of ${sizeText(status.capacityBytes)}`;
+  const reserve = `${sizeText(status.reserveBytes)} in reserve`;
+  const overhead = `${sizeText(status.overheadBytes)} of headers`;
+  const epoch = `epoch ${status.gcEpoch}${status.gcMarked < status.gcEpoch ? ", being marked" : ""}`;
   return [
     `cluster ${status.clusterId}, led by brick ${status.leader || "(none)"}`,
-    `space   ${used}, ${sizeText(status.freeBytes)} free`,
+    `space   ${used}, ${sizeText(status.freeBytes)} free, ${reserve}`,
+    `used    ${sizeText(status.chunkBytes)} of chunks, ${overhead}, ${sizeText(status.reclaimableBytes)} reclaimable`,
+    `written ${sizeText(status.writtenBytes)} by volumes, before copies and deduplication`,
+    `garbage ${epoch}`,
     `map     ${shards.whole} of ${shards.total} shards whole${short}${away}`,
-    `chunks  ${status.chunkCount} stored, ${sizeText(status.chunkBytes)}`,
+    `chunks  ${status.chunkCount} stored`,
     `targets one a volume, and ${status.commonTarget} for LUNs`,
     `dedup   ${status.dedupHits} chunks met their like, ${sizeText(status.dedupBytes)} not stored again`,
     "",
