@@ -176,35 +176,21 @@ function runOnAbsentUnit({ cdb, luns }: ScsiTask): ScsiResult {
 }
 
 function finishTask(task: ScsiTask, result: ScsiResult): void {
-  sendOn(
-    task,
-    result,
-    sendResult(task, result, () => removeTask(task)),
-  );
-}
-
-/** Goes on in a later turn when there is much to send; the task may be aborted until then. */
-function sendOn(task: ScsiTask, result: ScsiResult, steps: Iterator<void>): void {
   const { session } = task;
-  const { node, connection } = session;
-  if (!task.aborted && steps.next().done !== true) {
-    connection.wake();
-    node.clock.soon(() => sendOn(task, result, steps));
-    return;
-  }
-  if (task.aborted) removeTask(task);
-  else {
-    node.metrics?.command(
+  removeTask(task);
+  if (!task.aborted) {
+    sendResult(task, result);
+    session.node.metrics?.command(
       task.cdb[0]!,
       result.status,
-      node.clock.nowMs() - task.receivedMs,
+      session.node.clock.nowMs() - task.receivedMs,
       task.dataOutBytes,
       result.dataBytes,
     );
   }
   settle(task);
   if (!session.ended) admitTasks(session);
-  connection.wake();
+  session.connection.wake();
 }
 
 /** Frees what the task holds, its place in the command window too. */
