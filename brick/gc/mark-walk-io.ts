@@ -64,12 +64,12 @@ export class MarkWalk {
     this.#parts = parts;
   }
 
-  /** The epoch in which the shard was marked, if that was in this view. */
+  /** The epoch in which the shard was marked, if that was in this view and is still to be told. */
   markedIn(shard: number, view: number): number | undefined {
     const done = this.#done.get(shard);
-    return done?.view === view && done.epoch === this.#parts.state().gcEpoch
-      ? done.epoch
-      : undefined;
+    const state = this.#parts.state();
+    if (done?.view !== view || done.epoch !== state.gcEpoch) return undefined;
+    return gcOf(state).marked < done.epoch ? done.epoch : undefined;
   }
 
   /** Walks one shard that is to be marked; false when there is none. */
