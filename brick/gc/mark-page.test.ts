@@ -72,6 +72,18 @@ test("a brick that is away says nothing of what it has, and stays named", () => 
   assert.deepEqual(page.corrections(), [{ key: key(7), holders: [1, 3, 2] }]);
 });
 
+test("while too few copies are found the map keeps the hints that it has", () => {
+  const page = new MarkPage();
+  page.add(key(7), [1, 2], 2);
+  // Brick 3 is back since a moment ago, and may be the one that has it.
+  const state = stateOf(3, [3]);
+  page.byHolder(state);
+  page.answered(1, [key(7)], [true]);
+  page.answered(2, [key(7)], [false]);
+  assert.deepEqual(shown(page.byStranger(state)), []);
+  assert.deepEqual(page.corrections(), []);
+});
+
 test("what nobody has is not named nowhere", () => {
   const page = new MarkPage();
   page.add(key(7), [1], 1);

@@ -74,12 +74,15 @@ export class MarkPage {
     }
   }
 
-  /** Once everybody has answered: the chunks that the map should say are elsewhere. */
+  /**
+   * Once everybody has answered: the chunks that the map should say are elsewhere. Only where enough
+   * copies were found: others may be on bricks that were not asked, and nothing need be copied.
+   */
   corrections(): Correction[] {
     const found: Correction[] = [];
-    for (const { key, holders, having, lacking } of this.#marked.values()) {
+    for (const { key, holders, copies, having, lacking } of this.#marked.values()) {
       const isRight = lacking.length === 0 && having.every((brick) => holders.has(brick));
-      if (isRight || having.length === 0) continue;
+      if (isRight || having.length < copies) continue;
       const away = [...holders].filter((one) => !having.includes(one) && !lacking.includes(one));
       found.push({ key, holders: [...having, ...away].slice(0, holdersMax) });
     }

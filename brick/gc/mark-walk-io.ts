@@ -143,7 +143,7 @@ export class MarkWalk {
     }
   }
 
-  /** The map learns where chunks are that it looked for in vain; what is missing repair restores. */
+  /** The map learns where chunks are that it looked for in vain. */
   #correct(
     replica: Replica,
     { epoch }: { epoch: number },

@@ -1,6 +1,7 @@
 import { decodeChunkHasReply } from "../chunk/chunk-messages.ts";
 import { isReachable } from "../cluster-state.ts";
 import { encodeChunkMark } from "../gc/mark-messages.ts";
+import { holdersMax } from "../map/grain.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -29,19 +30,30 @@ export function guardChunk(
   const { gcEpoch } = context.state();
   const body = encodeChunkMark(gcEpoch, [key]);
   const answers = new Map<BrickNumber, boolean>();
+  let asked = holders;
   let ended = false;
   const conclude = () => {
     if (ended) return;
     const isAway = (brick: BrickNumber) => !isReachable(context.state().bricks[String(brick)]);
-    if (holders.some((brick) => !answers.has(brick) && !isAway(brick))) return;
-    if (![...answers.values()].includes(true)) {
+    if (asked.some((brick) => !answers.has(brick) && !isAway(brick))) return;
+    const having = asked.filter((brick) => answers.get(brick));
+    const away = holders.filter((brick) => !answers.has(brick));
+    // Holders are hints: where one does not have it, another brick may.
+    if (having.length + away.length < holders.length && asked === holders) {
+      const others = Object.values(context.state().bricks).map(({ number }) => number);
+      const strangers = others.filter((brick) => !holders.includes(brick) && !isAway(brick));
+      asked = [...holders, ...strangers];
+      for (const brick of strangers) ask(brick);
+      if (strangers.length > 0) return;
+    }
+    if (having.length === 0) {
       answers.clear();
+      asked = holders;
       context.host.clock.after(retryMs, askAll);
       return;
     }
     ended = true;
-    const named = holders.filter((brick) => answers.get(brick) ?? true);
-    done({ holders: named, gcEpoch });
+    done({ holders: [...having, ...away].slice(0, holdersMax), gcEpoch });
   };
   const ask = (brick: BrickNumber) => {
     if (ended || !isReachable(context.state().bricks[String(brick)])) {
@@ -61,7 +73,7 @@ export function guardChunk(
   };
   const askAll = () => {
     if (ended) return;
-    for (const brick of holders) ask(brick);
+    for (const brick of asked) ask(brick);
     if (holders.length === 0) conclude();
   };
   context.host.clock.soon(askAll);
