@@ -74,6 +74,10 @@ export const gatherBytes = 64 * KiB;
 /** Bytes handed to the socket that it has not taken: no more is read or started above this. */
 export const unsentBytesMax = 16 * MiB;
 
+/** Of one command's Data-In in one turn of the event loop: others are served in between. */
+export const dataInTurnPdusMax = 2048;
+export const dataInTurnBytesMax = 4 * MiB;
+
 /** One command's data; told to initiators in VPD page B0. */
 export const transferBytesMax = 32 * MiB;
 export const unmapBlocksMax = 0x10_0000;

@@ -176,21 +176,35 @@ function runOnAbsentUnit({ cdb, luns }: ScsiTask): ScsiResult {
 }
 
 function finishTask(task: ScsiTask, result: ScsiResult): void {
+  sendOn(
+    task,
+    result,
+    sendResult(task, result, () => removeTask(task)),
+  );
+}
+
+/** Goes on in a later turn when there is much to send; the task may be aborted until then. */
+function sendOn(task: ScsiTask, result: ScsiResult, steps: Iterator<void>): void {
   const { session } = task;
-  removeTask(task);
-  if (!task.aborted) {
-    sendResult(task, result);
-    session.node.metrics?.command(
+  const { node, connection } = session;
+  if (!task.aborted && steps.next().done !== true) {
+    connection.wake();
+    node.clock.soon(() => sendOn(task, result, steps));
+    return;
+  }
+  if (task.aborted) removeTask(task);
+  else {
+    node.metrics?.command(
       task.cdb[0]!,
       result.status,
-      session.node.clock.nowMs() - task.receivedMs,
+      node.clock.nowMs() - task.receivedMs,
       task.dataOutBytes,
       result.dataBytes,
     );
   }
   settle(task);
   if (!session.ended) admitTasks(session);
-  session.connection.wake();
+  connection.wake();
 }
 
 /** Frees what the task holds, its place in the command window too. */

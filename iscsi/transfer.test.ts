@@ -11,8 +11,23 @@ import {
   testUnitReady,
   write10,
 } from "./initiator.test-double.ts";
-import { sessionDataBytesMax, transferBytesMax, unsentBytesMax } from "./limits.ts";
-import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
+import {
+  dataInTurnBytesMax,
+  dataInTurnPdusMax,
+  sessionDataBytesMax,
+  transferBytesMax,
+  unsentBytesMax,
+} from "./limits.ts";
+import {
+  dataIn,
+  dataOut,
+  nopIn,
+  noTag,
+  readyToTransfer,
+  scsiResponse,
+  taskManagementRequest,
+  taskManagementResponse,
+} from "./pdu.ts";
 import { admitTasks } from "./scsi-task.ts";
 
 test("immediate, unsolicited and solicited data, in that order", async () => {
@@ -199,7 +214,8 @@ test("a session's data are bounded: commands wait for memory", async () => {
   }
   assert.equal(finish.length, sessionDataBytesMax / transferBytesMax);
   finish[0]!();
-  await settled();
+  // Its place is free when its data have gone out, in several turns.
+  for (let turn = 0; turn <= transferBytesMax / dataInTurnBytesMax; turn += 1) await settled();
   assert.equal(finish.length, sessionDataBytesMax / transferBytesMax + 1);
 });
 
@@ -214,4 +230,36 @@ test("nothing is started while the socket does not take what it was given", asyn
   admitTasks(connection.session!);
   await settled();
   initiator.takeOne(dataIn);
+});
+
+test("a read of very many Data-In PDUs is sent in several turns, and may be aborted between", async () => {
+  const bytes = 4 * dataInTurnPdusMax * 512;
+  const { initiator } = await attach([["MaxRecvDataSegmentLength", "512"]], bytes);
+  const ask = () =>
+    initiator.command(read10(0, bytes / 512), { read: true, expectedLength: bytes });
+  ask();
+  const counts: number[] = [];
+  let data: Answer[] = [];
+  while (data.at(-1)?.values.hasStatus !== true) {
+    // Others are served in between.
+    initiator.ping(Buffer.alloc(0));
+    const answers = initiator.take();
+    assert.equal(answers.at(-1)!.opcode, nopIn.opcode);
+    data = answers.slice(0, -1);
+    counts.push(data.length);
+    await settled();
+  }
+  assert.deepEqual(
+    counts.filter((count) => count > 0),
+    new Array(4).fill(dataInTurnPdusMax),
+  );
+  const tag = ask();
+  await settled();
+  assert(initiator.take().length < 4 * dataInTurnPdusMax);
+  const abort = { immediate: true, function: 1, initiatorTaskTag: 9_999, referencedTaskTag: tag };
+  initiator.send(taskManagementRequest, { ...abort, cmdSn: initiator.cmdSn });
+  await settled();
+  await settled();
+  assert.equal(initiator.take().at(-1)!.opcode, taskManagementResponse.opcode);
+  assert.equal(initiator.connection.session!.tasks.size, 0);
 });

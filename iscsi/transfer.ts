@@ -1,6 +1,6 @@
 import { assert } from "../brick/assert.ts";
 import { nextTransferTag, takeStatSn } from "./answers.ts";
-import { chunkShareMax, gatherBytes } from "./limits.ts";
+import { chunkShareMax, dataInTurnBytesMax, dataInTurnPdusMax, gatherBytes } from "./limits.ts";
 import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
 import type { ScsiResult } from "./scsi/command.ts";
@@ -132,16 +132,25 @@ function residualOf(task: ScsiTask, result: ScsiResult): Residual {
   return { underflow: true, residualCount: expected - moved };
 }
 
-/** Sends all that a finished command owes: Data-In, and the status in or after it. */
-export function sendResult(task: ScsiTask, result: ScsiResult): void {
+/**
+ * Sends all that a finished command owes: Data-In, and the status in or after it, before which
+ * `ending` is called. Yields where others should have their turn: tens of thousands of PDUs when
+ * an initiator takes 512 bytes in each.
+ */
+export function* sendResult(
+  task: ScsiTask,
+  result: ScsiResult,
+  ending: () => void,
+): Generator<void, void> {
   const residual = residualOf(task, result);
   const dataBytes = task.reads ? Math.min(result.dataBytes, task.expectedBytes) : 0;
   if (dataBytes > 0) {
     // §11.7.3: the last Data-In may carry a status without sense.
     const collapsed = result.status === scsiStatus.good && result.sense === null;
-    sendDataIn(task, result, dataBytes, collapsed ? residual : null);
+    yield* sendDataIn(task, result, dataBytes, collapsed ? { residual, ending } : null);
     if (collapsed) return;
   }
+  ending();
   const { connection } = task.session;
   const data: Buffer[] = [];
   let dataLength = 0;
@@ -165,20 +174,27 @@ export function sendResult(task: ScsiTask, result: ScsiResult): void {
 }
 
 /** Cuts data by the initiator's MaxRecvDataSegmentLength; F ends each MaxBurstLength. */
-function sendDataIn(
+function* sendDataIn(
   task: ScsiTask,
   result: ScsiResult,
   dataBytes: number,
-  collapsed: Residual | null,
-): void {
+  collapsed: { residual: Residual; ending: () => void } | null,
+): Generator<void, void> {
   const { session } = task;
   const { initiatorDataBytesMax, maxBurstBytes } = session.parameters;
   const { outbox } = session.connection;
   const cursor = new SliceCursor(result.data);
   let burstEnd = Math.min(maxBurstBytes, dataBytes);
+  let turnStart = { offset: 0, dataSn: 0 };
   for (let offset = 0, dataSn = 0; offset < dataBytes; dataSn += 1) {
+    const turnPdus = dataSn - turnStart.dataSn;
+    if (turnPdus >= dataInTurnPdusMax || offset - turnStart.offset >= dataInTurnBytesMax) {
+      turnStart = { offset, dataSn };
+      yield;
+    }
     const length = Math.min(initiatorDataBytesMax, burstEnd - offset);
     const last = offset + length === dataBytes;
+    if (last) collapsed?.ending();
     const values = {
       final: offset + length === burstEnd,
       initiatorTaskTag: task.tag,
@@ -190,8 +206,8 @@ function sendDataIn(
     };
     const data = cursor.take(length);
     if (last && collapsed !== null) {
-      const withStatus = { ...values, hasStatus: true, statSn: takeStatSn(session), ...collapsed };
-      outbox.pdu(dataIn, withStatus, data, length);
+      const withStatus = { ...values, hasStatus: true, statSn: takeStatSn(session) };
+      outbox.pdu(dataIn, { ...withStatus, ...collapsed.residual }, data, length);
     } else {
       outbox.pdu(dataIn, values, data, length);
     }
