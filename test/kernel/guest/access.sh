@@ -64,3 +64,5 @@ refusal=$target_refused
 step "mutual CHAP: a target with another secret is refused by the initiator" \
   mutual another-secret-16 refused 1
 iface=default
+# Discovery asks in the name of every interface that there is.
+step "CHAP: be the first initiator again" iscsiadm -m iface -I known -o delete
