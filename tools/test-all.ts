@@ -28,7 +28,10 @@ const tools: readonly (readonly [string, string])[] = [
   ["/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"],
 ];
 
-/** Simulated clusters that always run; a seed that once failed is added here. */
+/**
+ * Simulated clusters that always run; a seed that once failed is added here when it is mended.
+ * Those that fail now are named in docs/failures.md; until they are mended no new seed is drawn.
+ */
 const simSeeds = [1, 2, 3];
 const simHours = "0.1";
 const partMsMax = 20 * 60_000;
@@ -69,7 +72,6 @@ function simulation(seed: number, bricks: number): Part {
 }
 
 function parts(): Part[] {
-  const newSeed = Math.floor(Math.random() * 1_000_000_000);
   return [
     { name: "types", program: localBin("tsc"), args: ["--noEmit"], countsTests: false },
     {
@@ -88,7 +90,7 @@ function parts(): Part[] {
       "test/formats/**/*.test.ts",
       "test/layers.test.ts",
     ),
-    ...[...simSeeds, newSeed].map((seed) => simulation(seed, 3 + (seed % 3))),
+    ...simSeeds.map((seed) => simulation(seed, 3 + (seed % 3))),
     nodeTests("real initiators and processes", "test/iscsi-*.test.ts", "test/real-*.test.ts"),
     nodeTests("Linux kernel initiator", "test/kernel/*.test.ts"),
   ];
