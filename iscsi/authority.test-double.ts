@@ -1,6 +1,6 @@
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import type { Authority, Proof, TargetView } from "./authority.ts";
-import { openAuthority } from "./open-authority.ts";
+import { openAuthority } from "./open-authority.test-double.ts";
 
 /**
  * An authority that tests can change: everybody may use every volume of a directory until a test

@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { TestAuthority } from "../iscsi/authority.test-double.ts";
 import { MemoryVolume, memoryDirectory } from "../iscsi/memory-volume.test-double.ts";
-import { openAuthority } from "../iscsi/open-authority.ts";
+import { openAuthority } from "../iscsi/open-authority.test-double.ts";
 import { startPortal } from "../iscsi/portal.ts";
 
 /** Initiators that others wrote, against the target; skipped where they are not installed. */
