@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { SimWorld } from "../../tools/sim/sim-host.ts";
 import { Calls } from "../rpc/calls.ts";
 import { type MessageType, messageType } from "../rpc/message-types.ts";
 import { Store } from "../store/store.ts";
-import { MiB } from "../units.ts";
+import { KiB, MiB } from "../units.ts";
 import {
   decodeChunkGetReply,
   decodeChunkHasReply,
@@ -17,6 +18,8 @@ import {
 } from "./chunk-messages.ts";
 import { serveChunks } from "./chunk-service.ts";
 import { chunkKey } from "./key.ts";
+import { outlineOf, sliceBytes } from "./outline.ts";
+import { decodeSliceReply, encodeSliceRequest, type SliceWish } from "./slice-messages.ts";
 
 const origin = { branch: 1, grain: 2, firstSector: 0, sequence: 3 };
 
@@ -75,4 +78,39 @@ test("bytes that do not hash to their key are not kept", async () => {
   const reply = await ask(messageType.chunkPut, encodeChunkPut(key, origin, bytes, 0));
   assert.equal(decodeChunkPutReply(reply), putStatus.bad);
   assert.equal(store.has(key), false);
+});
+
+test("slices are read whole once, then alone; each comes with what proves it", async () => {
+  const { ask } = await serviceOf(new SimWorld(9));
+  const bytes = randomBytes(32 * KiB);
+  const key = chunkKey(bytes);
+  const small = Buffer.alloc(4096, 3);
+  for (const chunk of [bytes, small]) {
+    await ask(messageType.chunkPut, encodeChunkPut(chunkKey(chunk), origin, chunk, 0));
+  }
+  const wishes: SliceWish[] = [
+    { key, first: 2, count: 1, withOutline: true },
+    { key, first: 6, count: 2, withOutline: false },
+    // It ends before that; has no slices; is not there.
+    { key, first: 7, count: 2, withOutline: true },
+    { key: chunkKey(small), first: 0, count: 1, withOutline: true },
+    { key: chunkKey(Buffer.alloc(4096, 4)), first: 0, count: 1, withOutline: true },
+  ];
+  for (let round = 0; round < 2; round += 1) {
+    const results = decodeSliceReply(
+      await ask(messageType.chunkSlices, encodeSliceRequest(wishes)),
+    );
+    const absent = { status: getStatus.absent };
+    const found = { status: getStatus.found };
+    const slices = (first: number, count: number) =>
+      bytes.subarray(first * sliceBytes, (first + count) * sliceBytes);
+    const outline = outlineOf(bytes);
+    assert.deepEqual(results, [
+      { ...found, outline, bytes: slices(2, 1) },
+      { ...found, outline: null, bytes: slices(6, 2) },
+      absent,
+      absent,
+      absent,
+    ]);
+  }
 });

@@ -16,6 +16,12 @@ import {
   putStatus,
 } from "./chunk-messages.ts";
 import { chunkKey, keyEquals } from "./key.ts";
+import {
+  decodeSliceRequest,
+  encodeSliceReply,
+  type SliceResult,
+  type SliceWish,
+} from "./slice-messages.ts";
 
 /**
  * Answers other bricks' puts, gets and questions from the store. A message that cannot be decoded
@@ -41,11 +47,26 @@ export function serveChunks(calls: Calls, store: Store): void {
       reply(encodeChunkGetReply(getResults(reads)));
     });
   });
+  calls.serve(messageType.chunkSlices, (_from, body, reply) => {
+    const wishes = decodeSliceRequest(body);
+    if (wishes === null) return;
+    Promise.all(wishes.map((wish) => readSlices(store, wish))).then((results) => {
+      reply(encodeSliceReply(results));
+    });
+  });
   calls.serve(messageType.chunkHas, (_from, body, reply) => {
     const keys = decodeChunkHas(body);
     if (keys === null) return;
     reply(encodeChunkHasReply(keys.map((key) => store.has(key))));
   });
+}
+
+async function readSlices(store: Store, wish: SliceWish): Promise<SliceResult> {
+  const { key, first, count, withOutline } = wish;
+  const read = await store.readSlices(key, first, count);
+  if (!read.ok) return { status: getStatus[read.fault.code] };
+  const { outline, bytes } = read;
+  return { status: getStatus.found, outline: withOutline ? outline : null, bytes };
 }
 
 function statusOfPut(result: PutResult): PutStatus {

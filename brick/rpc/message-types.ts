@@ -32,6 +32,8 @@ export const messageType = {
   chunkCopy: 35,
   /** gc: keep these chunks in an epoch, and say which of them are there. */
   chunkMark: 36,
+  /** chunk: fetch parts of chunks. */
+  chunkSlices: 37,
 
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,

@@ -32,12 +32,18 @@ export class ChunkReads {
 
   async read(key: Buffer, entry: ChunkEntry): Promise<ChunkRead> {
     if (entry.damaged) return { ok: false, fault: { code: "corrupt" } };
+    const read = await this.inTurn(() => this.#readNow(key, entry));
+    return read ?? { ok: false, fault: { code: "io" } };
+  }
+
+  /** Runs a read of the disk when its turn has come; null when too many wait. */
+  async inTurn<T>(act: () => Promise<T>): Promise<T | null> {
     if (this.#inFlight >= readsInFlightMax) {
-      if (this.#waiting.length >= readsWaitingMax) return { ok: false, fault: { code: "io" } };
+      if (this.#waiting.length >= readsWaitingMax) return null;
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     } else this.#inFlight += 1;
     try {
-      return await this.#readNow(key, entry);
+      return await act();
     } finally {
       const next = this.#waiting.shift();
       if (next === undefined) this.#inFlight -= 1;

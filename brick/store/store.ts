@@ -18,6 +18,7 @@ import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
+import { type SliceRead, SliceReads } from "./slice-reads.ts";
 import { type StoreSpace, spaceOf } from "./space.ts";
 import {
   type ChunkEntry,
@@ -124,6 +125,7 @@ export class Store {
   readonly #log: Log;
   readonly #index: ChunkIndex;
   readonly #reads: ChunkReads;
+  readonly #slices: SliceReads;
   readonly #scrub: Scrub;
   readonly #compaction: Compaction;
   readonly #pending = new Map<string, PendingChunk>();
@@ -202,6 +204,7 @@ export class Store {
     this.#log = parts.log;
     this.#checkpointPosition = checkpointPosition;
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
+    this.#slices = new SliceReads(this.#index, this.#files, this.#reads);
     this.stamps = new Stamps(this.superblock.segmentBytes);
     const identity = logIdentity(this.superblock);
     this.#scrub = new Scrub(host, identity, parts, this.#reads);
@@ -334,6 +337,14 @@ export class Store {
     const entry = this.#index.find(key);
     if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
     return this.#reads.read(key, entry);
+  }
+
+  /** Slices `first`, `first` + 1, ... of a chunk and the outline that proves them. */
+  readSlices(key: Buffer, first: number, count: number): Promise<SliceRead> {
+    const entry = this.#index.find(key);
+    // What is not durable yet is too young to be asked for in parts.
+    if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
+    return this.#slices.read(key, entry, first, count);
   }
 
   /** Gives up a chunk: no look-up finds it from now on. Its space comes back by `recycle`. */

@@ -91,6 +91,17 @@ export class ChunkReader {
     this.#askNext(search);
   }
 
+  isSearching(key: Buffer): boolean {
+    return this.#searches.has(key.toString("latin1"));
+  }
+
+  /** Whom to ask first; null when none of the holders can be. */
+  likeliest(key: Buffer, holders: readonly BrickNumber[]): BrickNumber | null {
+    const { bricks } = this.#context.state();
+    const reachable = (brick: BrickNumber) => isReachable(bricks[String(brick)]);
+    return this.#sortHints(key, holders).find(reachable) ?? null;
+  }
+
   flush(): void {
     if (this.#outgoing.size === 0) return;
     const outgoing = [...this.#outgoing];

@@ -8,6 +8,8 @@ import {
   putStatus,
 } from "../chunk/chunk-messages.ts";
 import { chunkKey } from "../chunk/key.ts";
+import { isSliced, outlineOf, sliceBytes } from "../chunk/outline.ts";
+import { decodeSliceRequest, encodeSliceReply } from "../chunk/slice-messages.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
 import { isTooOld } from "../gc/epochs.ts";
@@ -95,6 +97,7 @@ export class FakeBrick {
   readonly calls: Calls;
   puts = 0;
   gets = 0;
+  sliceGets = 0;
   receive: (from: BrickNumber, message: Message) => void = () => {};
 
   constructor(cluster: FakeCluster, number: BrickNumber) {
@@ -294,6 +297,17 @@ export class FakeCluster {
         return { status: getStatus.found, bytes };
       });
       reply(encodeChunkGetReply(results));
+    });
+    calls.serve(messageType.chunkSlices, (_from, body, reply) => {
+      brick.sliceGets += 1;
+      const results = decodeSliceRequest(body)!.map(({ key, first, count, withOutline }) => {
+        const bytes = brick.chunks.get(key.toString("hex"));
+        if (bytes === undefined || !isSliced(bytes.length)) return { status: getStatus.absent };
+        const part = bytes.subarray(first * sliceBytes, (first + count) * sliceBytes);
+        const outline = withOutline ? outlineOf(bytes) : null;
+        return { status: getStatus.found, outline, bytes: part };
+      });
+      reply(encodeSliceReply(results));
     });
     calls.serve(messageType.chunkMark, (_from, body, reply) => {
       const { keys } = decodeChunkMark(body)!;

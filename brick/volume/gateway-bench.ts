@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
+import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { BrickHealth } from "./brick-health.ts";
-import { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import { ChunkReader } from "./chunk-reader.ts";
 import { ChunkWriter } from "./chunk-writer.ts";
 import { FakeCluster } from "./fake-cluster.ts";
 import { Gateway, type GatewayParts } from "./gateway.ts";
 import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
+import { SliceReader } from "./slice-reader.ts";
 import { VolumeStats } from "./stats.ts";
 import type { VolumeRead } from "./volume.ts";
 
@@ -47,10 +48,12 @@ export function makeBench(
     state: () => cluster.state,
   };
   const writer = new ChunkWriter(context);
+  const chunks = new ChunkCache(all.chunkCacheBytes);
   const parts: GatewayParts = {
     context,
-    chunks: new ChunkCache(all.chunkCacheBytes),
+    chunks,
     reader: new ChunkReader(context),
+    slices: new SliceReader(context, chunks),
     writer,
     leaseValid: () => lease.valid,
     fenced: (fencedEpoch) => fencedEpochs.push(fencedEpoch),

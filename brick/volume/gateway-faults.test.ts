@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { chunkKey } from "../chunk/key.ts";
 import { KiB } from "../units.ts";
@@ -250,6 +251,47 @@ test("sequential reads look ahead; readers of one chunk share its search", async
     assert.ok(bytesOf(result).equals(fillWith(300, 8)));
   }
   assert.equal(gets() - before, 1);
+});
+
+test("a small part of a large chunk moves alone, and is proven all the same", async () => {
+  const bench = makeBench(makeCluster(16), noCache);
+  const { cluster } = bench;
+  const sum = (what: "gets" | "sliceGets") =>
+    [...cluster.bricks.values()].reduce((all, brick) => all + brick[what], 0);
+  const chunk = randomBytes(64 * KiB);
+  await write(bench, 0, chunk);
+  for (const [from, to] of [
+    [0, 512],
+    [61 * KiB, 64 * KiB],
+    [7 * KiB, 9 * KiB],
+    [20 * KiB, 40 * KiB],
+  ] as const) {
+    const part = await read(bench, from, to - from);
+    assert.ok(bytesOf(part).equals(chunk.subarray(from, to)));
+  }
+  assert.deepEqual([sum("gets"), sum("sliceGets")], [0, 4]);
+  // More than half of it: the whole.
+  assert.ok(bytesOf(await read(bench, 0, 40 * KiB)).equals(chunk.subarray(0, 40 * KiB)));
+  assert.deepEqual([sum("gets"), sum("sliceGets")], [1, 4]);
+});
+
+test("slices that are not the chunk's are never served: it is looked for as a whole", async () => {
+  for (const place of [0, 8 * KiB + 17, 64 * KiB - 1]) {
+    const bench = makeBench(makeCluster(17 + place), noCache);
+    const chunk = randomBytes(64 * KiB);
+    await write(bench, 0, chunk);
+    const name = chunkKey(chunk).toString("hex");
+    const holders = holdersOf(bench, chunk);
+    for (const lying of holders) {
+      const damaged = Buffer.from(chunk);
+      damaged[place]! ^= 1;
+      bench.cluster.brick(lying).chunks.set(name, damaged);
+      assert.ok(
+        bytesOf(await read(bench, 8 * KiB, 4 * KiB)).equals(chunk.subarray(8 * KiB, 12 * KiB)),
+      );
+      bench.cluster.brick(lying).chunks.set(name, chunk);
+    }
+  }
 });
 
 test("a read after a write does not take the answer of a look-up from before it", async () => {

@@ -1,3 +1,4 @@
+import { sliceBytes } from "../chunk/outline.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
@@ -8,6 +9,7 @@ import type { Gateway } from "./gateway.ts";
 import type { MapFill } from "./map-cache.ts";
 import { Operation, type Origin, unavailable } from "./operation.ts";
 import { Lookup } from "./shard-link.ts";
+import { slicesFor } from "./slice-plan.ts";
 import type { VolumeAllocation, VolumeFault, VolumeRead } from "./volume.ts";
 
 /** How long a read waits before it looks for a chunk again that it did not find. */
@@ -37,6 +39,12 @@ function shardRunsFrom(
   return spans;
 }
 
+/** Bytes of a chunk, from a place in it on. */
+interface ChunkBytes {
+  readonly bytes: Buffer;
+  readonly fromBytes: number;
+}
+
 /** What a read wants of one grain. */
 interface Part {
   readonly read: Reading;
@@ -45,7 +53,7 @@ interface Part {
   readonly endSector: number;
   extents: readonly Extent[];
   /** By extent; null until it is there. */
-  chunks: (Buffer | null)[];
+  chunks: (ChunkBytes | null)[];
   missing: number;
   /** Counts look-ups of the map record; answers for an older round are ignored. */
   round: number;
@@ -64,6 +72,8 @@ interface Reading {
   readonly lengthBytes: number;
   readonly parts: Part[];
   missing: number;
+  /** It goes on where another read ended: what follows will be wanted, too. */
+  sequential: boolean;
   readonly answered: boolean;
   fail(fault: VolumeFault): void;
   answer(result: VolumeRead): void;
@@ -80,6 +90,7 @@ class ReadOperation extends Operation implements Reading {
   readonly resolve: (result: VolumeRead) => void;
   readonly parts: Part[] = [];
   missing = 0;
+  sequential = false;
   readonly #gateway: Gateway;
 
   constructor(
@@ -120,6 +131,7 @@ class InnerReading implements Reading, Abandonable {
   readonly lengthBytes: number;
   readonly parts: Part[] = [];
   missing = 0;
+  sequential = false;
   answered = false;
   readonly #done: (result: VolumeRead) => void;
 
@@ -238,7 +250,7 @@ export class Reads {
   #begin(read: Reading): void {
     if (read.answered) return;
     const { offsetBytes, lengthBytes } = read;
-    const ahead = this.#isSequential(offsetBytes, lengthBytes);
+    read.sequential = this.#isSequential(offsetBytes, lengthBytes);
     const endBytes = offsetBytes + lengthBytes;
     for (let at = offsetBytes; at < endBytes; ) {
       const grain = Math.floor(at / grainBytes);
@@ -251,9 +263,9 @@ export class Reads {
     }
     // Parts may become ready at once; the read must not be answered before all are begun.
     read.missing = read.parts.length + 1;
-    this.#resolveMap(read, ahead);
+    this.#resolveMap(read);
     this.#partReady(read);
-    this.#gateway.reader.flush();
+    this.#gateway.flushReads();
   }
 
   #isSequential(offsetBytes: number, lengthBytes: number): boolean {
@@ -267,7 +279,7 @@ export class Reads {
 
   // The map: extents of every part, from the cache or the shards' primaries.
 
-  #resolveMap(read: Reading, ahead: boolean): void {
+  #resolveMap(read: Reading): void {
     let missing: Part[] = [];
     for (const part of read.parts) {
       const { grain, firstSector, endSector } = part;
@@ -285,7 +297,7 @@ export class Reads {
         missing.push(part);
       }
     }
-    if (missing.length > 0) this.#fill(missing, ahead);
+    if (missing.length > 0) this.#fill(missing, read.sequential);
   }
 
   /** Waits for a fetch under way, unless a commit has made its answer old for this grain. */
@@ -334,7 +346,7 @@ export class Reads {
       else this.#fetchChunks(part, extentsOf(part.grain));
     }
     for (const part of uncovered) if (!this.#join(part)) this.#fill([part], true);
-    this.#gateway.reader.flush();
+    this.#gateway.flushReads();
   }
 
   // The chunks.
@@ -346,19 +358,55 @@ export class Reads {
       (extent) =>
         extent.firstSector < endSector && extent.firstSector + extent.sectorCount > firstSector,
     );
-    part.chunks = new Array<Buffer | null>(part.extents.length).fill(null);
+    part.chunks = new Array<ChunkBytes | null>(part.extents.length).fill(null);
     part.missing = part.extents.length + 1;
-    for (const [index, extent] of part.extents.entries()) {
-      const cached = this.#gateway.chunks.get(extent.key);
-      if (cached !== undefined) {
-        part.chunks[index] = cached;
-        part.missing -= 1;
-        continue;
-      }
-      this.#gateway.reader.fetch(extent.key, extent.holders, (outcome) => {
-        if (part.round === round) this.#fetched(part, index, outcome);
-      });
+    for (let index = 0; index < part.extents.length; index += 1) {
+      this.#fetchExtent(part, index, round);
     }
+    this.#chunkReady(part);
+  }
+
+  /** What the part needs of the chunk: some slices of a large one, else the whole. */
+  #fetchExtent(part: Part, index: number, round: number): void {
+    const extent = part.extents[index]!;
+    const { key, holders } = extent;
+    const { chunks, reader, slices } = this.#gateway;
+    const whole = chunks.get(key);
+    if (whole !== undefined) {
+      this.#have(part, index, whole, 0);
+      return;
+    }
+    const plan = part.read.sequential ? null : slicesFor(extent, part.firstSector, part.endSector);
+    if (plan === null || reader.isSearching(key)) {
+      this.#fetchWhole(part, index, round);
+      return;
+    }
+    const fromBytes = plan.first * sliceBytes;
+    const name = `${plan.first}+${plan.count}` as const;
+    const cached = chunks.get(key, name);
+    if (cached !== undefined) {
+      this.#have(part, index, cached, fromBytes);
+      return;
+    }
+    slices.fetch({ key, ...plan }, reader.likeliest(key, holders), (bytes) => {
+      if (bytes !== null) chunks.put(key, bytes, name);
+      if (part.round !== round) return;
+      if (bytes === null) {
+        this.#fetchWhole(part, index, round);
+        reader.flush();
+      } else this.#have(part, index, bytes, fromBytes);
+    });
+  }
+
+  #fetchWhole(part: Part, index: number, round: number): void {
+    const { key, holders } = part.extents[index]!;
+    this.#gateway.reader.fetch(key, holders, (outcome) => {
+      if (part.round === round) this.#fetched(part, index, outcome);
+    });
+  }
+
+  #have(part: Part, index: number, bytes: Buffer, fromBytes: number): void {
+    part.chunks[index] = { bytes, fromBytes };
     this.#chunkReady(part);
   }
 
@@ -366,8 +414,7 @@ export class Reads {
     const extent = part.extents[index]!;
     if (outcome.ok) {
       this.#gateway.chunks.put(extent.key, outcome.bytes);
-      part.chunks[index] = outcome.bytes;
-      this.#chunkReady(part);
+      this.#have(part, index, outcome.bytes, 0);
       return;
     }
     if (part.read.answered) return;
@@ -430,11 +477,11 @@ function assemble(part: Part, into: Buffer[]): boolean {
     const from = Math.max(at, extent.firstSector);
     const to = Math.min(part.endSector, extent.firstSector + extent.sectorCount);
     if (from > at) into.push(zeroGrain.subarray(0, (from - at) * sectorBytes));
-    const chunk = part.chunks[index]!;
-    const start = (extent.chunkSector + from - extent.firstSector) * sectorBytes;
+    const { bytes, fromBytes } = part.chunks[index]!;
+    const start = (extent.chunkSector + from - extent.firstSector) * sectorBytes - fromBytes;
     const end = start + (to - from) * sectorBytes;
-    if (end > chunk.length) return false;
-    into.push(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
+    if (start < 0 || end > bytes.length) return false;
+    into.push(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end));
     at = to;
   }
   if (at < part.endSector) into.push(zeroGrain.subarray(0, (part.endSector - at) * sectorBytes));

@@ -1,10 +1,10 @@
+import type { ChunkCache } from "../chunk/chunk-cache.ts";
 import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
 import { sectorBytes } from "../units.ts";
 import { AtomicPieces, compareThenWrite, setBits } from "./atomic-pieces.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
-import type { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import type { ChunkReader } from "./chunk-reader.ts";
 import type { ChunkWriter } from "./chunk-writer.ts";
@@ -19,6 +19,7 @@ import { type EndReason, type Operation, type Origin, unavailable } from "./oper
 import { type PieceSource, UnmapPieces, WritePieces } from "./piece-source.ts";
 import { RangeLock } from "./range-lock.ts";
 import { ShardLink } from "./shard-link.ts";
+import type { SliceReader } from "./slice-reader.ts";
 import { lengthOf } from "./split.ts";
 import { type Access, isEnded, refusalUnder } from "./unit-check.ts";
 import type { VolumeAllocation, VolumeDone, VolumeFault, VolumeRead } from "./volume.ts";
@@ -33,6 +34,7 @@ export interface GatewayParts {
   readonly context: ChunkContext;
   readonly chunks: ChunkCache;
   readonly reader: ChunkReader;
+  readonly slices: SliceReader;
   readonly writer: ChunkWriter;
   /** Whether this brick may still answer for what it is attached to. */
   leaseValid(nowMs: number): boolean;
@@ -48,6 +50,7 @@ export class Gateway {
   readonly map: MapCache;
   readonly chunks: ChunkCache;
   readonly reader: ChunkReader;
+  readonly slices: SliceReader;
   readonly writer: ChunkWriter;
   readonly #parts: GatewayParts;
   readonly #reads: Reads;
@@ -69,6 +72,7 @@ export class Gateway {
     this.epoch = epoch;
     this.chunks = parts.chunks;
     this.reader = parts.reader;
+    this.slices = parts.slices;
     this.writer = parts.writer;
     this.context = {
       host,
@@ -266,6 +270,12 @@ export class Gateway {
       this.#leaseWaiters.push(action);
       this.#startSweep();
     }
+  }
+
+  /** Asks for what reads have found that they need. */
+  flushReads(): void {
+    this.slices.flush();
+    this.reader.flush();
   }
 
   linkOf(grain: number): ShardLink {

@@ -1,3 +1,4 @@
+import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { brickOf, type ClusterState, isReachable, type VolumeRecord } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
@@ -5,7 +6,6 @@ import type { UnitChange } from "../unit/unit-changes.ts";
 import type { BrickNumber } from "../units.ts";
 import { type AttachCommand, Attachments, attachAgainMs } from "./attachments.ts";
 import { BrickHealth } from "./brick-health.ts";
-import { ChunkCache } from "./chunk-cache.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import { ChunkReader } from "./chunk-reader.ts";
 import { ChunkWriter } from "./chunk-writer.ts";
@@ -15,6 +15,7 @@ import { Gateway, type GatewayParts } from "./gateway.ts";
 import type { Portal } from "./operation.ts";
 import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
 import { Sanitizer } from "./sanitizer.ts";
+import { SliceReader } from "./slice-reader.ts";
 import { MappedBytes, spaceOf } from "./space.ts";
 import { type VolumeHooks, VolumeStats } from "./stats.ts";
 import { type Submitted, Units } from "./units.ts";
@@ -226,10 +227,12 @@ export class Volumes implements VolumeDirectory {
       health: new BrickHealth(this.#options.hedgeMs),
       state: () => parts.state(),
     };
+    const chunks = new ChunkCache(this.#options.chunkCacheBytes);
     return {
       context,
-      chunks: new ChunkCache(this.#options.chunkCacheBytes),
+      chunks,
       reader: new ChunkReader(context),
+      slices: new SliceReader(context, chunks),
       writer: new ChunkWriter(context),
       leaseValid: () => parts.leaseValid(),
       fenced: (epoch) => this.attachments.onFenced(epoch),

@@ -3,7 +3,10 @@ const entryOverheadBytes = 256;
 /** A slice of a receive buffer this much larger than itself is copied, not to pin the whole. */
 const pinnedRatioMax = 2;
 
-/** Chunks by key, the least recently used dropped first; holds at most `bytesMax`. */
+/** What of a chunk is kept: all of it, its outline, or slices (the first one's number + their count). */
+export type ChunkPart = "whole" | "outline" | `${number}+${number}`;
+
+/** Chunks and their parts by key, the least recently used dropped first; at most `bytesMax`. */
 export class ChunkCache {
   /** From the least to the most recently used. */
   readonly #chunks = new Map<string, Buffer>();
@@ -20,8 +23,8 @@ export class ChunkCache {
     return this.#bytes;
   }
 
-  get(key: Buffer): Buffer | undefined {
-    const name = key.toString("latin1");
+  get(key: Buffer, part: ChunkPart = "whole"): Buffer | undefined {
+    const name = nameOf(key, part);
     const bytes = this.#chunks.get(name);
     if (bytes === undefined) {
       this.misses += 1;
@@ -34,10 +37,10 @@ export class ChunkCache {
   }
 
   /** Keeps verified bytes; the caller never writes into them again. */
-  put(key: Buffer, bytes: Buffer): void {
+  put(key: Buffer, bytes: Buffer, part: ChunkPart = "whole"): void {
     const costBytes = bytes.length + entryOverheadBytes;
     if (costBytes > this.#bytesMax) return;
-    const name = key.toString("latin1");
+    const name = nameOf(key, part);
     // Equal keys are equal bytes: an entry that is there need not be replaced.
     if (this.#chunks.has(name)) return;
     const pins = bytes.buffer.byteLength > bytes.length * pinnedRatioMax;
@@ -59,6 +62,11 @@ export class ChunkCache {
       if (this.#bytes <= this.#bytesMax) return;
     }
   }
+}
+
+function nameOf(key: Buffer, part: ChunkPart): string {
+  const name = key.toString("latin1");
+  return part === "whole" ? name : name + part;
 }
 
 /** A copy with memory of its own, outside of Node's shared pool. */

@@ -1,0 +1,142 @@
+import type { ChunkCache } from "../chunk/chunk-cache.ts";
+import { getStatus } from "../chunk/chunk-messages.ts";
+import { areSlicesOf, isOutlineOf, outlineBytes, sliceBytes } from "../chunk/outline.ts";
+import {
+  decodeSliceReply,
+  encodeSliceRequest,
+  type SliceResult,
+  slicesWishedMax,
+} from "../chunk/slice-messages.ts";
+import type { TimerHandle } from "../host.ts";
+import type { CallReply } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
+import type { BrickNumber } from "../units.ts";
+import type { ChunkContext } from "./chunk-context.ts";
+
+const sweepEveryMs = 10;
+
+/** Slices `first`, `first` + 1, ... of a chunk that is so long. */
+export interface SlicesWanted {
+  readonly key: Buffer;
+  readonly chunkBytes: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+interface Wish extends SlicesWanted {
+  /** Null: they could not be had this way; the chunk is to be looked for as a whole. */
+  readonly done: (bytes: Buffer | null) => void;
+  /** Known already, from an earlier wish. */
+  readonly outline: Buffer | null;
+}
+
+interface Frame {
+  readonly brick: BrickNumber;
+  readonly wishes: readonly Wish[];
+  readonly sinceMs: number;
+}
+
+/**
+ * Fetches parts of chunks from the likeliest holder, and proves them by the chunk's key. It tries
+ * once: who is slow, does not have the chunk or sends something else is left to ChunkReader, which
+ * knows what to do about it.
+ */
+export class SliceReader {
+  readonly #context: ChunkContext;
+  readonly #cache: ChunkCache;
+  readonly #frames = new Set<Frame>();
+  /** To be asked for when `flush` is called. */
+  readonly #outgoing = new Map<BrickNumber, Wish[]>();
+  #sweep: TimerHandle | null = null;
+
+  constructor(context: ChunkContext, cache: ChunkCache) {
+    this.#context = context;
+    this.#cache = cache;
+  }
+
+  /** `done` runs before `fetch` returns only when there is nobody to ask. */
+  fetch(
+    wanted: SlicesWanted,
+    brick: BrickNumber | null,
+    done: (bytes: Buffer | null) => void,
+  ): void {
+    if (brick === null) {
+      done(null);
+      return;
+    }
+    const outline = this.#cache.get(wanted.key, "outline") ?? null;
+    const wish: Wish = { ...wanted, done, outline };
+    const queue = this.#outgoing.get(brick);
+    if (queue === undefined) this.#outgoing.set(brick, [wish]);
+    else queue.push(wish);
+  }
+
+  flush(): void {
+    if (this.#outgoing.size === 0) return;
+    const outgoing = [...this.#outgoing];
+    this.#outgoing.clear();
+    for (const [brick, wishes] of outgoing) {
+      for (let at = 0; at < wishes.length; at += slicesWishedMax) {
+        this.#send(brick, wishes.slice(at, at + slicesWishedMax));
+      }
+    }
+  }
+
+  #send(brick: BrickNumber, wishes: readonly Wish[]): void {
+    const { calls, host, options } = this.#context;
+    const frame: Frame = { brick, wishes, sinceMs: host.clock.nowMs() };
+    this.#frames.add(frame);
+    this.#startSweep();
+    const body = encodeSliceRequest(
+      wishes.map(({ key, first, count, outline }) => {
+        return { key, first, count, withOutline: outline === null };
+      }),
+    );
+    calls.call(brick, messageType.chunkSlices, body, options.chunkTimeoutMs, (reply) => {
+      this.#answered(frame, reply);
+    });
+  }
+
+  #answered(frame: Frame, reply: CallReply): void {
+    const { health, host } = this.#context;
+    const nowMs = host.clock.nowMs();
+    if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
+    else health.timedOut(frame.brick, nowMs);
+    if (!this.#frames.delete(frame)) return;
+    const results = reply.ok ? decodeSliceReply(reply.body) : null;
+    const fits = results?.length === frame.wishes.length;
+    for (const [at, wish] of frame.wishes.entries()) {
+      wish.done(fits ? this.#proven(wish, results[at]!) : null);
+    }
+  }
+
+  /** The bytes, if they are what was asked for beyond doubt. */
+  #proven(wish: Wish, result: SliceResult): Buffer | null {
+    if (result.status !== getStatus.found) return null;
+    const { key, chunkBytes, first, count } = wish;
+    if (result.bytes.length !== count * sliceBytes) return null;
+    let { outline } = wish;
+    if (outline === null) {
+      if (result.outline?.length !== outlineBytes(chunkBytes)) return null;
+      if (!isOutlineOf(result.outline, key)) return null;
+      outline = result.outline;
+      this.#cache.put(key, outline, "outline");
+    }
+    return areSlicesOf(outline, first, result.bytes) ? result.bytes : null;
+  }
+
+  #startSweep(): void {
+    this.#sweep ??= this.#context.host.clock.after(sweepEveryMs, () => {
+      this.#sweep = null;
+      const { health, host, stats } = this.#context;
+      const nowMs = host.clock.nowMs();
+      for (const frame of this.#frames) {
+        if (nowMs - frame.sinceMs < health.hedgeAfterMs(frame.brick)) continue;
+        this.#frames.delete(frame);
+        stats.readHedges += frame.wishes.length;
+        for (const wish of frame.wishes) wish.done(null);
+      }
+      if (this.#frames.size > 0) this.#startSweep();
+    });
+  }
+}
