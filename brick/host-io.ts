@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { assert } from "./assert.ts";
+import { BlockingPace } from "./blocking-pace.ts";
 import {
   type Clock,
   type Disk,
@@ -12,6 +13,7 @@ import {
 } from "./host.ts";
 import { openRealKv } from "./kv-io.ts";
 import { Prng } from "./prng.ts";
+import { KiB } from "./units.ts";
 
 /** The real machine behind the seams of host.ts: node:fs, RocksDB, the process's own clock. */
 
@@ -20,6 +22,9 @@ export const crashExitCode = 70;
 /** Only the owner of the daemon may read user data. */
 const folderMode = 0o700;
 const fileMode = 0o600;
+/** Larger ones are left to a thread in any case. */
+const blockingReadBytesMax = 64 * KiB;
+const blockingWriteBytesMax = 256 * KiB;
 
 export interface RealHostOptions {
   dataFolder: string;
@@ -71,12 +76,20 @@ export async function openRealDisk(
     assert(full === root || full.startsWith(`${root}${path.sep}`), `${relative} leads outside`);
     return full;
   };
+  const paces: Paces = {
+    // A read from the page cache takes microseconds, one from a disk a millisecond or ten.
+    read: new BlockingPace({ meanMsMax: 0.05, oneMsMax: 1 }),
+    write: new BlockingPace({ meanMsMax: 0.4, oneMsMax: 3 }),
+  };
   return {
     open: async (relative, { create = false } = {}) => {
       const full = at(relative);
       if (create) await makeFolder(path.dirname(full));
-      const flags = fs.constants.O_RDWR | (create ? fs.constants.O_CREAT : 0);
-      return new RealFile(await call((done) => fs.open(full, flags, fileMode, done)), relative);
+      // Everything that is written is synced at once: O_DSYNC does both in one call.
+      const flags = fs.constants.O_RDWR | fs.constants.O_DSYNC;
+      const file = create ? flags | fs.constants.O_CREAT : flags;
+      const fd = await call<number>((done) => fs.open(full, file, fileMode, done));
+      return new RealFile(fd, relative, paces);
     },
     list: async (folder) => {
       try {
@@ -106,21 +119,40 @@ export async function openRealDisk(
   };
 }
 
+interface Paces {
+  readonly read: BlockingPace;
+  readonly write: BlockingPace;
+}
+
 class RealFile implements DiskFile {
   readonly #fd: number;
   readonly #name: string;
+  readonly #paces: Paces;
   #open = true;
+  /** Its length was changed since the last sync; bytes written are synced with the writing. */
+  #resized = false;
 
-  constructor(fd: number, name: string) {
+  constructor(fd: number, name: string, paces: Paces) {
     this.#fd = fd;
     this.#name = name;
+    this.#paces = paces;
   }
 
   read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
     this.#check();
     const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    let filled = 0;
+    if (lengthBytes <= blockingReadBytesMax && this.#paces.read.mayBlock(performance.now())) {
+      try {
+        filled = this.#blocking(this.#paces.read, () =>
+          fs.readSync(this.#fd, bytes, 0, lengthBytes, offsetBytes),
+        );
+      } catch (error) {
+        return Promise.reject(toDiskError(error as NodeJS.ErrnoException));
+      }
+      if (filled === lengthBytes) return Promise.resolve(bytes);
+    }
     return new Promise((resolve, reject) => {
-      let filled = 0;
       const more = () => {
         const left = lengthBytes - filled;
         fs.read(this.#fd, bytes, filled, left, offsetBytes + filled, (error, count) => {
@@ -138,24 +170,49 @@ class RealFile implements DiskFile {
 
   write(offsetBytes: number, buffers: readonly Buffer[]): Promise<void> {
     this.#check();
+    let left: readonly Buffer[] = buffers.filter((buffer) => buffer.length > 0);
+    let at = offsetBytes;
+    let lengthBytes = 0;
+    for (const buffer of left) lengthBytes += buffer.length;
+    if (lengthBytes <= blockingWriteBytesMax && this.#paces.write.mayBlock(performance.now())) {
+      try {
+        const count = this.#blocking(this.#paces.write, () =>
+          left.length === 0 ? 0 : fs.writevSync(this.#fd, left as Buffer[], at),
+        );
+        left = without(left, count);
+        at += count;
+      } catch (error) {
+        return Promise.reject(toDiskError(error as NodeJS.ErrnoException));
+      }
+      if (left.length === 0) return Promise.resolve();
+    }
     return new Promise((resolve, reject) => {
-      const more = (left: readonly Buffer[], at: number) => {
+      const more = () => {
         if (left.length === 0) return resolve();
         fs.writev(this.#fd, left as Buffer[], at, (error, count) => {
           if (error) return reject(toDiskError(error));
-          more(without(left, count), at + count);
+          left = without(left, count);
+          at += count;
+          more();
         });
       };
-      more(
-        buffers.filter((buffer) => buffer.length > 0),
-        offsetBytes,
-      );
+      more();
     });
   }
 
   sync(): Promise<void> {
     this.#check();
+    if (!this.#resized) return Promise.resolve();
+    this.#resized = false;
     return call((done) => fs.fdatasync(this.#fd, done));
+  }
+
+  #blocking(pace: BlockingPace, act: () => number): number {
+    const startMs = performance.now();
+    const count = act();
+    const nowMs = performance.now();
+    pace.took(nowMs - startMs, nowMs);
+    return count;
   }
 
   async sizeBytes(): Promise<number> {
@@ -165,6 +222,7 @@ class RealFile implements DiskFile {
 
   truncate(sizeBytes: number): Promise<void> {
     this.#check();
+    this.#resized = true;
     return call((done) => fs.ftruncate(this.#fd, sizeBytes, done));
   }
 

@@ -33,6 +33,8 @@ const keepaliveEveryMs = 1000;
 /** A connection on which nothing came for this long is dead: keepalives would have come. */
 const silenceMsMax = 6000;
 const refusalLogEveryMs = 1000;
+/** Turns of the event loop that messages wait for others at most, while others come. */
+const lingerTurnsMax = 3;
 
 export interface NetworkOptions extends HandshakeIdentity {
   /** Of this start of the brick; goes out in every message. */
@@ -111,6 +113,10 @@ class TcpNetwork implements RealNetwork {
   /** Peers with a queue and a connection, to be flushed at the end of the tick. */
   #unflushed: Peer[] = [];
   #flushAsked = false;
+  /** Messages ever queued for peers, now and when it was last looked whether there were more. */
+  #queuedCount = 0;
+  #queuedAtLook = 0;
+  #lingered = 0;
   #checkedAtMs = performance.now();
   #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
   #open = true;
@@ -160,6 +166,7 @@ class TcpNetwork implements RealNetwork {
       this.stats.droppedBytes += bytes;
       return;
     }
+    this.#queuedCount += 1;
     peer.queue.push(stamped);
     peer.queuedBytes += bytes;
     if (peer.current === null) {
@@ -248,9 +255,13 @@ class TcpNetwork implements RealNetwork {
 
   #flush(): void {
     this.#flushAsked = false;
-    const peers = this.#unflushed;
-    this.#unflushed = [];
-    for (const peer of peers) this.#flushPeer(peer);
+    if (this.#mayLinger()) this.#askForFlush();
+    else {
+      const peers = this.#unflushed;
+      this.#unflushed = [];
+      this.#lingered = 0;
+      for (const peer of peers) this.#flushPeer(peer);
+    }
     const own = this.#own;
     this.#own = [];
     for (const message of own) {
@@ -258,6 +269,19 @@ class TcpNetwork implements RealNetwork {
       const whole = body.length === 1 ? body[0]! : Buffer.concat(body as Buffer[]);
       this.#receiver?.(this.#options.self, { ...message, body: [whole] });
     }
+  }
+
+  /**
+   * While every turn of the event loop brings more to send, it waits for a few turns more: under load
+   * a write of the socket costs more than all else that is done for a message. The first turn that
+   * brings nothing ends the waiting, so that a lone message leaves a moment later and no more.
+   */
+  #mayLinger(): boolean {
+    const grew = this.#queuedCount !== this.#queuedAtLook;
+    this.#queuedAtLook = this.#queuedCount;
+    if (!grew || this.#unflushed.length === 0 || this.#lingered >= lingerTurnsMax) return false;
+    this.#lingered += 1;
+    return true;
   }
 
   #flushPeer(peer: Peer): void {
