@@ -1,4 +1,4 @@
-import { crc32 } from "node:zlib";
+import { crc32 } from "../brick/crc32.ts";
 import { DiskError, type Host } from "../brick/host.ts";
 import type { BrickNumber } from "../brick/units.ts";
 

@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import type { ClusterState } from "../brick/cluster-state.ts";
+import { crc32 } from "../brick/crc32.ts";
 import { advanceTime, apply, emptyClusterState } from "./cluster-machine.ts";
 import type { CommandFault, CommandResult } from "./command-result.ts";
 import type { CommandId, Envelope } from "./commands.ts";

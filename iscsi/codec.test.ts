@@ -31,7 +31,8 @@ test("CRC32C of RFC 3720's examples", () => {
 
 test("CRC32C in pieces is CRC32C of the whole", () => {
   fc.assert(
-    fc.property(fc.uint8Array({ maxLength: 200 }), fc.nat(200), (bytes, cut) => {
+    fc.property(fc.uint8Array({ maxLength: 1000 }), fc.nat(1000), (given, cut) => {
+      const bytes = Buffer.from(given);
       const whole = crc32c(bytes);
       assert.equal(crc32c(bytes.subarray(cut), crc32c(bytes.subarray(0, cut))), whole);
     }),

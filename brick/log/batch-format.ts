@@ -1,6 +1,6 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../assert.ts";
 import { chunkKeyBytes } from "../chunk/key.ts";
+import { crc32 } from "../crc32.ts";
 import { readUint64, writeUint64 } from "./uint64.ts";
 
 /**

@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../assert.ts";
+import { crc32 } from "../crc32.ts";
 import {
   alignUp,
   type BatchHeader,

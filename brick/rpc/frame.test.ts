@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { crc32 } from "node:zlib";
 import fc from "fast-check";
+import { crc32 } from "../crc32.ts";
 import type { Message } from "../host.ts";
 import {
   decodeFrameHeader,

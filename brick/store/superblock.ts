@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../assert.ts";
+import { crc32 } from "../crc32.ts";
 import { type Disk, DiskError, type DiskFile } from "../host.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 

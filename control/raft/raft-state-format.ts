@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../../brick/assert.ts";
+import { crc32 } from "../../brick/crc32.ts";
 import { readUint64, writeUint64 } from "../../brick/log/uint64.ts";
 import { decodeConfiguration, encodeConfiguration } from "./configuration.ts";
 import { raftLimits } from "./raft-limits.ts";

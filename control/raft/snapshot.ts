@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../../brick/assert.ts";
+import { crc32 } from "../../brick/crc32.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { persistReset, persistSnapshot, send } from "./outbox.ts";
 import { configurationAt, type Peer, type Raft } from "./raft-state.ts";

@@ -1,5 +1,5 @@
-import { crc32 } from "node:zlib";
 import { assert } from "../../brick/assert.ts";
+import { crc32 } from "../../brick/crc32.ts";
 import type { Message, Network } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
 import { messageBodyBytes, messageBodyBytesMax } from "../../brick/rpc/frame.ts";
