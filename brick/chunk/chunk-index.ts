@@ -6,16 +6,23 @@ import {
   chunkKvKeyBytes,
   decodeChunkEntry,
   encodeChunkEntry,
+  indexEnd,
+  indexStart,
 } from "../store/store-keys.ts";
+import { KeyFilter } from "./key-filter.ts";
 
 /** A key as a string of one character a byte: the fastest thing a Map can be asked for. */
 export function keyName(key: Buffer): string {
   return key.toString("latin1", 0, 32);
 }
 
+const zeroByte = Buffer.alloc(1);
+
 /**
  * Chunk key -> place in the log: what the last checkpoint wrote, under a small overlay of what has
- * changed since. An entry whose segment has been used anew since is no entry.
+ * changed since. An entry whose segment has been used anew since is no entry. Most look-ups are for
+ * chunks that are not here, as new data is: a filter in memory answers those, once it has learnt the
+ * keys that were here before.
  */
 export class ChunkIndex {
   count: number;
@@ -25,12 +32,17 @@ export class ChunkIndex {
   /** null: removed. Bounded by checkpoints. */
   readonly #overlay = new Map<string, ChunkEntry | null>();
   readonly #scratch = Buffer.alloc(chunkKvKeyBytes);
+  /** Knows every key; null until it has learnt them. */
+  #filter: KeyFilter | null = null;
+  /** One that is learning, and the key to go on from. */
+  #learning: { readonly filter: KeyFilter; from: Buffer } | null;
 
   constructor(kv: Kv, segments: Segments, totals: { count: number; bytes: number }) {
     this.#kv = kv;
     this.#segments = segments;
     this.count = totals.count;
     this.bytes = totals.bytes;
+    this.#learning = { filter: new KeyFilter(totals.count), from: indexStart };
   }
 
   get dirtyCount(): number {
@@ -40,6 +52,7 @@ export class ChunkIndex {
   find(key: Buffer, name = keyName(key)): ChunkEntry | null {
     let entry = this.#overlay.get(name);
     if (entry === undefined) {
+      if (this.#filter !== null && !this.#filter.mayHave(name)) return null;
       const value = this.#kv.get(chunkKvKey(key, this.#scratch));
       entry = value === undefined ? null : decodeChunkEntry(value);
     }
@@ -54,6 +67,8 @@ export class ChunkIndex {
   /** `previous` is what `find` says: the caller has asked already. */
   set(name: string, entry: ChunkEntry, previous: ChunkEntry | null): void {
     this.#forget(previous);
+    this.#filter?.add(name);
+    this.#learning?.filter.add(name);
     this.#overlay.set(name, entry);
     this.count += 1;
     this.bytes += entry.lengthBytes;
@@ -77,6 +92,32 @@ export class ChunkIndex {
     this.count -= 1;
     this.bytes -= entry.lengthBytes;
     this.#segments.addLive(entry.segment, entry.epoch, -entry.lengthBytes);
+  }
+
+  get wantsToLearn(): boolean {
+    return this.#learning !== null || this.#filter?.isWorn === true;
+  }
+
+  /**
+   * Lets the filter learn about `limit` more of the keys of the last checkpoint, or begins a new one
+   * when too much has been added to it; says whether there is more to learn.
+   */
+  learn(limit: number): boolean {
+    if (this.#learning === null) {
+      if (this.#filter?.isWorn !== true) return false;
+      this.#learning = { filter: new KeyFilter(this.count), from: indexStart };
+      // What has changed since the checkpoint is to be read nowhere else.
+      for (const name of this.#overlay.keys()) this.#learning.filter.add(name);
+    }
+    const found = this.#kv.range(this.#learning.from, indexEnd, limit);
+    for (const [kvKey] of found) this.#learning.filter.add(keyName(kvKey.subarray(1)));
+    if (found.length === limit) {
+      this.#learning.from = Buffer.concat([found.at(-1)![0], zeroByte]);
+      return true;
+    }
+    this.#filter = this.#learning.filter;
+    this.#learning = null;
+    return false;
   }
 
   /** What a checkpoint must write. */

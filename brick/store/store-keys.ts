@@ -22,6 +22,9 @@ import { readUint64, writeUint64 } from "../log/uint64.ts";
 export const kvPrefix = { chunk: 1, map: 2, store: 3 } as const;
 
 export const chunkKvKeyBytes = 33;
+/** All keys of chunks lie from here up to, not with, there. */
+export const indexStart = Buffer.from([kvPrefix.chunk]);
+export const indexEnd = Buffer.from([kvPrefix.chunk + 1]);
 const chunkValueBytes = 20;
 const flagDamaged = 1;
 

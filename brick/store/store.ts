@@ -91,6 +91,10 @@ interface PendingChunk {
 }
 
 const diskFloorBytesDefault = 64 * MiB;
+/** Keys that the index's filter learns while the store is opened, and in each step afterwards. */
+const learnAtOpenKeys = 32_768;
+const learnStepKeys = 1000;
+const learnEveryMs = 10;
 
 /** One brick's log, chunk index and key-value store, on one data directory. */
 export class Store {
@@ -134,6 +138,7 @@ export class Store {
   #checkpointPosition: number;
   #checkpointLogBytes = 0;
   #recycling = false;
+  #learning = false;
   #closed = false;
 
   /**
@@ -211,6 +216,7 @@ export class Store {
     const { stamps } = this;
     this.#compaction = new Compaction(identity, { ...parts, stamps, reads: this.#reads });
     this.#log.onCommitted = () => this.#afterCommit();
+    if (this.#index.learn(learnAtOpenKeys)) this.#learnLater();
   }
 
   /**
@@ -511,8 +517,19 @@ export class Store {
     });
   }
 
+  /** The index's filter learns the keys of a large store beside other work. */
+  #learnLater(): void {
+    if (this.#learning) return;
+    this.#learning = true;
+    this.#host.clock.after(learnEveryMs, () => {
+      this.#learning = false;
+      if (!this.#closed && this.#index.learn(learnStepKeys)) this.#learnLater();
+    });
+  }
+
   #afterCommit(): void {
     if (this.#closed) return;
+    if (this.#index.wantsToLearn) this.#learnLater();
     this.counters.flushes = this.#log.counters.flushes;
     this.counters.logBytesWritten = this.#log.counters.writtenBytes;
     this.counters.noSpace = this.#log.counters.refused;

@@ -1,6 +1,6 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import type { Kv } from "../host.ts";
-import { type ChunkEntry, kvPrefix } from "./store-keys.ts";
+import { type ChunkEntry, indexEnd, indexStart } from "./store-keys.ts";
 
 export interface SweepStep {
   /** Where the next step begins; null when the walk has come to the end of the index. */
@@ -9,8 +9,6 @@ export interface SweepStep {
   droppedBytes: number;
 }
 
-const indexStart = Buffer.from([kvPrefix.chunk]);
-const indexEnd = Buffer.from([kvPrefix.chunk + 1]);
 const zeroByte = Buffer.alloc(1);
 
 /**
