@@ -14,6 +14,7 @@ import { BrickNode } from "./brick-node.ts";
 import { type BrickOptions, BrickStartError, type RunningBrick } from "./brick-options.ts";
 import { CommandCounters } from "./command-counters.ts";
 import { LateNetwork } from "./late-network-io.ts";
+import { settleCollector } from "./memory-settings.ts";
 import { metricsText } from "./metrics.ts";
 
 /** The store lies beside the brick's identity. */
@@ -21,6 +22,7 @@ const storeFolderName = "store";
 
 /** Joins the real parts of one brick: the only place where they meet. */
 export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
+  settleCollector();
   const { log } = options;
   const established = await establishIdentity(options);
   let { identity } = established;

@@ -413,7 +413,9 @@ export class Reads {
   #fetched(part: Part, index: number, outcome: FetchOutcome): void {
     const extent = part.extents[index]!;
     if (outcome.ok) {
-      this.#gateway.chunks.put(extent.key, outcome.bytes);
+      // A long read takes all of a chunk and will not come back for it soon: others keep their place.
+      const all = part.endSector - part.firstSector >= extent.chunkSectors;
+      if (!(part.read.sequential && all)) this.#gateway.chunks.put(extent.key, outcome.bytes);
       this.#have(part, index, outcome.bytes, 0);
       return;
     }
