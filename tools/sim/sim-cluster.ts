@@ -184,8 +184,11 @@ export class SimCluster {
         }
       },
       (error) => {
-        if (this.world.machine(brick).bootCount !== boot || !this.starting.has(brick)) return;
-        this.world.clock.failure ??= { error };
+        const machine = this.world.machine(brick);
+        if (machine.bootCount !== boot || !this.starting.has(brick)) return;
+        // Its disk has failed: the process ends, and whoever watches over it starts it again.
+        if (error instanceof DiskError) machine.kill();
+        else this.world.clock.failure ??= { error };
       },
     );
   }
