@@ -13,6 +13,9 @@ const failureMsMax = 20_000;
 const stopWithinMs = 1_000;
 const slowMsMax = 15_000;
 const unreadableSectorsMax = 16;
+const strikesMax = 4;
+/** Whether all is in order is looked at this often, before something is damaged. */
+const orderMs = 1_000;
 /** Where something is to be damaged is looked for so often: most of a file may be zeros. */
 const aimsMax = 64;
 
@@ -101,8 +104,18 @@ export class DiskTrouble {
 
   /** What is stored changes, or cannot be read any more; nobody is told. */
   async #damage(prng: Prng): Promise<void> {
-    const brick = this.#atlas.mayDamage(prng);
-    if (brick === null) return;
+    let brick = this.#atlas.mayDamage(prng);
+    while (brick === null) {
+      await pause(this.#scene, orderMs);
+      if (!this.#scene.working()) return;
+      brick = this.#atlas.mayDamage(prng);
+    }
+    for (let strikes = prng.between(1, strikesMax); strikes > 0; strikes -= 1) {
+      this.#strike(prng, brick);
+    }
+  }
+
+  #strike(prng: Prng, brick: BrickNumber): void {
     const file = this.#pickFile(prng, brick);
     const atBytes = file === null ? null : aim(prng, file);
     if (file === null || atBytes === null) return;

@@ -82,8 +82,8 @@ export function drawMoreDials(prng: Prng, groups: ReadonlySet<DialGroup>): MoreD
     diskStopEveryMs: draw("disk", 0.5, 15_000, 120_000),
     slowDiskEveryMs: draw("disk", 0.4, 20_000, 120_000),
     slowness: prng.pick([10, 100]),
-    damageEveryMs: draw("damage", 0.4, 10_000, 60_000),
-    turnoverEveryMs: draw("turnover", 0.4, 20_000, 120_000),
+    damageEveryMs: draw("damage", 0.5, 10_000, 60_000),
+    turnoverEveryMs: draw("turnover", 0.5, 20_000, 120_000),
     growEveryMs: draw("turnover", 0.4, 20_000, 120_000),
   };
 }

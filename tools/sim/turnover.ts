@@ -8,6 +8,8 @@ import { type FaultDials, never } from "./fault-dials.ts";
 import { patiently, pause, type Scene } from "./scene.ts";
 
 const askAgainMs = 500;
+/** Whether all is in order is looked at this often. */
+const orderMs = 1_000;
 const growBytesMax = 16;
 
 export interface TurnoverCounts {
@@ -74,7 +76,10 @@ export class Turnover {
 
   async #change(prng: Prng): Promise<void> {
     const { cluster } = this.#scene;
-    if (!cluster.isWhole() || shortOfCopies(cluster) !== null) return;
+    while (!cluster.isWhole() || shortOfCopies(cluster) !== null) {
+      await pause(this.#scene, orderMs);
+      if (!this.#scene.working()) return;
+    }
     const shape = prng.unit();
     const bricks = cluster.bricks.length;
     const mayLeave = bricks > Math.max(2, cluster.options.copies);
