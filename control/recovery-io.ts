@@ -1,4 +1,4 @@
-import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
+import { brickOf, type ClusterState } from "../brick/cluster-state.ts";
 import type { Host } from "../brick/host.ts";
 import type { CallReply, Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
@@ -7,6 +7,7 @@ import type { CommandResult } from "./command-result.ts";
 import type { Command } from "./commands.ts";
 import type { MapControl } from "./map-control.ts";
 import { chainBricks } from "./shard-commands.ts";
+import { candidatesAfterRecovery } from "./view-planner.ts";
 
 /** Shards recovered at the same time; the others wait for the next round of planning. */
 export const recoveriesMax = 8;
@@ -131,21 +132,13 @@ export class Recoveries {
       expect: view,
       primary,
       members: [primary],
-      candidates: this.#others(number, primary),
+      candidates: candidatesAfterRecovery(this.#parts.state(), number, primary),
       transfer: true,
       completed: [],
       released: false,
       recovery: true,
     });
     return result.ok ? null : result.fault.message;
-  }
-
-  /** The bricks of the chain that answer now, besides the primary. */
-  #others(number: number, primary: BrickNumber): BrickNumber[] {
-    const state = this.#parts.state();
-    return chainBricks(state.shards[number]!).filter(
-      (brick) => brick !== primary && isReachable(brickOf(state, brick)),
-    );
   }
 
   /** The reply's bytes after its status; null when there was none, or it said no. */

@@ -4,7 +4,13 @@ import fc from "fast-check";
 import type { ShardRecord } from "../brick/cluster-state.ts";
 import { chainBricks, chainViewsMax, replicasNow } from "./shard-commands.ts";
 import { TestCluster, uuid } from "./testing.ts";
-import { type PlanInput, type PlannedChange, planViews, type ShardReport } from "./view-planner.ts";
+import {
+  candidatesAfterRecovery,
+  type PlanInput,
+  type PlannedChange,
+  planViews,
+  type ShardReport,
+} from "./view-planner.ts";
 
 const transferAfterMs = 60_000;
 
@@ -295,6 +301,40 @@ test("a member that only the state calls up does not lead before it is heard", (
   assert.deepEqual(planViews(cluster.state, input), []);
   const change = planViews(cluster.state, { ...input, heard: new Set([other]) })[0];
   assert.equal(change?.type === "changeView" && change.primary, other);
+});
+
+test("a view is short of replicas only when the state says that bricks are gone", () => {
+  const cluster = model(3, 8);
+  writeAll(cluster);
+  cluster.down(2);
+  // This leader has heard one brick of the two that are up.
+  for (const heard of [1, 3]) {
+    const input = { ...cluster.input(), heard: new Set([heard]) };
+    const changes = planViews(cluster.state, input);
+    assert.ok(changes.some((change) => change.type === "changeView"));
+    for (const change of changes) {
+      if (change.type !== "changeView") continue;
+      assert.deepEqual([...change.members, ...change.candidates].sort(), [1, 3]);
+    }
+  }
+  cluster.plan();
+  cluster.down(3);
+  cluster.plan();
+  for (const { primary, members, candidates } of cluster.state.shards) {
+    if (primary === 1) assert.deepEqual([members, candidates], [[1], []]);
+  }
+});
+
+test("who leads after a recovery has candidates at once, though nobody else of the chain is left", () => {
+  const cluster = model(4, 8);
+  for (const [number, { primary, members }] of cluster.state.shards.entries()) {
+    const other = members.find((one) => one !== primary)!;
+    const { state } = cluster;
+    const bricks = { ...state.bricks, [other]: { ...state.bricks[other]!, reachable: false } };
+    const candidates = candidatesAfterRecovery({ ...state, bricks }, number, primary);
+    assert.equal(candidates.length, 1);
+    assert.ok(![primary, other].includes(candidates[0]!));
+  }
 });
 
 test("a third brick takes its share gently: a few whole shards at a time", () => {

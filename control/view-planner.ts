@@ -79,6 +79,25 @@ export function planViews(state: ClusterState, input: PlanInput): PlannedChange[
   return changes;
 }
 
+/** Who joins the primary that a recovery has found: those that hold something, and no fewer than wanted. */
+export function candidatesAfterRecovery(
+  state: ClusterState,
+  number: number,
+  primary: BrickNumber,
+): BrickNumber[] {
+  const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick));
+  const heard = new Set(reachable.map((brick) => brick.number));
+  const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map() };
+  const planning = beginPlanning(state, input);
+  return withReplacements(
+    planning,
+    state.shards[number]!,
+    [primary],
+    [],
+    orderFor(planning, number),
+  );
+}
+
 function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   const wanted = replicasNow(state);
   const holders = Object.values(state.bricks)
@@ -136,7 +155,7 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   const candidates = [...shard.candidates, ...shard.members].filter(
     (one) => !members.includes(one) && isReachable(brickOf(state, one)) && !isDraining(state, one),
   );
-  const order = planning.placement.size === 0 ? [] : planning.placement.order(shardKey(number));
+  const order = orderFor(planning, number);
   const aim = { primary: shard.primary, members, candidates: sorted(candidates), release: false };
   if (staying.length < wanted) {
     aim.candidates = withReplacements(planning, shard, staying, candidates, order);
@@ -156,6 +175,11 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   return aim;
 }
 
+/** Where the shard belongs: the first ones, when all are up. */
+function orderFor({ placement }: Planning, number: number): readonly BrickNumber[] {
+  return placement.size === 0 ? [] : placement.order(shardKey(number));
+}
+
 /** Candidates for a shard with too few members: those it had, those that return, then fresh ones. */
 function withReplacements(
   planning: Planning,
@@ -169,13 +193,18 @@ function withReplacements(
   const fits = (one: BrickNumber): boolean =>
     !staying.includes(one) &&
     !chosen.includes(one) &&
-    mayBegin(planning, one) &&
+    isReachable(brickOf(state, one)) &&
     !isDraining(state, one) &&
     staying.length + chosen.length < replicasMax - 1;
-  for (const one of chainBricks(shard)) if (fits(one)) chosen.push(one);
-  // A nearly full brick takes a replica only when no other can.
-  const roomy = order.filter((one) => !brickOf(state, one)!.full);
-  for (const one of [...roomy, ...order]) {
+  for (const one of chainBricks(shard)) {
+    if (mayBegin(planning, one) && fits(one)) chosen.push(one);
+  }
+  // A nearly full brick takes a replica only when no other can, and one that is not heard now only
+  // because a view may be short of replicas only when the state itself says that bricks are gone:
+  // until it is heard again, or known to be down, nothing commits.
+  const heard = order.filter((one) => mayBegin(planning, one));
+  const roomy = heard.filter((one) => !brickOf(state, one)!.full);
+  for (const one of [...roomy, ...heard, ...order]) {
     if (staying.length + chosen.length >= wanted) break;
     if (fits(one)) chosen.push(one);
   }

@@ -104,6 +104,26 @@ for (const seed of [1, 2, 3]) {
     await verify(cluster, expected);
   });
 
+  test(`seed ${seed}: what a view takes over names the bricks that it commits on`, async () => {
+    const { cluster } = await begin(seed, 2);
+    const holders = async (grain: number) =>
+      (await cluster.lookup(grain, 1)).grains.get(grain)?.map((extent) => [...extent.holders]);
+    // Brick 2 is dead when the write comes; a third one takes its place.
+    cluster.crash(2);
+    const whole = cluster.shard;
+    cluster.world.after(300, () => {
+      cluster.view({ primary: 1, members: [1], candidates: [3], chain: [whole] });
+    });
+    assert.equal((await cluster.write(50, 0, 4, 9)).status, "ok");
+    assert.deepEqual(await holders(50), [[1, 3]]);
+    assert.deepEqual(await holders(1), [[1, 2]], "what had committed before stays as it was");
+    cluster.crash(3);
+    const chain = [whole, cluster.shard];
+    cluster.world.after(300, () => cluster.view({ primary: 1, members: [1], chain }));
+    assert.equal((await cluster.write(60, 0, 4, 10)).status, "ok");
+    assert.deepEqual([await holders(60), await holders(50)], [[[1]], [[1, 3]]]);
+  });
+
   test(`seed ${seed}: a member that was away catches up by what it missed`, async () => {
     const { cluster, expected } = await begin(seed, 200);
     cluster.crash(2);

@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import type { BrickNumber } from "../units.ts";
 import { type Entry, encodeEntryHead } from "./entry.ts";
+import { newHints } from "./new-hints.ts";
 import {
   commitTo,
   isComplete,
@@ -18,6 +19,11 @@ import { imageOf } from "./windows.ts";
 /** Entries and bytes proposed and not committed, per shard; more requests are told `not_now`. */
 export const pipelineOpsMax = 1024;
 export const pipelineBytesMax = 16 * 1024 * 1024;
+/**
+ * Entries pending when a view begins, above which hints are left as they are: they would add up over
+ * views in which nothing commits. Garbage collection finds and corrects what they have wrong.
+ */
+export const pendingHintedMax = 4 * pipelineOpsMax;
 /** What was not answered is sent again after this. */
 const resendAfterMs = 100;
 /** Backups learn of the commit point within this when nothing else is sent. */
@@ -48,6 +54,8 @@ export interface Primary {
   readonly peers: Map<BrickNumber, Peer>;
   /** lastOp when the view began: look-ups wait until it has committed. */
   readonly startOp: number;
+  /** Before this nothing commits: what was taken over, and who holds its chunks now, go together. */
+  hintedOp: number;
   /** The start record and our own entries up to here are durable. */
   durableOp: number;
   startDurable: boolean;
@@ -76,6 +84,7 @@ export function becomePrimary(replica: Replica): void {
     is: "primary",
     peers: new Map(),
     startOp: facts.lastOp,
+    hintedOp: 0,
     durableOp: 0,
     startDurable: false,
     pendingBytes: 0,
@@ -108,6 +117,16 @@ export function becomePrimary(replica: Replica): void {
   });
   for (const peer of role.peers.values()) sendStart(replica, peer);
   effects.wakeAfter(replica.shard, resendAfterMs);
+  if (replica.pending.size > pendingHintedMax) return;
+  for (const hint of newHints(replica)) {
+    role.hintedOp = facts.lastOp + 1;
+    propose(
+      replica,
+      role,
+      (op, view) => ({ ...hint, op, view }),
+      () => {},
+    );
+  }
 }
 
 function newPeer(brick: BrickNumber, commitOp: number): Peer {
@@ -201,7 +220,7 @@ function advanceCommit(replica: Replica, role: Primary): void {
   if (!role.startDurable) return;
   let op = role.durableOp;
   for (const peer of role.peers.values()) op = Math.min(op, peer.acked ? peer.ackedOp : 0);
-  if (op <= replica.facts.commitOp) return;
+  if (op <= replica.facts.commitOp || op < role.hintedOp) return;
   commitTo(replica, op, (entry) => {
     role.pendingBytes -= entry.inlineBytes;
     const sequences = role.bySequence.get(entry.branch);

@@ -32,6 +32,7 @@ export function guardChunk(
   const answers = new Map<BrickNumber, boolean>();
   let asked = holders;
   let ended = false;
+  let resting = false;
   const conclude = () => {
     if (ended) return;
     const isAway = (brick: BrickNumber) => !isReachable(context.state().bricks[String(brick)]);
@@ -47,6 +48,9 @@ export function guardChunk(
       if (strangers.length > 0) return;
     }
     if (having.length === 0) {
+      // Each of several that are away comes here: one round follows, not one for each.
+      if (resting) return;
+      resting = true;
       answers.clear();
       asked = holders;
       context.host.clock.after(retryMs, askAll);
@@ -72,6 +76,7 @@ export function guardChunk(
     });
   };
   const askAll = () => {
+    resting = false;
     if (ended) return;
     for (const brick of asked) ask(brick);
     if (holders.length === 0) conclude();

@@ -135,8 +135,10 @@ export class Duel {
     other: Contender,
   ): Promise<UnitOutcome | null> {
     const taken = await ask({ action: "preemptAndAbort", reservation, actionKey: other.key });
-    if (taken !== "reservation_conflict") return taken;
-    // Nobody to preempt: the other one has no key, so it holds nothing.
+    if (taken !== "reservation_conflict" && taken !== "done") return taken;
+    // SPC-4 §5.13.11.4.4: preempting one that holds nothing takes its key away, and reserves nothing.
+    if (taken === "done" && this.#reserved) return taken;
+    // Nobody to preempt, or nobody who held it: the other one has no key, so it holds nothing.
     return ask({ action: "reserve", reservation });
   }
 

@@ -1,52 +1,30 @@
 import type { Prng } from "../../brick/prng.ts";
 import type { BrickNumber } from "../../brick/units.ts";
+import { type FaultDials, never } from "./fault-dials.ts";
 import type { SimCluster } from "./sim-cluster.ts";
-
-/** How unlucky a run is: each dial is drawn once per seed, so that runs differ in kind (swarm). */
-export interface FaultDials {
-  readonly crashEveryMs: number;
-  readonly restartMsMax: number;
-  readonly powerCutEveryMs: number;
-  readonly partitionEveryMs: number;
-  readonly partitionMsMax: number;
-  readonly freezeEveryMs: number;
-  readonly freezeMsMax: number;
-  readonly lossChance: number;
-  readonly duplicateChance: number;
-  readonly reorderChance: number;
-  /** Bricks away at the same time at most, besides whole-cluster power cuts. */
-  readonly awayMax: number;
-}
-
-const never = Number.POSITIVE_INFINITY;
-
-export function drawDials(prng: Prng, bricks: number): FaultDials {
-  const maybe = (chance: number, value: () => number) => (prng.chance(chance) ? value() : never);
-  return {
-    crashEveryMs: maybe(0.9, () => prng.between(5_000, 120_000)),
-    restartMsMax: prng.pick([500, 5_000, 60_000]),
-    powerCutEveryMs: maybe(0.5, () => prng.between(30_000, 600_000)),
-    partitionEveryMs: maybe(0.6, () => prng.between(10_000, 120_000)),
-    partitionMsMax: prng.pick([500, 5_000, 30_000]),
-    freezeEveryMs: maybe(0.4, () => prng.between(20_000, 120_000)),
-    freezeMsMax: prng.pick([100, 1_500, 10_000]),
-    lossChance: prng.pick([0, 0, 0.001, 0.02]),
-    duplicateChance: prng.pick([0, 0, 0.001, 0.02]),
-    reorderChance: prng.pick([0, 0, 0.01, 0.1]),
-    awayMax: prng.chance(0.7) ? 1 : Math.max(1, Math.floor((bricks - 1) / 2)),
-  };
-}
+import type { LinkDials } from "./sim-network.ts";
 
 export interface FaultCounts {
   crashes: number;
   powerCuts: number;
   partitions: number;
+  clogs: number;
   freezes: number;
+  wallJumps: number;
 }
+
+const wallSkewMsMax = 30 * 24 * 3_600_000;
 
 /** Lets things go wrong until it is told to stop; then everything is put right. */
 export class Misfortune {
-  readonly counts: FaultCounts = { crashes: 0, powerCuts: 0, partitions: 0, freezes: 0 };
+  readonly counts: FaultCounts = {
+    crashes: 0,
+    powerCuts: 0,
+    partitions: 0,
+    clogs: 0,
+    freezes: 0,
+    wallJumps: 0,
+  };
   readonly #cluster: SimCluster;
   readonly #prng: Prng;
   readonly #dials: FaultDials;
@@ -61,12 +39,15 @@ export class Misfortune {
   begin(): void {
     const dials = this.#dials;
     const { lossChance, duplicateChance, reorderChance } = dials;
-    const { network } = this.#cluster.world;
-    network.setAll(this.#cluster.bricks, { lossChance, duplicateChance, reorderChance });
+    this.#setLinks({ lossChance, duplicateChance, reorderChance });
+    if (dials.driftShare > 0) this.#driftClocks();
     this.#again(dials.crashEveryMs, () => this.#crashOne());
     this.#again(dials.powerCutEveryMs, () => this.#cutPower());
     this.#again(dials.partitionEveryMs, () => this.#partition());
     this.#again(dials.freezeEveryMs, () => this.#freeze());
+    this.#again(dials.bridgeEveryMs, () => this.#bridge());
+    this.#again(dials.clogEveryMs, () => this.#clog());
+    this.#again(dials.wallJumpEveryMs, () => this.#jumpWall());
   }
 
   /** No more faults: the network heals, and every brick is started. */
@@ -74,8 +55,23 @@ export class Misfortune {
     this.#stopped = true;
     const { network } = this.#cluster.world;
     network.heal();
-    network.setAll(this.#cluster.bricks, { lossChance: 0, duplicateChance: 0, reorderChance: 0 });
+    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0 });
     for (const brick of this.#cluster.bricks) this.#cluster.start(brick);
+  }
+
+  /** Of the bricks there are, and of those to come. */
+  #setLinks(dials: Partial<LinkDials>): void {
+    const { network } = this.#cluster.world;
+    network.setAll(this.#cluster.bricks, dials);
+    Object.assign(network.defaults, dials);
+  }
+
+  /** As far apart as `clockDriftPercent` allows. */
+  #driftClocks(): void {
+    for (const brick of this.#cluster.bricks) {
+      const rate = 1 + this.#dials.driftShare * (2 * this.#prng.unit() - 1);
+      this.#cluster.world.machine(brick).clock.setRate(rate);
+    }
   }
 
   #again(everyMs: number, action: () => void): void {
@@ -95,7 +91,9 @@ export class Misfortune {
     if (running.length === 0 || away >= this.#dials.awayMax) return;
     const brick = this.#prng.pick(running);
     this.counts.crashes += 1;
-    cluster.crash(brick);
+    const { killShare } = this.#dials;
+    if (killShare > 0 && this.#prng.chance(killShare)) cluster.world.machine(brick).kill();
+    else cluster.crash(brick);
     this.#restartLater(brick);
   }
 
@@ -135,9 +133,12 @@ export class Misfortune {
       network.set(one, other, { cut: true });
       network.set(other, one, { cut: true });
     }
-    this.#cluster.world.after(this.#prng.between(100, this.#dials.partitionMsMax), () => {
-      network.heal();
-    });
+    this.#healLater(this.#dials.partitionMsMax);
+  }
+
+  #healLater(msMax: number): void {
+    const { world } = this.#cluster;
+    world.after(this.#prng.between(100, msMax), () => world.network.heal());
   }
 
   #freeze(): void {
@@ -146,5 +147,37 @@ export class Misfortune {
     this.counts.freezes += 1;
     const brick = this.#prng.pick(running);
     this.#cluster.world.machine(brick).freeze(this.#prng.between(50, this.#dials.freezeMsMax));
+  }
+
+  /** Two halves that do not hear each other; one brick hears both. */
+  #bridge(): void {
+    const { network } = this.#cluster.world;
+    const bricks = [...this.#cluster.bricks];
+    if (bricks.length < 3) return;
+    this.counts.partitions += 1;
+    const middle = this.#prng.pick(bricks);
+    const others = bricks.filter((brick) => brick !== middle);
+    const half = this.#prng.between(1, others.length - 1);
+    const from = this.#prng.between(0, others.length - 1);
+    const turned = [...others.slice(from), ...others.slice(0, from)];
+    network.partition(turned.slice(0, half), turned.slice(half));
+    this.#healLater(this.#dials.partitionMsMax);
+  }
+
+  #clog(): void {
+    const { network } = this.#cluster.world;
+    const bricks = [...this.#cluster.bricks];
+    const [from, to] = [this.#prng.pick(bricks), this.#prng.pick(bricks)];
+    if (from === to) return;
+    this.counts.clogs += 1;
+    network.set(from, to, { clogged: true });
+    const delayMs = this.#prng.between(50, this.#dials.clogMsMax);
+    this.#cluster.world.after(delayMs, () => network.set(from, to, { clogged: false }));
+  }
+
+  #jumpWall(): void {
+    this.counts.wallJumps += 1;
+    const machine = this.#cluster.world.machine(this.#prng.pick([...this.#cluster.bricks]));
+    machine.clock.wallSkewMs = this.#prng.between(-wallSkewMsMax, wallSkewMsMax);
   }
 }

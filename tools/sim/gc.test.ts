@@ -8,7 +8,15 @@ for (const [seed, gcEveryMs] of [
   [5, 1185],
 ] as const) {
   test(`garbage is collected under faults, and nothing else, seed ${seed}`, async () => {
-    const options = { seed, bricks: 4, hours: 0.015, clients: 2, pauseMsMax: 500, gcEveryMs };
+    const options = {
+      dials: [],
+      seed,
+      bricks: 4,
+      hours: 0.015,
+      clients: 2,
+      pauseMsMax: 500,
+      gcEveryMs,
+    };
     const { violation, gc } = await simulate(options);
     assert.equal(violation, null);
     // Epochs went by, chunks died, and live ones were carried out of the way.

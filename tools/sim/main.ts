@@ -1,7 +1,10 @@
 import { parseArgs } from "node:util";
+import { type DialGroup, dialGroups } from "./fault-dials.ts";
 import { type SimulationReport, simulate } from "./simulate.ts";
+import { addRun, drawRun, noRuns, runLine, sumLine } from "./soak.ts";
 
-const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--clients N] [--gc MS] [--log]
+const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--clients N] [--dials LIST] [--gc MS] [--log]
+npm run sim -- --soak [--minutes M] [--seed N] [--dials LIST]
 
 Runs a whole cluster in the simulator: simulated clock, network and disks, the product's own code.
 The same options always give the same hash. Exit status: 0 when every invariant held, 1 when one was
@@ -11,9 +14,14 @@ violated (it is printed), 2 when the options are wrong.
   --bricks N    bricks in the cluster, 1 to 9 (default 5)
   --hours H     simulated hours under faults (default 1)
   --clients N   virtual initiators (default 4)
+  --dials LIST  which faults may be drawn besides crashes, whole power cuts, partitions and freezes:
+                of ${dialGroups.join(",")}, or "all" (default), or "none"
   --gc MS       collects garbage all the time, an epoch every so many ms, with a client that makes
                 chunks die and come back, and checks what is owed (default: the usual pace)
   --log         what the bricks say, with the simulated time in ms
+  --soak        seed after seed (from --seed on, else random ones), a line for each, which begins with
+                the options that repeat it, and the sum at the end
+  --minutes M   of the machine's time, after which a soak ends (default: when it is interrupted)
 `;
 
 function number(
@@ -31,14 +39,25 @@ function number(
   return value;
 }
 
+function dialsOf(text: string): readonly DialGroup[] {
+  if (text === "all") return dialGroups;
+  if (text === "none") return [];
+  const names = text.split(",");
+  const groups = dialGroups.filter((group) => names.includes(group));
+  if (groups.length === names.length) return groups;
+  process.stderr.write(`--dials ${text}: there are ${dialGroups.join(", ")}\n\n${help}`);
+  process.exit(2);
+}
+
 function summary(report: SimulationReport): string {
   const { counts, counters, duel, faults, dials } = report;
   const minutes = (report.simulatedMs / 60_000).toFixed(1);
   const faultText = Object.entries(counts.faults).map(([code, count]) => `${count} ${code}`);
+  const happened = Object.entries(faults).map(([name, count]) => `${name} ${count}`);
   return [
     `simulated ${minutes} minutes: ${counts.reads} reads, ${counts.writes} writes, ${counts.unmaps} unmaps${faultText.length > 0 ? `; ended with ${faultText.join(", ")}` : ""}`,
     `${counters.written} counted up, ${counters.miscompares} miscompares, ${counters.bits} bits set; ${report.copies} copies; ${duel.preempts} preempts, ${duel.writes} writes between them, ${duel.conflicts} conflicts; ${report.resets} resets; ${report.failovers} failovers`,
-    `faults: ${faults.crashes} crashes, ${faults.powerCuts} whole power cuts, ${faults.partitions} partitions, ${faults.freezes} freezes; loss ${dials.lossChance}, duplicates ${dials.duplicateChance}, reordering ${dials.reorderChance}`,
+    `faults: ${report.reboots} reboots, ${happened.join(", ")}; loss ${dials.lossChance}, duplicates ${dials.duplicateChance}, reordering ${dials.reorderChance}`,
     ...(report.gc === null ? [] : [`garbage: ${JSON.stringify(report.gc)}`]),
     `chunk bytes copied after reboots ${report.copiedBytes}, settled ${report.settleBytes}; map bytes transferred ${report.transferBytes}`,
   ].join("\n");
@@ -50,6 +69,9 @@ const { values } = parseArgs({
     bricks: { type: "string" },
     hours: { type: "string" },
     clients: { type: "string" },
+    dials: { type: "string" },
+    minutes: { type: "string" },
+    soak: { type: "boolean" },
     gc: { type: "string" },
     log: { type: "boolean" },
     help: { type: "boolean", short: "h" },
@@ -63,14 +85,41 @@ const seed = number("seed", values.seed, Math.floor(Math.random() * 2 ** 31), 0,
 const bricks = number("bricks", values.bricks, 5, 1, 9);
 const hours = number("hours", values.hours, 1, 0.001, 24 * 365);
 const clients = number("clients", values.clients, 4, 1, 64);
-process.stdout.write(`seed=${seed} bricks=${bricks} hours=${hours} clients=${clients}\n`);
+const dials = dialsOf(values.dials ?? "all");
 const say = values.log ? (line: string) => process.stdout.write(`${line}\n`) : null;
 const gcEveryMs = number("gc", values.gc, 0, 0, 3_600_000);
-const options = { seed, bricks, hours, clients, pauseMsMax: 2000 };
-const report = await simulate({ ...options, ...(gcEveryMs > 0 && { gcEveryMs }) }, say);
-process.stdout.write(`${summary(report)}\nhash=${report.hash}\n`);
-if (report.violation !== null) {
-  process.stdout.write(`VIOLATED: ${report.violation}\n`);
-  process.exit(1);
+const common = { clients, pauseMsMax: 2000, dials, ...(gcEveryMs > 0 && { gcEveryMs }) };
+
+async function runOne(): Promise<boolean> {
+  const listed = dials.length === dialGroups.length ? "all" : dials.join(",") || "none";
+  const options = `bricks=${bricks} hours=${hours} clients=${clients} dials=${listed}`;
+  process.stdout.write(`seed=${seed} ${options}\n`);
+  const report = await simulate({ seed, bricks, hours, ...common }, say);
+  process.stdout.write(`${summary(report)}\nhash=${report.hash}\n`);
+  if (report.violation !== null) process.stdout.write(`VIOLATED: ${report.violation}\n`);
+  return report.violation === null;
 }
-process.exit(0);
+
+async function soak(): Promise<boolean> {
+  const sum = noRuns();
+  const minutes = number("minutes", values.minutes, Number.MAX_SAFE_INTEGER, 0, 2 ** 53);
+  const endMs = performance.now() + minutes * 60_000;
+  const end = () => {
+    process.stdout.write(`${sumLine(sum)}\n`);
+    process.exit(sum.violations === 0 ? 0 : 1);
+  };
+  process.once("SIGINT", end);
+  process.once("SIGTERM", end);
+  for (let at = 0; performance.now() < endMs; at += 1) {
+    const run = drawRun(
+      values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : seed + at,
+    );
+    const report = await simulate({ ...run, ...common }, say);
+    addRun(sum, report);
+    process.stdout.write(`${runLine(run, report)}\n`);
+  }
+  end();
+  return sum.violations === 0;
+}
+
+process.exit((await (values.soak ? soak() : runOne())) ? 0 : 1);

@@ -38,6 +38,8 @@ export class SimCluster {
   /** Whether committed cluster state ever said that fewer bricks are up than the copies wanted. */
   everShort = false;
   readonly #numbers: BrickNumber[] = [];
+  /** Bricks that were lost or removed for good, and when. */
+  readonly gone = new Map<BrickNumber, number>();
 
   constructor(options: SimClusterOptions) {
     this.options = options;
@@ -65,8 +67,9 @@ export class SimCluster {
     if (reachable < this.options.copies) this.everShort = true;
   }
 
+  /** All that were not lost or removed for good. */
   get bricks(): readonly BrickNumber[] {
-    return this.#numbers;
+    return this.#numbers.filter((brick) => !this.gone.has(brick));
   }
 
   /** Makes the cluster, one brick after the other, and a volume. */
@@ -90,11 +93,20 @@ export class SimCluster {
 
   /** Another brick joins, as `endisk brick --join` does it. */
   async join(): Promise<BrickNumber> {
+    const { brick, token, join } = this.joining();
+    await this.submit(token);
+    const value = await this.submit(join);
+    if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
+    await this.#add(brick);
+    return brick;
+  }
+
+  /** The commands by which another brick becomes known; then it may be admitted. */
+  joining(): { brick: BrickNumber; token: Command; join: Command } {
     const brick = this.#numbers.length + 1;
     const id = `token-${brick}`;
     const hash = String(brick).padStart(64, "0");
-    await this.submit({ type: "addJoinToken", id, hash, lifeMs: 3_600_000 });
-    const value = await this.submit({
+    const join: Command = {
       type: "joinBrick",
       tokenId: id,
       tokenHash: hash,
@@ -102,15 +114,23 @@ export class SimCluster {
       ...addressesOf(brick),
       domain: "",
       capacityBytes: this.#bytes.capacityBytes,
-    });
-    if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
-    await this.#add(brick);
-    return brick;
+    };
+    return { brick, token: { type: "addJoinToken", id, hash, lifeMs: 3_600_000 }, join };
+  }
+
+  admit(brick: BrickNumber): void {
+    this.#numbers.push(brick);
+    this.start(brick);
+  }
+
+  /** The machine is off, with its disk, and nobody starts it any more. */
+  dismiss(brick: BrickNumber): void {
+    this.gone.set(brick, this.world.clock.nowMs);
+    this.crash(brick);
   }
 
   async #add(brick: BrickNumber): Promise<void> {
-    this.#numbers.push(brick);
-    this.start(brick);
+    this.admit(brick);
     await this.world.runUntil(() => this.nodes.has(brick), joinSecondsMax * 1000);
     await this.world.runUntil(() => {
       const state = this.anyNode()?.control.state();
@@ -133,7 +153,7 @@ export class SimCluster {
 
   /** Begins a boot of the brick; `nodes` has it once it is open. */
   start(brick: BrickNumber): void {
-    if (this.starting.has(brick)) return;
+    if (this.starting.has(brick) || this.gone.has(brick)) return;
     this.starting.add(brick);
     const host = this.world.host(brick);
     const addresses = addressesOf(brick);
@@ -164,8 +184,11 @@ export class SimCluster {
         }
       },
       (error) => {
-        if (this.world.machine(brick).bootCount !== boot || !this.starting.has(brick)) return;
-        this.world.clock.failure ??= { error };
+        const machine = this.world.machine(brick);
+        if (machine.bootCount !== boot || !this.starting.has(brick)) return;
+        // Its disk has failed: the process ends, and whoever watches over it starts it again.
+        if (error instanceof DiskError) machine.kill();
+        else this.world.clock.failure ??= { error };
       },
     );
   }
@@ -209,8 +232,8 @@ export class SimCluster {
   /** Whether every brick is up and every shard has all its replicas, complete. */
   isWhole(): boolean {
     const state = this.anyNode()?.control.state();
-    if (state === undefined || this.nodes.size < this.#numbers.length) return false;
-    const bricks = Object.values(state.bricks).filter((brick) => brick.status !== "removed");
+    if (state === undefined || this.nodes.size < this.bricks.length) return false;
+    const bricks = Object.values(state.bricks).filter(({ number }) => !this.gone.has(number));
     const wanted = Math.min(Math.max(2, this.options.copies), bricks.length);
     return (
       bricks.every((brick) => isReachable(brick)) &&

@@ -70,6 +70,8 @@ interface WriteUnderWay {
 /** One machine's medium; it outlives boots. */
 export class SimDiskStore {
   readonly dials: DiskDials = healthyDisk();
+  /** Flushes that have failed so far. */
+  syncFailures = 0;
   readonly #prng: Prng;
   #names = new Map<string, SimFile>();
   #durableNames = new Map<string, SimFile>();
@@ -184,6 +186,7 @@ export class SimDiskStore {
           const upTo = file.beginSync();
           return later(operation.sync, dials.syncMs, () => {
             if (prng.chance(dials.syncErrorChance)) {
+              this.syncFailures += 1;
               file.failSync(upTo);
               throw new DiskError("EIO", `simulated failure to sync ${path}`);
             }
@@ -249,6 +252,9 @@ export class SimDiskStore {
     const prng = this.#prng;
     if (prng.chance(this.dials.readErrorChance))
       throw new DiskError("EIO", "simulated failure to read");
+    if (!file.isReadable(offsetBytes, lengthBytes)) {
+      throw new DiskError("EIO", "the sector cannot be read");
+    }
     const count = Math.min(lengthBytes, file.sizeBytes - offsetBytes);
     if (count > 0 && prng.chance(this.dials.flipChance)) {
       file.flipBit(offsetBytes * 8 + prng.between(0, count * 8 - 1));

@@ -25,6 +25,8 @@ export class SimFile {
   #pages = new Map<number, Buffer>();
   #unsynced: Unsynced[] = [];
   #sequence = 0;
+  /** Sectors that the medium does not give back any more; writing them makes them readable again. */
+  readonly #unreadable = new Set<number>();
 
   get allocatedBytes(): number {
     return this.#pages.size * pageBytes;
@@ -58,6 +60,7 @@ export class SimFile {
     const before = Buffer.alloc(lengthBytes);
     this.read(offsetBytes, lengthBytes).copy(before);
     this.#remember(offsetBytes, before, null);
+    if (this.#unreadable.size > 0) this.#remap(offsetBytes, lengthBytes);
     let at = offsetBytes;
     for (const buffer of buffers) {
       this.#put(at, buffer);
@@ -100,6 +103,21 @@ export class SimFile {
     for (const change of this.#unsynced) {
       if (change.sequence <= upTo && !change.durable) change.doomed = true;
     }
+  }
+
+  makeUnreadable(offsetBytes: number, lengthBytes: number): void {
+    for (let at = offsetBytes; at < offsetBytes + lengthBytes; at += sectorBytes) {
+      this.#unreadable.add(Math.floor(at / sectorBytes));
+    }
+  }
+
+  isReadable(offsetBytes: number, lengthBytes: number): boolean {
+    if (this.#unreadable.size === 0 || lengthBytes === 0) return true;
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / sectorBytes);
+    for (let sector = Math.floor(offsetBytes / sectorBytes); sector <= last; sector += 1) {
+      if (this.#unreadable.has(sector)) return false;
+    }
+    return true;
   }
 
   flipBit(bitAt: number): void {
@@ -181,6 +199,13 @@ export class SimFile {
       durable: false,
       doomed: false,
     });
+  }
+
+  #remap(offsetBytes: number, lengthBytes: number): void {
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / sectorBytes);
+    for (let sector = Math.floor(offsetBytes / sectorBytes); sector <= last; sector += 1) {
+      this.#unreadable.delete(sector);
+    }
   }
 
   #page(page: number): Buffer {

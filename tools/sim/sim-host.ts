@@ -69,6 +69,10 @@ export class SimMachine {
     return this.#boot !== null;
   }
 
+  get isFrozen(): boolean {
+    return this.#boot !== null && this.#boot.frozenUntilMs > this.#world.clock.nowMs;
+  }
+
   get bootCount(): number {
     return this.#bootCount;
   }

@@ -5,15 +5,20 @@ import { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import { Client, type ClientCounts } from "./client.ts";
 import { Copier, type CopyArea } from "./copier.ts";
+import { shortOfCopies } from "./copies.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
+import { type DiskCounts, DiskTrouble } from "./disk-trouble.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
 import { Failover } from "./failover.ts";
-import { drawDials, type FaultCounts, type FaultDials, Misfortune } from "./fault-plan.ts";
+import { FaultAtlas } from "./fault-atlas.ts";
+import { type DialGroup, drawCrashDials, drawMoreDials, type FaultDials } from "./fault-dials.ts";
+import { type FaultCounts, Misfortune } from "./fault-plan.ts";
 import { type GcReport, GcWatch } from "./gc-watch.ts";
 import { Histories } from "./histories.ts";
 import { Resets } from "./resets.ts";
 import { keepDoing, patienceMs, type Scene } from "./scene.ts";
 import { SimCluster, volumeName } from "./sim-cluster.ts";
+import { Turnover, type TurnoverCounts } from "./turnover.ts";
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -28,6 +33,11 @@ export interface SimulationOptions {
    * and at the end the volume is deleted and its space must come back.
    */
   readonly gcEveryMs?: number;
+  /**
+   * Groups of dials that may be drawn besides crashes, partitions and freezes. A seed means the same
+   * run only together with them.
+   */
+  readonly dials: readonly DialGroup[];
 }
 
 export interface SimulationReport {
@@ -40,7 +50,9 @@ export interface SimulationReport {
   readonly copies: number;
   readonly resets: number;
   readonly failovers: number;
-  readonly faults: FaultCounts;
+  readonly faults: FaultCounts & DiskCounts & TurnoverCounts;
+  /** Ends of a brick's process, whatever the cause. */
+  readonly reboots: number;
   readonly dials: FaultDials;
   /** Chunk bytes that any brick copied because of a reboot. */
   readonly copiedBytes: number;
@@ -65,6 +77,10 @@ const copyAreas: readonly CopyArea[] = [
 ];
 const failoverSector = 9216;
 const counting = 3;
+/** Once nothing goes wrong any more, everything has its copies within this. */
+const copiesMsMax = 900_000;
+/** An answer may come this long after a brick that took part in it was lost. */
+const lateAnswerMs = 2 * patienceMs;
 
 /** One run: faults for a while, then none, then everything must be whole and as acknowledged. */
 export async function simulate(
@@ -89,6 +105,9 @@ class Run {
   readonly #duel: Duel;
   readonly #resets: Resets;
   readonly #failover: Failover;
+  readonly #turnover: Turnover;
+  readonly #disks: DiskTrouble;
+  readonly #morePrng: Prng;
   readonly #sceneFaults: ClientCounts["faults"] = {};
   readonly #gc: GcWatch | null;
   #violation: string | null = null;
@@ -118,7 +137,12 @@ class Run {
     };
     const watched = options.gcEveryMs !== undefined;
     this.#gc = watched ? new GcWatch(this.#cluster, this.#prng.fork(), violated) : null;
-    this.#dials = drawDials(this.#prng, bricks);
+    // Apart from what was drawn before there were more dials: that stays as it was, seed by seed.
+    this.#morePrng = new Prng(seed + 0.25 * 2 ** 32);
+    this.#dials = {
+      ...drawCrashDials(this.#prng, bricks),
+      ...drawMoreDials(this.#morePrng, new Set(options.dials)),
+    };
     this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials);
     const scene = this.#makeScene();
     this.#scene = scene;
@@ -128,6 +152,9 @@ class Run {
     this.#duel = new Duel(scene, contestedName, duelFirst);
     this.#resets = new Resets(scene, contestedName, resetFirst);
     this.#failover = new Failover(scene, volumeName, failoverSector);
+    const atlas = new FaultAtlas(this.#cluster);
+    this.#turnover = new Turnover(scene, this.#dials, atlas, volumeName);
+    this.#disks = new DiskTrouble(scene, this.#dials, atlas);
   }
 
   #makeScene(): Scene {
@@ -153,6 +180,7 @@ class Run {
       for (let at = 0; at < this.#options.clients; at += 1) this.#startClient();
       this.#gc?.begin();
       this.#misfortune.begin();
+      this.#startTrouble();
       const endMs = world.clock.nowMs + this.#options.hours * 3_600_000;
       await world.runUntil(() => this.#violation !== null || world.clock.nowMs >= endMs, 2 ** 40);
       if (this.#violation !== null) return this.#violation;
@@ -161,11 +189,17 @@ class Run {
       this.#working = false;
       await this.#cluster.settled();
       await world.runUntil(() => this.#active === 0, 2 * patienceMs);
+      await this.#cluster.settled();
+      await this.#copiesMade();
       await this.#readEverything();
       const volume = this.#cluster.volumeAt(this.#cluster.bricks[0]!)!;
       await world.complete(this.#counters.checkAll(volume), 2 * patienceMs);
       const found =
-        this.#violation ?? this.#checkReplicas() ?? this.#checkCopied() ?? this.#checkHistories();
+        this.#violation ??
+        this.#turnover.check() ??
+        this.#checkReplicas() ??
+        this.#checkCopied() ??
+        this.#checkHistories();
       if (found !== null || this.#gc === null) return found;
       await this.#gc.end();
       return this.#violation;
@@ -208,7 +242,12 @@ class Run {
       copies: this.#copier.copies,
       resets: this.#resets.resets,
       failovers: this.#failover.failovers,
-      faults: this.#misfortune.counts,
+      faults: {
+        ...this.#misfortune.counts,
+        ...this.#disks.counts,
+        ...this.#turnover.counts,
+      },
+      reboots: world.crashes.length,
       dials: this.#dials,
       copiedBytes: this.#cluster.copiedBytes,
       settleBytes,
@@ -237,6 +276,25 @@ class Run {
         },
         (error) => {
           this.#violation ??= `an initiator threw: ${error?.stack ?? error}`;
+        },
+      );
+    }
+  }
+
+  /** What goes wrong beside crashes, partitions and freezes; it ends what it has begun. */
+  #startTrouble(): void {
+    const running = [
+      ...this.#turnover.run(this.#morePrng.fork()),
+      ...this.#disks.run(this.#morePrng.fork()),
+    ];
+    for (const trouble of running) {
+      this.#active += 1;
+      trouble.then(
+        () => {
+          this.#active -= 1;
+        },
+        (error) => {
+          this.#violation ??= `trouble threw: ${error?.stack ?? error}`;
         },
       );
     }
@@ -296,7 +354,7 @@ class Run {
   /** Invariant 2: at this instant every chunk of the write is durable on `copies` bricks. */
   #checkDurable(firstSector: number, data: Buffer | null): void {
     if (data === null) return;
-    const { nodes, options, bricks } = this.#cluster;
+    const { nodes, options, bricks, gone, world } = this.#cluster;
     const state = this.#cluster.anyNode()!.control.state();
     this.#cluster.lookAtMembership();
     const sectors = data.length / sectorBytes;
@@ -306,6 +364,9 @@ class Run {
       const key = chunkKey(data.subarray(at * sectorBytes, (at + count) * sectorBytes));
       let holders = 0;
       let unknown = 0;
+      for (const sinceMs of gone.values()) {
+        if (world.clock.nowMs - sinceMs < lateAnswerMs) unknown += 1;
+      }
       for (const brick of bricks) {
         const node = nodes.get(brick);
         if (node !== undefined) holders += node.store.has(key) ? 1 : 0;
@@ -343,6 +404,21 @@ class Run {
     }
   }
 
+  /** Everything has as many copies as it should, in bounded time. */
+  async #copiesMade(): Promise<void> {
+    const { world } = this.#cluster;
+    const endMs = world.clock.nowMs + copiesMsMax;
+    for (;;) {
+      const short = shortOfCopies(this.#cluster);
+      if (short === null) return;
+      if (world.clock.nowMs >= endMs) {
+        this.#violation ??= `too few copies at the end: ${short}`;
+        return;
+      }
+      await world.runFor(1000);
+    }
+  }
+
   /** Complete replicas of a shard agree, once nothing is under way. */
   #checkReplicas(): string | null {
     const { nodes } = this.#cluster;
@@ -370,6 +446,9 @@ class Run {
   /** Invariant 6: a brick that left and came back causes no chunk to be copied. */
   #checkCopied(): string | null {
     const { copiedBytes, everShort } = this.#cluster;
+    const { lost, drained } = this.#turnover.counts;
+    const { flips, unreadable } = this.#disks.counts;
+    if (lost + drained + flips + unreadable > 0) return null;
     // Writes made with fewer copies, while fewer bricks were up, are rightly copied afterwards.
     return copiedBytes > 0 && !everShort ? `${copiedBytes} chunk bytes were copied` : null;
   }

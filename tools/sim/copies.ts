@@ -1,0 +1,32 @@
+import { isZeros } from "../../brick/map/grain.ts";
+import type { SimCluster } from "./sim-cluster.ts";
+
+/**
+ * What of the map does not have its copies: for every extent, as many bricks as its volume wants are
+ * named and have it. null: nothing, and every shard is led. To be asked when every brick runs.
+ */
+export function shortOfCopies(cluster: SimCluster): string | null {
+  const { nodes } = cluster;
+  const { volumes, shards } = cluster.anyNode()!.control.state();
+  const copiesOf = new Map(Object.values(volumes).map(({ branch, copies }) => [branch, copies]));
+  let led = 0;
+  for (const node of nodes.values()) {
+    for (const { shard, role, facts } of node.map.replicas()) {
+      if (role.is !== "primary") continue;
+      led += 1;
+      const { entries } = node.map.table.scan("base", shard, facts.incarnation, null, 100_000);
+      for (const { branch, grain, value } of entries) {
+        const wanted = Math.min(copiesOf.get(branch) ?? 0, cluster.bricks.length);
+        for (const extent of value.extents) {
+          if (isZeros(extent)) continue;
+          const { key, holders } = extent;
+          const good = holders.filter((brick) => nodes.get(brick)?.store.has(key));
+          if (good.length >= wanted) continue;
+          const what = `${key.toString("hex", 0, 6)} of branch ${branch} grain ${grain}`;
+          return `${what}, shard ${shard}: named on ${holders}, and there on ${good}`;
+        }
+      }
+    }
+  }
+  return led < shards.length ? `${led} of ${shards.length} shards are led` : null;
+}
