@@ -192,7 +192,15 @@ export class MapCluster {
   async lookup(firstGrain: number, grainCount: number): Promise<MapLookupReply> {
     const { view } = this.shard;
     const { epoch } = this;
-    const body = encodeMapLookup({ shard: 0, view, branch, epoch, firstGrain, grainCount });
+    const body = encodeMapLookup({
+      shard: 0,
+      view,
+      branch,
+      epoch,
+      firstGrain,
+      grainCount,
+      owed: false,
+    });
     for (let attempt = 0; attempt < 40; attempt += 1) {
       const bytes = await this.#ask(messageType.mapLookup, body);
       const reply = bytes === null ? null : decodeLookupReply(bytes);

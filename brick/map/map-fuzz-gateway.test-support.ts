@@ -243,6 +243,7 @@ export class FuzzGateway {
         branch: fuzzBranch,
         epoch,
         firstGrain,
+        owed: false,
         grainCount: fuzzGrains,
       });
     this.#ask(shard, messageType.mapLookup, body, (bytes) => {

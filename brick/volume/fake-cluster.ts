@@ -14,6 +14,9 @@ import { isTooOld } from "../gc/epochs.ts";
 import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
 import type { Extent } from "../map/grain.ts";
+import type { MapChange } from "../map/group.ts";
+import { owedBranch } from "../map/owed.ts";
+import { decodeMapGroup, type MapGroupRequest } from "../map/group-messages.ts";
 import {
   decodeMapCancel,
   decodeMapFence,
@@ -23,7 +26,6 @@ import {
   encodeMapReply,
   type MapReply,
   type MapStatus,
-  type ReceivedMapWrite,
 } from "../map/map-messages.ts";
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
@@ -322,6 +324,7 @@ export class FakeCluster {
       });
     });
     calls.serve(messageType.mapWrite, (_from, body, reply) => this.#mapWrite(brick, body, reply));
+    calls.serve(messageType.mapGroup, (_from, body, reply) => this.#mapGroup(brick, body, reply));
     calls.serve(messageType.mapLookup, (_from, body, reply) => this.#lookup(brick, body, reply));
   }
 
@@ -344,7 +347,31 @@ export class FakeCluster {
 
   #mapWrite(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
     const request = decodeMapWrite(body)!;
-    const { inline } = request;
+    const { inline, key } = request;
+    const record = this.state.shards[request.shard]!;
+    const changes = (): MapChange[] => {
+      if (inline !== null) this.#keepInline(record.members, inline);
+      const holders = inline === null ? request.holders : record.members;
+      const { chunkSector, chunkSectors } = request.part ?? { chunkSector: 0, chunkSectors: 128 };
+      return [{ ...request, chunkSector, chunkSectors, holders }];
+    };
+    this.#change(brick, request, key !== null && inline === null, changes, reply);
+  }
+
+  #mapGroup(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
+    const request = decodeMapGroup(body)!;
+    const stored = request.parts.some((part) => part.key !== null);
+    this.#change(brick, request, stored, () => request.parts, reply);
+  }
+
+  /** `stored`: it names chunks that were stored before it. */
+  #change(
+    brick: FakeBrick,
+    request: Omit<MapGroupRequest, "parts">,
+    stored: boolean,
+    changes: () => readonly MapChange[],
+    reply: (parts: readonly Buffer[]) => void,
+  ): void {
     const record = this.state.shards[request.shard]!;
     const { view, primary } = record;
     if (primary !== brick.number) {
@@ -372,16 +399,17 @@ export class FakeCluster {
         return;
       }
       let holders = shard.executed.get(sequence);
-      const stored = request.key !== null && inline === null && holders === undefined;
-      if (stored && isTooOld(request.gcEpoch, this.state.gcEpoch)) {
+      const isNew = holders === undefined;
+      if (stored && isNew && isTooOld(request.gcEpoch, this.state.gcEpoch)) {
         this.staleWrites += 1;
         reply(encodeReply("stale", view));
         return;
       }
       if (holders === undefined) {
-        holders = inline === null ? request.holders : record.members;
-        if (inline !== null) this.#keepInline(holders, inline);
-        this.#execute(shard, request, holders);
+        const all = changes();
+        this.mapWrites += 1;
+        for (const one of all) this.#execute(shard, request, one);
+        holders = all.length === 1 ? all[0]!.holders : [];
         shard.executed.set(sequence, holders);
       }
       reply(encodeMapReply({ status: "ok", view, holders }));
@@ -393,9 +421,16 @@ export class FakeCluster {
     for (const holder of holders) this.brick(holder).chunks.set(name, Buffer.from(bytes));
   }
 
-  #execute(shard: FakeShard, request: ReceivedMapWrite, holders: readonly BrickNumber[]): void {
-    this.mapWrites += 1;
-    const { branch, grain, grainCount, firstSector, sectorCount } = request;
+  #execute(
+    shard: FakeShard,
+    request: { branch: number; shard: number },
+    { grain, grainCount, firstSector, sectorCount, key, holders, owed, ...part }: MapChange,
+  ): void {
+    const branch = owed ? owedBranch(request.branch) : request.branch;
+    const isForeign = shardOf(this.state, this.volume.family, grain) !== request.shard;
+    if (isForeign !== (owed ?? false)) {
+      this.violations.push("a change of a grain of another shard");
+    }
     if (grainCount > 0) {
       for (let index = 0; index < grainCount; index += 1) {
         shard.grains.delete(`${branch}/${grain + index}`);
@@ -404,7 +439,6 @@ export class FakeCluster {
       }
       return;
     }
-    const { key, part } = request;
     if (key !== null) {
       for (const holder of holders) {
         if (!this.brick(holder).chunks.has(key.toString("hex"))) {
@@ -418,7 +452,7 @@ export class FakeCluster {
     shard.grains.set(name, sectors);
     for (let index = 0; index < sectorCount; index += 1) {
       const at = firstSector + index;
-      const chunkSector = (part?.chunkSector ?? 0) + index;
+      const chunkSector = part.chunkSector + index;
       sectors[at] = key === null ? undefined : { key, chunkSector, holders };
     }
   }
@@ -436,6 +470,12 @@ export class FakeCluster {
       reply(encodeLookupReply({ status: "fenced", ...empty }));
       return;
     }
+    if (request.owed) {
+      const grains = this.#owed(shard, owedBranch(request.branch));
+      const coveredCount = request.grainCount;
+      reply(encodeLookupReply({ status: "ok", view, coveredCount, grains }));
+      return;
+    }
     this.mapLookups += 1;
     const coveredCount = Math.min(request.grainCount, this.prng.between(1, 80));
     const grains = new Map<number, Extent[]>();
@@ -447,6 +487,17 @@ export class FakeCluster {
     const answer = encodeLookupReply({ status: "ok", view, coveredCount, grains });
     if (this.heldLookups === null) reply(answer);
     else this.heldLookups.push(() => reply(answer));
+  }
+
+  /** What a shard holds for others. */
+  #owed(shard: FakeShard, branch: number): Map<number, Extent[]> {
+    const grains = new Map<number, Extent[]>();
+    for (const [name, sectors] of shard.grains) {
+      const [of, grain] = name.split("/").map(Number);
+      const extents = extentsOf(sectors);
+      if (of === branch && extents.length > 0) grains.set(grain!, extents);
+    }
+    return new Map([...grains].sort(([a], [b]) => a - b));
   }
 }
 
