@@ -82,7 +82,11 @@ export class MemoryVolume implements Volume {
     return { ok: true };
   }
 
-  writeAtomic(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+  writeAtomic(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
     return this.write(offsetBytes, data, task);
   }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { decodeEntry, type Entry, encodeEntryHead } from "./entry.ts";
+import { changesOf, chunksOf, decodeEntry, type Entry, encodeEntryHead } from "./entry.ts";
 import { type GroupPart, groupPartBytes, groupPartsMax } from "./group.ts";
 import { decodeMapGroup, encodeMapGroup } from "./group-messages.ts";
 
@@ -178,4 +178,19 @@ test("whatever bytes come, a group is decoded to what it encodes to, or not at a
     }),
     { numRuns: 500 },
   );
+});
+
+test("a group changes every part, and names the chunk of each that has one", () => {
+  assert.deepEqual(changesOf(entry), parts);
+  const write = { ...entry, ...written, kind: "write" as const, parts: [] };
+  assert.deepEqual(changesOf(write), [write]);
+  const other = Buffer.alloc(32, 0xef);
+  const two = { ...entry, parts: [written, unmapped, { ...owed, key: other, holders: [3] }] };
+  assert.deepEqual(chunksOf(two), [
+    { key, holders: [1, 2] },
+    { key: other, holders: [3] },
+  ]);
+  const rehint = { ...entry, kind: "rehint" as const, key, holders: [4], parts: [] };
+  assert.deepEqual(chunksOf(rehint), [{ key, holders: [4] }]);
+  assert.deepEqual(changesOf(rehint), []);
 });

@@ -15,7 +15,6 @@ import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapChange } from "../map/group.ts";
-import { owedBranch } from "../map/owed.ts";
 import { decodeMapGroup, type MapGroupRequest } from "../map/group-messages.ts";
 import {
   decodeMapCancel,
@@ -27,6 +26,7 @@ import {
   type MapReply,
   type MapStatus,
 } from "../map/map-messages.ts";
+import { owedBranch } from "../map/owed.ts";
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";

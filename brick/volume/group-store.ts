@@ -5,8 +5,7 @@ import type { Piece } from "./split.ts";
 
 export type GroupOutcome =
   /** `gcEpoch`: no holder of any of them had been asked before that epoch; 0 when nothing was stored. */
-  | { ok: true; parts: GroupPart[]; gcEpoch: number }
-  | { ok: false; fault: "no_space" };
+  { ok: true; parts: GroupPart[]; gcEpoch: number } | { ok: false; fault: "no_space" };
 
 /** Begins to store one piece's data; `done` is called once, perhaps before it returns. */
 export type StorePiece = (

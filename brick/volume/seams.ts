@@ -156,7 +156,9 @@ export class Seams {
 
   #bring(payment: Payment, parts: readonly GroupPart[], gcEpoch: number): void {
     const { grain } = parts[0]!;
-    this.#submit(payment, this.#gateway.linkOf(grain), parts, gcEpoch, () => this.#clearUp(payment));
+    this.#submit(payment, this.#gateway.linkOf(grain), parts, gcEpoch, () =>
+      this.#clearUp(payment),
+    );
   }
 
   #clearUp(payment: Payment): void {

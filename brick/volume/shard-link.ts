@@ -1,8 +1,8 @@
 import { assert } from "../assert.ts";
 import { isReachable, type ShardRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
-import { encodeMapGroup } from "../map/group-messages.ts";
 import type { GroupPart } from "../map/group.ts";
+import { encodeMapGroup } from "../map/group-messages.ts";
 import {
   decodeLookupReply,
   decodeMapReply,

@@ -53,7 +53,11 @@ export class Handle implements Volume {
     );
   }
 
-  writeAtomic(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone> {
+  writeAtomic(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
     return this.#run<VolumeDone>(
       task,
       offsetBytes + lengthOf(data),
