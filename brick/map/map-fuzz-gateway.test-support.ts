@@ -269,7 +269,7 @@ export class FuzzGateway {
     const settled = history.settled(this.epoch, sequence);
     if (status === "ok") {
       check.equal(settled, "landed", `${name} was acknowledged`);
-      for (const grain of grains) history.acknowledge(this.epoch, sequence, grain);
+      history.acknowledge(this.epoch, sequence, grains);
       this.counts.landed += 1;
     } else {
       check.equal(status, "cancelled", `${name} was answered ${status}`);

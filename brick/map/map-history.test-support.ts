@@ -18,6 +18,12 @@ interface Version {
   readonly sectors: Sectors;
 }
 
+interface Settled {
+  readonly end: "landed" | "cancelled";
+  readonly op: number;
+  readonly grains: readonly number[];
+}
+
 /** Ops, both ends included. */
 interface Span {
   readonly from: number;
@@ -43,7 +49,7 @@ const blank: Sectors = new Array<string | null>(sectorsPerGrain).fill(null);
 export class ShardHistory {
   readonly ops: string[] = [""];
   readonly #grains = new Map<number, Version[]>();
-  readonly #settled = new Map<string, { end: "landed" | "cancelled"; op: number }>();
+  readonly #settled = new Map<string, Settled>();
   readonly #leaders = new Map<number, BrickNumber>();
   /** Per grain, the newest op that an answer has shown or promised. */
   readonly #shown = new Map<number, number>();
@@ -88,7 +94,10 @@ export class ShardHistory {
       check.equal(epoch, this.#epoch, `op ${op} of epoch ${epoch} landed under ${this.#epoch}`);
       const name = `${epoch}.${sequence}`;
       check.equal(this.#settled.get(name), undefined, `sequence ${name} came to two ends`);
-      this.#settled.set(name, { end: kind === "cancel" ? "cancelled" : "landed", op });
+      const grains = changesOf(entry).flatMap(({ grain, grainCount }) =>
+        Array.from({ length: Math.max(1, grainCount) }, (_, at) => grain + at),
+      );
+      this.#settled.set(name, { end: kind === "cancel" ? "cancelled" : "landed", op, grains });
     }
     for (const change of changesOf(entry)) {
       const { grain, grainCount, firstSector, sectorCount, owed } = change;
@@ -118,10 +127,11 @@ export class ShardHistory {
     return this.#settled.get(`${epoch}.${sequence}`)?.end;
   }
 
-  /** What was acknowledged must be seen by every look-up from now on. */
-  acknowledge(epoch: number, sequence: number, grain: number): void {
-    const { op } = this.#settled.get(`${epoch}.${sequence}`)!;
-    this.#shown.set(grain, Math.max(this.shown(grain), op));
+  /** What was acknowledged has changed these grains by one op, and every look-up sees it from now on. */
+  acknowledge(epoch: number, sequence: number, grains: readonly number[]): void {
+    const settled = this.#settled.get(`${epoch}.${sequence}`)!;
+    check.deepEqual(settled.grains, grains, `op ${settled.op} is not the whole of its command`);
+    for (const grain of grains) this.#shown.set(grain, Math.max(this.shown(grain), settled.op));
   }
 
   shown(grain: number): number {

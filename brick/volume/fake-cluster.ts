@@ -31,55 +31,12 @@ import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { type BrickNumber, GiB, grainBytes, sectorsPerGrain } from "../units.ts";
+import { FakeTime } from "./fake-time.ts";
 
 /**
  * For the tests of this folder: bricks that keep chunks, and shards that keep the map, on a
  * network that loses, doubles, delays and reorders by a seed, in simulated time.
  */
-
-interface Timed {
-  atMs: number;
-  order: number;
-  run: (() => void) | null;
-}
-
-export class FakeTime {
-  nowMs = 1000;
-  #events: Timed[] = [];
-  #order = 0;
-
-  after(delayMs: number, run: () => void): Timed {
-    const event: Timed = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, run };
-    this.#order += 1;
-    let at = this.#events.length;
-    while (at > 0 && this.#events[at - 1]!.atMs > event.atMs) at -= 1;
-    this.#events.splice(at, 0, event);
-    return event;
-  }
-
-  /** Runs until the promise has settled; throws when that takes longer than `limitMs`. */
-  async until<T>(promise: Promise<T>, limitMs = 600_000): Promise<T> {
-    let settled = false;
-    const mark = () => {
-      settled = true;
-    };
-    promise.then(mark, mark);
-    const endMs = this.nowMs + limitMs;
-    for (;;) {
-      await new Promise(setImmediate);
-      if (settled) return promise;
-      const event = this.#events.shift();
-      if (event === undefined) throw new Error("nothing is left to happen");
-      if (event.atMs > endMs) throw new Error("it takes too long");
-      this.nowMs = event.atMs;
-      event.run?.();
-    }
-  }
-
-  async run(forMs: number): Promise<void> {
-    await this.until(new Promise<void>((resolve) => this.after(forMs, resolve)));
-  }
-}
 
 export interface FakeFaults {
   lossShare: number;
@@ -427,7 +384,9 @@ export class FakeCluster {
     { grain, grainCount, firstSector, sectorCount, key, holders, owed, ...part }: MapChange,
   ): void {
     const branch = owed ? owedBranch(request.branch) : request.branch;
-    const isForeign = shardOf(this.state, this.volume.family, grain) !== request.shard;
+    const { volumes } = this.state;
+    const { family } = Object.values(volumes).find((one) => one.branch === request.branch)!;
+    const isForeign = shardOf(this.state, family, grain) !== request.shard;
     if (isForeign !== (owed ?? false)) {
       this.violations.push("a change of a grain of another shard");
     }
