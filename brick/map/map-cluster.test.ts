@@ -172,6 +172,22 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
+test("a candidate that starts again in a view where nothing happens is heard of again", async () => {
+  const { cluster } = await begin(10);
+  cluster.crash(2);
+  cluster.view({
+    primary: 1,
+    members: [1],
+    candidates: [3],
+    transfer: true,
+    chain: [cluster.shard],
+  });
+  await cluster.complete(3);
+  cluster.crash(3);
+  await cluster.start(3);
+  await cluster.complete(3);
+});
+
 const groupKey = Buffer.alloc(32, 0xab);
 
 function part(grain: number, owed: boolean, key: Buffer | null = groupKey): GroupPart {
