@@ -1,6 +1,6 @@
 import { assert } from "../brick/assert.ts";
-import { KiB, MiB, sectorsPerGrain, TiB } from "../brick/units.ts";
-import { compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
+import { KiB, MiB, sectorBytes, TiB } from "../brick/units.ts";
+import { atomicBytesMax, compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
 
 /** Every bound of the iSCSI target. Times are in milliseconds. */
 
@@ -86,8 +86,8 @@ export const writeSameBlocksMax = 0x2_0000;
 /** All that the CDB's one byte can say. */
 export const compareAndWriteBlocksMax = 0xff;
 assert(compareAndWriteBlocksMax * 512 <= compareBytesMax);
-/** WRITE ATOMIC: what one record of the address map holds. */
-export const atomicBlocks = sectorsPerGrain;
+/** WRITE ATOMIC, wherever it begins. */
+export const atomicBlocksMax = atomicBytesMax / sectorBytes;
 export const orStepBytesMax = orBytesMax;
 /** EXTENDED COPY: descriptors of a list, their bytes, copies of a session that are remembered. */
 export const copyTargetsMax = 16;

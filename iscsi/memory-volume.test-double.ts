@@ -82,6 +82,14 @@ export class MemoryVolume implements Volume {
     return { ok: true };
   }
 
+  writeAtomic(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    return this.write(offsetBytes, data, task);
+  }
+
   async unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
     const fault = this.#faultOf(offsetBytes, lengthBytes, task, "write");
     if (fault !== null) return { ok: false, fault };

@@ -44,8 +44,6 @@ const skips: Readonly<Record<string, string>> = {
 const examinerErrs: Readonly<Record<string, readonly string[]>> = {
   // Shown below, on the wire.
   "iSCSITMF.LUNResetSimpleAsync": ["test_async_lu_reset_simple.c:157"],
-  // Writes more blocks than VPD page B0 allows, and where it does not; must then be refused.
-  "WriteAtomic16.Simple": ["test_writeatomic16_simple.c:56", "test_writeatomic16_simple.c:67"],
 };
 
 /** A unit serves one test at a time; lanes have one each. */

@@ -1,4 +1,5 @@
 import { brickOf, type ClusterState, type GcRecord, isReachable } from "../cluster-state.ts";
+import { ownBranch } from "../map/owed.ts";
 import type { BrickNumber } from "../units.ts";
 
 /** The rules of garbage collection that rest on epochs; docs/garbage.md argues why they are safe. */
@@ -49,7 +50,8 @@ export class LiveBranches {
    * Copies that the branch's volume wants. null: nobody will ever read the branch again; its number
    * was given out, and is never given out twice, so no later state can name it.
    */
-  copiesOf(state: ClusterState, branch: number): number | null {
+  copiesOf(state: ClusterState, of: number): number | null {
+    const branch = ownBranch(of);
     if (this.#volumes !== state.volumes) {
       this.#volumes = state.volumes;
       this.#copies.clear();

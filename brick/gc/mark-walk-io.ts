@@ -2,6 +2,7 @@ import { decodeChunkHasReply } from "../chunk/chunk-messages.ts";
 import type { ClusterState } from "../cluster-state.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
+import { chunksOf } from "../map/entry.ts";
 import { isZeros } from "../map/grain.ts";
 import type { GrainKey, TableEntry } from "../map/map-table.ts";
 import type { Replica } from "../map/replica.ts";
@@ -94,7 +95,8 @@ export class MarkWalk {
     const pending = new MarkPage();
     for (const entry of replica.pending.values()) {
       const copies = this.#branches.copiesOf(this.#parts.state(), entry.branch);
-      if (entry.key !== null && copies !== null) pending.add(entry.key, entry.holders, copies);
+      if (copies === null) continue;
+      for (const { key, holders } of chunksOf(entry)) pending.add(key, holders, copies);
     }
     if (!(await this.#mark(replica, walk, pending))) return false;
     let after: GrainKey | null = null;

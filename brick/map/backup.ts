@@ -20,6 +20,8 @@ import { windowsFrom } from "./windows.ts";
 
 /** A gap is asked for again after this. */
 const needAfterMs = 20;
+/** Who has heard nothing of its view asks: its primary may take it for the boot before this one. */
+const askAfterMs = 500;
 
 /** A member or candidate that does not lead.
  *
@@ -60,6 +62,7 @@ export function becomeBackup(replica: Replica): void {
     lastNeedMs: Number.NEGATIVE_INFINITY,
     taking: { transfer: 0, partNext: 1, end: false },
   };
+  replica.effects.wakeAfter(replica.shard, askAfterMs);
 }
 
 export function onStart(
@@ -232,9 +235,14 @@ export function onRecords(replica: Replica, role: Backup, part: number, body: Bu
   wakeBackup(replica, role);
 }
 
-/** The base is whole: merge the overlay over it, step by step, and make that durable. */
+/** Asks for the start of the view; or merges the overlay over a base that is whole, step by step. */
 export function wakeBackup(replica: Replica, role: Backup): void {
   const { facts, effects, shard } = replica;
+  if (!role.greeted) {
+    need(replica, role, 0);
+    effects.wakeAfter(shard, askAfterMs);
+    return;
+  }
   if (!role.taking.end || facts.overlayFrom === 0 || !role.startDurable) {
     if (role.taking.end && facts.overlayFrom !== 0) effects.wakeAfter(shard, 10);
     return;

@@ -21,6 +21,7 @@ const entry: Entry = {
   chunkSectors: 0x40,
   key,
   holders: [1, 2],
+  parts: [],
   clusterTimeMs: 0x0e,
   gcEpoch: 0x0f,
   inlineBytes: 0,
@@ -57,7 +58,8 @@ test("a reference that leaves its chunk, or carries one, is no entry", () => {
     ["of no sectors", 77, 0],
     ["of whole grains", 75, 1],
     ["with inline bytes", 2, 1],
-    ["of an unknown kind", 1, 7],
+    ["of an unknown kind", 1, 8],
+    ["with parts", 149, 2],
   ];
   for (const [what, at, value] of wrong) {
     const bytes = Buffer.from(encodeEntryHead({ ...entry }, 6, false));

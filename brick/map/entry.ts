@@ -1,9 +1,28 @@
 import { assert } from "../assert.ts";
 import { type BrickNumber, sectorsPerGrain } from "../units.ts";
 import { holdersMax, isPart } from "./grain.ts";
+import {
+  type GroupPart,
+  groupBytesOfPartsMax,
+  groupPartBytes,
+  type MapChange,
+  readGroupParts,
+  writeGroupParts,
+} from "./group.ts";
 
-/** `reference`: a write of sectors that lie inside a chunk that the map names elsewhere already. */
-export type EntryKind = "write" | "unmap" | "fence" | "cancel" | "rehint" | "noop" | "reference";
+/**
+ * `reference`: a write of sectors that lie inside a chunk that the map names elsewhere already.
+ * `group`: writes, references and unmaps of several grains that land together or not at all.
+ */
+export type EntryKind =
+  | "write"
+  | "unmap"
+  | "fence"
+  | "cancel"
+  | "rehint"
+  | "noop"
+  | "reference"
+  | "group";
 
 /** By their numbers. */
 const kinds: readonly EntryKind[] = [
@@ -14,6 +33,7 @@ const kinds: readonly EntryKind[] = [
   "cancel",
   "rehint",
   "reference",
+  "group",
 ];
 
 /** One operation of a shard's history. Fields that a kind does not use are 0 or empty. */
@@ -31,6 +51,7 @@ export interface Entry {
   readonly sequence: number;
   /** The gateway has settled every sequence below. */
   readonly lowWater: number;
+  /** Of a group, the first part's; the rest is in the parts alone. */
   readonly grain: number;
   /** Whole grains of an unmap; 0 when sectors of one grain are meant. */
   readonly grainCount: number;
@@ -42,6 +63,8 @@ export interface Entry {
   /** 32 bytes; null unless write, reference or rehint. */
   readonly key: Buffer | null;
   holders: readonly BrickNumber[];
+  /** Of a group; else none. */
+  readonly parts: readonly GroupPart[];
   readonly clusterTimeMs: number;
   readonly gcEpoch: number;
   /** Length of the chunk that travels inside; 0 when the chunk was stored before. */
@@ -52,21 +75,56 @@ export interface Entry {
   encoded?: { view: number; commitOp: number; withInline: boolean; head: Buffer };
 }
 
+/** Every change of grains that the entry makes, whatever its kind. */
+export function changesOf(entry: Entry): readonly MapChange[] {
+  switch (entry.kind) {
+    case "write":
+    case "reference":
+    case "unmap":
+      return [entry];
+    case "group":
+      return entry.parts;
+    case "fence":
+    case "cancel":
+    case "rehint":
+    case "noop":
+      return [];
+  }
+}
+
+/** Every chunk that the entry makes the map name, or name anew, and who holds it. */
+export function chunksOf(
+  entry: Entry,
+): readonly { readonly key: Buffer; readonly holders: readonly BrickNumber[] }[] {
+  const { key, holders, parts } = entry;
+  const chunks = key === null ? [] : [{ key, holders }];
+  for (const part of parts) {
+    if (part.key !== null) chunks.push({ key: part.key, holders: part.holders });
+  }
+  return chunks;
+}
+
 export const entryHeadBytes = 152;
+/** Of an entry without its inline chunk. */
+export const entryBytesMax = entryHeadBytes + groupBytesOfPartsMax;
 const entryVersion = 1;
+/** What knows no groups must not take one for less. */
+const groupVersion = 2;
 const flagInlineFollows = 1;
 const flagInlineStored = 2;
 export const grainsPerUnmapMax = 1024;
 
 /**
- * The head of an entry, version 1, big-endian, 152 bytes, on the wire and in the log alike:
+ * The head of an entry, version 1 (of a group 2), big-endian, 152 bytes, on the wire and in the log
+ * alike; the parts of a group follow it:
  *
  *     0 version[1] kind[1] flags[1] zero[1]   4 shard[2] holderCount[1] zero[1]
  *     8 view[4] generation[4]   16 zero[2] op[6]   24 zero[2] commitOp[6]   32 zero[2] branch[6]
  *     40 zero[2] epoch[6]   48 zero[2] sequence[6]   56 zero[2] lowWater[6]   64 zero[2] grain[6]
  *     72 grainCount[4] firstSector[1] sectorCount[1] chunkSector[1] chunkSectors[1]
  *     80 zero[2] clusterTime[6]
- *     88 gcEpoch[4] groupBarrier[4]=0   96 holders[8 x 2]   112 key[32]   144 inlineBytes[4] zero[4]
+ *     88 gcEpoch[4] groupBarrier[4]=0   96 holders[8 x 2]   112 key[32]
+ *     144 inlineBytes[4] partCount[2] zero[2]
  *
  * flags: 1 the inline chunk follows the head; 2 it is left out, being in the chunk store.
  * `chunkSector` and `chunkSectors` are zero in all kinds but a reference.
@@ -82,8 +140,11 @@ export function encodeEntryHead(entry: Entry, commitOp: number, withInline: bool
 }
 
 function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
-  const head = Buffer.alloc(entryHeadBytes);
-  head[0] = entryVersion;
+  const partsBytes = entry.parts.length * groupPartBytes;
+  const head = Buffer.alloc(entryHeadBytes + partsBytes);
+  const isOfParts = entry.kind === "group";
+  assert(isOfParts === partsBytes > 0);
+  head[0] = isOfParts ? groupVersion : entryVersion;
   head[1] = kinds.indexOf(entry.kind);
   if (entry.inlineBytes > 0) head[2] = withInline ? flagInlineFollows : flagInlineStored;
   head.writeUInt16BE(entry.shard, 4);
@@ -112,6 +173,9 @@ function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Bu
   }
   entry.key?.copy(head, 112);
   head.writeUInt32BE(entry.inlineBytes, 144);
+  if (!isOfParts) return head;
+  head.writeUInt16BE(entry.parts.length, 148);
+  assert(writeGroupParts(head, entry.parts, entryHeadBytes) === head.length);
   return head;
 }
 
@@ -130,15 +194,22 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
   const holderCount = head[6]!;
   const inlineBytes = head.readUInt32BE(144);
   const flags = head[2]!;
-  if (head[0] !== entryVersion || kind === undefined || holderCount > holdersMax) return null;
+  if (kind === undefined || holderCount > holdersMax) return null;
+  const isOfParts = kind === "group";
+  if (head[0] !== (isOfParts ? groupVersion : entryVersion)) return null;
   if (head[3] !== 0 || head[7] !== 0 || head.readUInt32BE(92) !== 0) return null;
   if (flags !== 0 && flags !== flagInlineFollows && flags !== flagInlineStored) return null;
   if ((flags === 0) !== (inlineBytes === 0)) return null;
   const firstSector = head[76]!;
   const sectorCount = head[77]!;
   if (firstSector + sectorCount > sectorsPerGrain) return null;
+  const partCount = head.readUInt16BE(148);
+  if (head.readUInt16BE(150) !== 0 || isOfParts !== partCount > 0) return null;
+  const parts = isOfParts ? readGroupParts(bytes, at + entryHeadBytes, partCount) : [];
+  if (parts === null) return null;
+  const inlineAt = at + entryHeadBytes + partCount * groupPartBytes;
   const follows = flags === flagInlineFollows ? inlineBytes : 0;
-  const endBytes = at + entryHeadBytes + follows;
+  const endBytes = inlineAt + follows;
   if (endBytes > bytes.length) return null;
   const holders: number[] = [];
   for (let index = 0; index < holderCount; index += 1) {
@@ -154,6 +225,9 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
   if (refers && (inlineBytes > 0 || !isPart(part, sectorCount))) return null;
   if (kind === "unmap" && (sectorCount === 0) === (grainCount === 0)) return null;
   if (grainCount > grainsPerUnmapMax) return null;
+  // All that a group says of grains and chunks, its parts say.
+  const isBare = holderCount + sectorCount + firstSector + grainCount + inlineBytes === 0;
+  if (isOfParts && (!isBare || head.readUIntBE(66, 6) !== parts[0]!.grain)) return null;
   const entry: Entry = {
     kind,
     shard: head.readUInt16BE(4),
@@ -172,10 +246,11 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
     // Copied: a slice would keep the whole received slab alive for as long as the map knows it.
     key: hasKey ? Buffer.from(head.subarray(112, 144)) : null,
     holders,
+    parts,
     clusterTimeMs: head.readUIntBE(82, 6),
     gcEpoch: head.readUInt32BE(88),
     inlineBytes,
-    inline: follows > 0 ? bytes.subarray(at + entryHeadBytes, endBytes) : null,
+    inline: follows > 0 ? bytes.subarray(inlineAt, endBytes) : null,
   };
   return { entry, commitOp: head.readUIntBE(26, 6), endBytes };
 }

@@ -8,6 +8,8 @@ import { messageType } from "../rpc/message-types.ts";
 import { Store } from "../store/store.ts";
 import type { BrickNumber } from "../units.ts";
 import { MiB, sectorBytes } from "../units.ts";
+import type { GroupPart } from "./group.ts";
+import { encodeMapGroup } from "./group-messages.ts";
 import {
   decodeLookupReply,
   decodeMapReply,
@@ -182,6 +184,15 @@ export class MapCluster {
     return this.#until(messageType.mapWrite, () => encodeMapWrite(request));
   }
 
+  group(parts: readonly GroupPart[]): Promise<MapReply> {
+    this.sequence += 1;
+    const { sequence, epoch } = this;
+    const numbers = { sequence, lowWater: sequence, epoch, branch, generation: 1, gcEpoch: 0 };
+    return this.#until(messageType.mapGroup, () =>
+      encodeMapGroup({ shard: 0, view: this.shard.view, ...numbers, parts }),
+    );
+  }
+
   cancel(sequence: number): Promise<MapReply> {
     const { view } = this.shard;
     const { epoch } = this;
@@ -189,10 +200,18 @@ export class MapCluster {
     return this.#until(messageType.mapCancel, () => encodeMapCancel(request));
   }
 
-  async lookup(firstGrain: number, grainCount: number): Promise<MapLookupReply> {
+  async lookup(firstGrain: number, grainCount: number, owed = false): Promise<MapLookupReply> {
     const { view } = this.shard;
     const { epoch } = this;
-    const body = encodeMapLookup({ shard: 0, view, branch, epoch, firstGrain, grainCount });
+    const body = encodeMapLookup({
+      shard: 0,
+      view,
+      branch,
+      epoch,
+      firstGrain,
+      grainCount,
+      owed,
+    });
     for (let attempt = 0; attempt < 40; attempt += 1) {
       const bytes = await this.#ask(messageType.mapLookup, body);
       const reply = bytes === null ? null : decodeLookupReply(bytes);

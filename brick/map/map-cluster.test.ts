@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chunkKey } from "../chunk/key.ts";
 import { sectorBytes } from "../units.ts";
+import { type GroupPart, groupPartsMax } from "./group.ts";
 import { MapCluster } from "./map-cluster.test-support.ts";
 
 function keyOf(tag: number, sectorCount: number): string {
@@ -190,3 +191,59 @@ for (const seed of [1, 2, 3]) {
     await verify(cluster, expected);
   });
 }
+
+test("a candidate that starts again in a view where nothing happens is heard of again", async () => {
+  const { cluster } = await begin(10);
+  cluster.crash(2);
+  cluster.view({
+    primary: 1,
+    members: [1],
+    candidates: [3],
+    transfer: true,
+    chain: [cluster.shard],
+  });
+  await cluster.complete(3);
+  cluster.crash(3);
+  await cluster.start(3);
+  await cluster.complete(3);
+});
+
+const groupKey = Buffer.alloc(32, 0xab);
+
+function part(grain: number, owed: boolean, key: Buffer | null = groupKey): GroupPart {
+  const where = { grain, grainCount: 0 as const, firstSector: 8, sectorCount: 8 };
+  const holders = key === null ? [] : [1, 2];
+  return { ...where, chunkSector: 0, chunkSectors: 8, key, holders, owed };
+}
+
+test("what a shard owes is apart from its own, found group by group, and outlives its bricks", async () => {
+  const { cluster, expected } = await begin(9);
+  // Two groups, so far apart that they are answered one after the other.
+  assert.equal((await cluster.group([part(3, false), part(4, true), part(6, true)])).status, "ok");
+  assert.equal((await cluster.group([part(3000, true), part(3005, true)])).status, "ok");
+  expected.set(3, groupKey.toString("hex"));
+  await verify(cluster, expected);
+  const owedFrom = async (grain: number) => {
+    const { coveredCount, grains } = await cluster.lookup(grain, groupPartsMax, true);
+    assert.equal(coveredCount, groupPartsMax);
+    return [...grains.keys()];
+  };
+  assert.deepEqual(await owedFrom(0), [4, 6]);
+  assert.deepEqual(await owedFrom(5), [6]);
+  assert.deepEqual(await owedFrom(7), [3000, 3005]);
+  assert.deepEqual(await owedFrom(3006), []);
+  // The power goes; another brick leads, and then a third one that was given its table.
+  for (const brick of [1, 2]) cluster.crash(brick);
+  for (const brick of [1, 2]) await cluster.start(brick);
+  const chain = [{ view: 1, primary: 1, members: [1, 2], candidates: [] }];
+  cluster.view({ primary: 2, members: [2], candidates: [3], transfer: true, chain });
+  assert.equal((await cluster.fence(6)).status, "ok");
+  assert.deepEqual(await owedFrom(0), [4, 6]);
+  // Emptied records stay while a brick is away; they are owed no more.
+  assert.equal((await cluster.group([part(4, true, null), part(6, true, null)])).status, "ok");
+  assert.deepEqual(await owedFrom(0), [3000, 3005]);
+  await cluster.complete(3);
+  cluster.view({ primary: 3, members: [3, 2] });
+  assert.deepEqual(await owedFrom(0), [3000, 3005]);
+  await verify(cluster, expected);
+});

@@ -7,6 +7,8 @@ import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import { sectorBytes, sectorsPerGrain } from "../units.ts";
+import type { GroupPart } from "./group.ts";
+import { encodeMapGroup } from "./group-messages.ts";
 import type { ShardHistory } from "./map-history.test-support.ts";
 import {
   decodeLookupReply,
@@ -27,12 +29,14 @@ export interface FuzzWorld {
   /** Where a gateway believes the primary of the shard to be. */
   primaryOf(shard: number): { brick: BrickNumber; view: number };
   readonly tag: { next: number };
+  readonly groups: boolean;
 }
 
 interface Operation {
   readonly shard: number;
   readonly sequence: number;
   readonly grains: readonly number[];
+  readonly type: number;
   readonly body: (view: number, lowWater: number) => Buffer[];
   cancelling: boolean;
 }
@@ -122,6 +126,10 @@ export class FuzzGateway {
 
   #issue(shard: number): void {
     const prng = this.#prng;
+    if (this.#world.groups && prng.chance(0.3)) {
+      this.#issueGroup(shard);
+      return;
+    }
     const base = shard * grainsPerShardRun;
     const writes = ["write", "write", "write", "write", "write"] as const;
     const kind = prng.pick([...writes, "refer", "part", "run"] as const);
@@ -159,11 +167,54 @@ export class FuzzGateway {
       inline: bytes === null ? null : [bytes],
       gcEpoch: 0,
     };
-    const body = (view: number, lowWater: number) => encodeMapWrite({ ...request, view, lowWater });
-    const operation: Operation = { shard, sequence, grains, body, cancelling: false };
-    for (const one of grains) this.#busy.add(one);
-    this.#running.set(`${shard}.${sequence}`, operation);
+    this.#begin({
+      shard,
+      sequence,
+      grains,
+      type: messageType.mapWrite,
+      body: (view, lowWater) => encodeMapWrite({ ...request, view, lowWater }),
+      cancelling: false,
+    });
+  }
+
+  #begin(operation: Operation): void {
+    for (const one of operation.grains) this.#busy.add(one);
+    this.#running.set(`${operation.shard}.${operation.sequence}`, operation);
     this.#send(operation);
+  }
+
+  /** Writes and unmaps of several grains; sometimes the last ones are another shard's. */
+  #issueGroup(shard: number): void {
+    const prng = this.#prng;
+    const grains: number[] = [];
+    for (let at = 0; at < fuzzGrains; at += 1) {
+      if (prng.chance(0.4)) grains.push(shard * grainsPerShardRun + at);
+    }
+    if (grains.length === 0 || grains.some((one) => this.#busy.has(one))) return;
+    const owedFrom = prng.chance(0.2) ? prng.between(0, grains.length - 1) : grains.length;
+    const parts = grains.map((grain, at) => this.#part(grain, at >= owedFrom));
+    const sequence = this.#next[shard]!;
+    this.#next[shard] = sequence + 1;
+    const { epoch } = this;
+    const numbers = { shard, branch: fuzzBranch, generation: 1, epoch, sequence, gcEpoch: 0 };
+    this.#begin({
+      shard,
+      sequence,
+      grains,
+      type: messageType.mapGroup,
+      body: (view, lowWater) => encodeMapGroup({ ...numbers, view, lowWater, parts }),
+      cancelling: false,
+    });
+  }
+
+  #part(grain: number, owed: boolean): GroupPart {
+    const prng = this.#prng;
+    const firstSector = prng.between(0, 12) * 4;
+    const sectorCount = prng.pick([1, 4, 16, sectorsPerGrain - firstSector]);
+    const chunk = { chunkSector: 0, chunkSectors: sectorCount };
+    const where = { grain, grainCount: 0 as const, firstSector, sectorCount, ...chunk, owed };
+    if (prng.chance(0.25)) return { ...where, key: null, holders: [] };
+    return { ...where, key: chunkKey(this.#bytes(1)), holders: [1, 2] };
   }
 
   /** Mostly new content; sometimes what other writes have too. */
@@ -187,7 +238,7 @@ export class FuzzGateway {
     const { shard, sequence } = operation;
     const lowWater = this.#lowWater(shard);
     const cancel = operation.cancelling;
-    const type = cancel ? messageType.mapCancel : messageType.mapWrite;
+    const type = cancel ? messageType.mapCancel : operation.type;
     const body = (view: number) =>
       cancel
         ? encodeMapCancel({
@@ -218,7 +269,7 @@ export class FuzzGateway {
     const settled = history.settled(this.epoch, sequence);
     if (status === "ok") {
       check.equal(settled, "landed", `${name} was acknowledged`);
-      for (const grain of grains) history.acknowledge(this.epoch, sequence, grain);
+      history.acknowledge(this.epoch, sequence, grains);
       this.counts.landed += 1;
     } else {
       check.equal(status, "cancelled", `${name} was answered ${status}`);
@@ -243,15 +294,14 @@ export class FuzzGateway {
         branch: fuzzBranch,
         epoch,
         firstGrain,
+        owed: false,
         grainCount: fuzzGrains,
       });
     this.#ask(shard, messageType.mapLookup, body, (bytes) => {
       const reply = bytes === null ? null : decodeLookupReply(bytes);
       if (reply?.status !== "ok") return;
       check.equal(reply.coveredCount, fuzzGrains);
-      for (const [at, grain] of grains.entries()) {
-        history.seen(grain, since[at]!, reply.grains.get(grain) ?? []);
-      }
+      history.seen(Math.max(...since), grains, reply.grains);
       this.counts.lookups += 1;
     });
   }

@@ -50,6 +50,7 @@ export class MapFuzz implements FuzzWorld {
   readonly dials: Dials;
   readonly histories: ShardHistory[];
   readonly tag = { next: 0 };
+  readonly groups: boolean;
   readonly counts = { crashes: 0, powerCuts: 0, recoveries: 0, views: 0, takeovers: 0 };
   /** Of each seed, the same story. */
   readonly #prng: Prng;
@@ -62,7 +63,9 @@ export class MapFuzz implements FuzzWorld {
   #faults = true;
   #ended = false;
 
-  constructor(seed: number) {
+  /** `groups`: gateways also change several grains at once. */
+  constructor(seed: number, groups = true) {
+    this.groups = groups;
     this.world = new SimWorld(seed);
     this.#prng = this.world.prng.fork();
     const dials = drawDials(this.#prng.fork());

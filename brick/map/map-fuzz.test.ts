@@ -3,7 +3,8 @@ import { MapFuzz } from "./map-fuzz.test-support.ts";
 
 /**
  * Seeds that fail when one of the faults that were found is put back: as the numbers drawn shift
- * when the fuzz changes, other seeds may have to take their places then.
+ * when the fuzz changes, other seeds may have to take their places then. They know no groups, which
+ * came later and would shift them.
  */
 const faultSeeds: readonly (readonly [number, string])[] = [
   [16, "an entry of another lineage was taken for the primary's own"],
@@ -19,7 +20,7 @@ const seedFirst = Number(process.env.ENDISK_MAP_SEED ?? 1001);
 const troubleMs = 4000;
 
 for (const [seed, fault] of faultSeeds) {
-  test(`seed ${seed}, which found: ${fault}`, () => new MapFuzz(seed).run(troubleMs));
+  test(`seed ${seed}, which found: ${fault}`, () => new MapFuzz(seed, false).run(troubleMs));
 }
 
 for (let seed = seedFirst; seed < seedFirst + seedCount; seed += 1) {

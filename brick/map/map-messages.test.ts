@@ -50,6 +50,7 @@ const lookup = fc.record({
   epoch: exact,
   firstGrain: uint48.map((grain) => Math.min(grain, 2 ** 48 - 1024)),
   grainCount: fc.integer({ min: 1, max: 1024 }),
+  owed: fc.boolean(),
 });
 const fence = fc.record({ ...start, epoch: exact });
 const cancel = fc.record({ ...start, epoch: exact, sequence: exact, lowWater: exact });
@@ -195,7 +196,7 @@ test("the formats stay", () => {
     goldenWrite;
   const common = { shard, view, branch, epoch };
   assert.equal(
-    hex(encodeMapLookup({ ...common, firstGrain: grain, grainCount: 0x400 })),
+    hex(encodeMapLookup({ ...common, firstGrain: grain, grainCount: 0x400, owed: false })),
     bytes(`01 00 ${head} 000000000607 000000000000000b 00000400 00000000`),
   );
   assert.equal(hex(encodeMapFence(common)), bytes(`01 00 ${head} 000000000000 000000000000000b`));

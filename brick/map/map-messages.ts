@@ -54,6 +54,11 @@ export interface MapLookupRequest {
   epoch: number;
   firstGrain: number;
   grainCount: number;
+  /**
+   * The next that the shard owes to another one, wherever that is at or after `firstGrain`: one
+   * group's grains at most. `grainCount` is `groupPartsMax` then.
+   */
+  owed: boolean;
 }
 
 export interface MapFenceRequest {
@@ -229,7 +234,7 @@ function isWriteRange(request: {
 /**
  * Look-up, 40 bytes:
  *
- *     version[1] = 1, zero[1], shard[2], view[8], branch[6], firstGrain[6], epoch[8],
+ *     version[1] = 1, owed[1], shard[2], view[8], branch[6], firstGrain[6], epoch[8],
  *     grainCount[4] (1..1024), zero[4]
  */
 const lookupBytes = 40;
@@ -238,6 +243,7 @@ export function encodeMapLookup(request: MapLookupRequest): Buffer[] {
   const { grainCount } = request;
   assert(grainCount >= 1 && grainCount <= lookupGrainsMax);
   const out = Buffer.alloc(lookupBytes);
+  out[1] = request.owed ? 1 : 0;
   let at = writeStart(out, request.shard, request.view);
   at = out.writeUIntBE(request.branch, at, 6);
   at = out.writeUIntBE(request.firstGrain, at, 6);
@@ -248,7 +254,8 @@ export function encodeMapLookup(request: MapLookupRequest): Buffer[] {
 }
 
 export function decodeMapLookup(body: Buffer): MapLookupRequest | null {
-  if (!isStart(body, lookupBytes) || !isZeroAt(body, 36, 4)) return null;
+  if (body.length !== lookupBytes || body[0] !== version || body[1]! > 1) return null;
+  if (!isZeroAt(body, 36, 4)) return null;
   const request = {
     shard: body.readUInt16BE(2),
     view: readUint64(body, 4),
@@ -256,6 +263,7 @@ export function decodeMapLookup(body: Buffer): MapLookupRequest | null {
     firstGrain: body.readUIntBE(18, 6),
     epoch: readUint64(body, 24),
     grainCount: body.readUInt32BE(32),
+    owed: body[1] === 1,
   };
   const { view, epoch, firstGrain, grainCount } = request;
   if (grainCount < 1 || grainCount > lookupGrainsMax) return null;

@@ -16,6 +16,7 @@ import {
   wakeBackup,
 } from "./backup.ts";
 import { type Entry, entryHeadBytes } from "./entry.ts";
+import { decodeMapGroup } from "./group-messages.ts";
 import {
   decodeMapCancel,
   decodeMapFence,
@@ -48,7 +49,7 @@ import {
 } from "./replica.ts";
 import { decodeReplicaHead } from "./replica-messages.ts";
 import { emptyFacts } from "./replica-state.ts";
-import { lookUp, onCancel, onFence, onRehint, onWrite } from "./requests.ts";
+import { lookUp, onCancel, onFence, onGroup, onRehint, onWrite } from "./requests.ts";
 import { onRecordsTaken } from "./transfer.ts";
 import { planUnion, type ReplicaReport, type UnionPlan } from "./union.ts";
 
@@ -349,6 +350,7 @@ export class MapService implements StoreParticipant {
     const calls = this.#calls;
     calls.serve(messageType.mapReplica, (from, body) => this.#onMessage(from, body));
     this.#serveRequest(messageType.mapWrite, decodeMapWrite, onWrite);
+    this.#serveRequest(messageType.mapGroup, decodeMapGroup, onGroup);
     this.#serveRequest(messageType.mapFence, decodeMapFence, onFence);
     this.#serveRequest(messageType.mapCancel, decodeMapCancel, onCancel);
     this.#serveRequest(messageType.mapRehint, decodeMapRehint, onRehint);

@@ -1,7 +1,13 @@
 import { assert } from "../assert.ts";
 import { chunkBytesMax } from "../chunk/key.ts";
 import { messageBodyBytesMax } from "../rpc/frame.ts";
-import { decodeEntry, type Entry, encodeEntryHead, entryHeadBytes } from "./entry.ts";
+import {
+  decodeEntry,
+  type Entry,
+  encodeEntryHead,
+  entryBytesMax,
+  entryHeadBytes,
+} from "./entry.ts";
 import { decodeGrain, grainRecordBytesMax } from "./grain.ts";
 import type { GrainKey } from "./map-table.ts";
 import { apply, completeAt, mergeOne, mergeOverlay, overlaysOf, type Replica } from "./replica.ts";
@@ -49,7 +55,7 @@ const fetchKeyAt = 20;
 /** Entries with the largest chunks, and the largest map records, that fit one message. */
 const fetchEntriesMax = 16;
 const fetchRecordsMax = 128;
-assert(fetchEntriesMax * (entryHeadBytes + chunkBytesMax) < messageBodyBytesMax);
+assert(fetchEntriesMax * (entryBytesMax + chunkBytesMax) < messageBodyBytesMax);
 assert(fetchRecordsMax * (grainRecordBytesMax + 32) < messageBodyBytesMax);
 
 export function encodeFetch(request: FetchRequest): Buffer {

@@ -2,7 +2,7 @@ import { assert } from "../assert.ts";
 import type { ShardRecord } from "../cluster-state.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
-import { type Entry, encodeEntryHead } from "./entry.ts";
+import { changesOf, type Entry, encodeEntryHead } from "./entry.ts";
 import {
   clearSectors,
   type Grain,
@@ -11,7 +11,9 @@ import {
   overwriteSectors,
   rehint,
 } from "./grain.ts";
+import type { MapChange } from "./group.ts";
 import type { GrainKey, MapTable } from "./map-table.ts";
+import { owedBranch } from "./owed.ts";
 import type { Primary } from "./primary.ts";
 import { encodeReplicaHead, type ReplicaKind } from "./replica-messages.ts";
 import {
@@ -196,27 +198,21 @@ export function commitTo(replica: Replica, op: number, applied?: (entry: Entry) 
 /** Takes the entry's effect on the table and the windows. */
 export function apply(replica: Replica, entry: Entry, kind: "base" | "overlay"): void {
   const { facts } = replica;
+  for (const one of changesOf(entry)) {
+    const branch = one.owed ? owedBranch(entry.branch) : entry.branch;
+    const place = { branch, generation: entry.generation, op: entry.op };
+    if (one.key === null) applyUnmap(replica, place, kind, one);
+    else applyWrite(replica, place, kind, one);
+  }
   switch (entry.kind) {
     case "write":
     case "reference":
-      change(replica, entry, kind, entry.grain, (grain) =>
-        overwriteSectors(grain, entry.op, {
-          firstSector: entry.firstSector,
-          sectorCount: entry.sectorCount,
-          chunkSector: entry.chunkSector,
-          chunkSectors: entry.chunkSectors,
-          key: entry.key!,
-          holders: entry.holders,
-        }),
-      );
-      settle(facts.windows, entry, true);
-      return;
     case "unmap":
-      applyUnmap(replica, entry, kind);
+    case "group":
       settle(facts.windows, entry, true);
       return;
     case "rehint":
-      change(replica, entry, kind, entry.grain, (grain) =>
+      change(replica, entry, kind, entry.grain, 0, (grain) =>
         grain === undefined ? null : rehint(grain, entry.op, entry.key!, entry.holders),
       );
       return;
@@ -231,11 +227,31 @@ export function apply(replica: Replica, entry: Entry, kind: "base" | "overlay"):
   }
 }
 
-function applyUnmap(replica: Replica, entry: Entry, kind: "base" | "overlay"): void {
-  const { branch, grain: first, grainCount, generation, op } = entry;
+/** In which line of the table an entry makes a change. */
+type Place = Pick<Entry, "branch" | "generation" | "op">;
+
+function applyWrite(
+  replica: Replica,
+  place: Place,
+  kind: "base" | "overlay",
+  { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders }: MapChange,
+): void {
+  assert(key !== null);
+  const extent = { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+  change(replica, place, kind, grain, sectorCount, (old) =>
+    overwriteSectors(old, place.op, extent),
+  );
+}
+
+function applyUnmap(
+  replica: Replica,
+  place: Place,
+  kind: "base" | "overlay",
+  { grain: first, grainCount, firstSector, sectorCount }: MapChange,
+): void {
+  const { branch, generation, op } = place;
   if (grainCount === 0) {
-    const { firstSector, sectorCount } = entry;
-    change(replica, entry, kind, first, (grain) => {
+    change(replica, place, kind, first, 0, (grain) => {
       if (grain === undefined && kind === "base") return null;
       return clearSectors(grain, op, firstSector, sectorCount, kind === "overlay");
     });
@@ -243,23 +259,24 @@ function applyUnmap(replica: Replica, entry: Entry, kind: "base" | "overlay"): v
   }
   if (kind === "overlay") {
     for (let grain = first; grain < first + grainCount; grain += 1) {
-      change(replica, entry, kind, grain, (old) => clearSectors(old, op, 0, 128, true));
+      change(replica, place, kind, grain, 0, (old) => clearSectors(old, op, 0, 128, true));
     }
     return;
   }
   const { table, shard, facts } = replica;
   const found = table.lookup(shard, facts.incarnation, branch, first, grainCount, generation);
   for (const { grain } of found) {
-    change(replica, entry, kind, grain, (old) => old && clearSectors(old, op, 0, 128, false));
+    change(replica, place, kind, grain, 0, (old) => old && clearSectors(old, op, 0, 128, false));
   }
 }
 
-/** Changes one grain, unless its record holds the entry's effect already. */
+/** Changes one grain, unless its record holds the entry's effect already; `added`: sectors that it maps. */
 function change(
   replica: Replica,
-  entry: Entry,
+  entry: Place,
   kind: "base" | "overlay",
   grain: number,
+  added: number,
   make: (old: Grain | undefined) => Grain | null | undefined,
 ): void {
   const { table, shard, facts } = replica;
@@ -271,7 +288,6 @@ function change(
   if (made === null || made === undefined) return;
   if (kind === "base") {
     putBase(replica, key, made, old);
-    const added = entry.key !== null && entry.kind !== "rehint" ? entry.sectorCount : 0;
     const released = added + mappedSectors(old) - mappedSectors(made);
     replica.effects.counters.releasedBytes += released * sectorBytes;
   } else table.put(kind, shard, incarnation, key, made);

@@ -2,6 +2,8 @@ import { isTooOld } from "../gc/epochs.ts";
 import type { BrickNumber } from "../units.ts";
 import type { Entry, EntryKind } from "./entry.ts";
 import type { ChunkPart, Extent } from "./grain.ts";
+import { type GroupPart, groupPartsMax } from "./group.ts";
+import type { MapGroupRequest } from "./group-messages.ts";
 import {
   lookupGrainBytes,
   type MapCancelRequest,
@@ -13,6 +15,7 @@ import {
   type MapStatus,
   type ReceivedMapWrite,
 } from "./map-messages.ts";
+import { owedBranch } from "./owed.ts";
 import { awaitCommit, hasRoom, type Primary, propose, underWay } from "./primary.ts";
 import type { Replica } from "./replica.ts";
 import { windowSpanMax } from "./windows.ts";
@@ -67,6 +70,7 @@ interface Draft {
   part?: ChunkPart | null;
   key?: Buffer | null;
   holders?: readonly BrickNumber[];
+  parts?: readonly GroupPart[];
   inline?: Buffer | null;
 }
 
@@ -90,6 +94,7 @@ function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entr
     chunkSectors: draft.part?.chunkSectors ?? (draft.kind === "write" ? draft.sectorCount! : 0),
     key: draft.key ?? null,
     holders: draft.holders ?? [],
+    parts: draft.parts ?? [],
     clusterTimeMs: effects.clusterTimeMs(),
     gcEpoch: effects.gcEpoch(),
     inlineBytes: draft.inline?.length ?? 0,
@@ -160,6 +165,25 @@ export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Ans
     key: request.key === null ? null : Buffer.from(request.key),
     holders: request.inline === null ? request.holders : bricks,
   };
+  const make = (op: number, view: number) => entryOf(replica, draft, op, view);
+  propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+/** Changes of several grains, as one entry. What holds for a chunk that was stored before holds for each. */
+export function onGroup(replica: Replica, request: MapGroupRequest, answer: Answer): void {
+  const role = leadingForNew(replica, request, answer);
+  if (role === null) return;
+  if (request.parts.some(({ key }) => key !== null)) {
+    if (!replica.effects.hasSpace(participants(replica))) {
+      say(replica, answer, "no_space");
+      return;
+    }
+    if (isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
+      say(replica, answer, "stale");
+      return;
+    }
+  }
+  const draft: Draft = { ...request, kind: "group", grain: request.parts[0]!.grain };
   const make = (op: number, view: number) => entryOf(replica, draft, op, view);
   propose(replica, role, make, whenLanded(replica, role, answer));
 }
@@ -262,6 +286,7 @@ export function lookUp(replica: Replica, request: MapLookupRequest): MapLookupRe
   const epoch = facts.windows.get(request.branch)?.epoch ?? 0;
   if (request.epoch < epoch) return refuse("fenced");
   if (request.epoch > epoch) return refuse("not_now");
+  if (request.owed) return { status: "ok", view, ...findOwed(replica, request) };
   const { branch, firstGrain, grainCount } = request;
   const found = table.lookup(
     shard,
@@ -283,4 +308,30 @@ export function lookUp(replica: Replica, request: MapLookupRequest): MapLookupRe
     if (value.extents.length > 0) grains.set(grain, value.extents);
   }
   return { status: "ok", view, coveredCount, grains };
+}
+
+const owedScanRecords = 64;
+
+/** The first of what is owed of a branch from a grain on: as much as one group may have left. */
+function findOwed(
+  { table, shard, facts }: Replica,
+  request: MapLookupRequest,
+): Pick<MapLookupReply, "coveredCount" | "grains"> {
+  const branch = owedBranch(request.branch);
+  const grains = new Map<number, readonly Extent[]>();
+  const found = { coveredCount: groupPartsMax, grains };
+  // Of a grain, the newest generation comes first.
+  let after = { branch, grain: Math.max(0, request.firstGrain - 1), generation: 0 };
+  let first: number | null = null;
+  for (;;) {
+    const page = table.scan("base", shard, facts.incarnation, after, owedScanRecords);
+    for (const { branch: of, grain, generation, value } of page.entries) {
+      if (of !== branch || grain >= (first ?? grain) + groupPartsMax) return found;
+      after = { branch, grain, generation };
+      if (value.extents.length === 0) continue;
+      first ??= grain;
+      grains.set(grain, value.extents);
+    }
+    if (page.done) return found;
+  }
 }

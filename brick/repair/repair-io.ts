@@ -8,11 +8,12 @@ import { chunkKey, keyEquals } from "../chunk/key.ts";
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
 import { encodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host } from "../host.ts";
-import type { Entry } from "../map/entry.ts";
+import { chunksOf, type Entry } from "../map/entry.ts";
 import { holdersMax } from "../map/grain.ts";
 import { decodeMapReply, encodeMapRehint, type MapStatus } from "../map/map-messages.ts";
 import type { MapService } from "../map/map-service-io.ts";
 import type { GrainKey, TableEntry } from "../map/map-table.ts";
+import { ownBranch } from "../map/owed.ts";
 import type { Replica } from "../map/replica.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
@@ -115,11 +116,12 @@ export class Repair {
    * then the shard is not in order, whatever the walk finds.
    */
   #committed(replica: Replica, entry: Entry): void {
-    if (replica.role.is !== "primary" || entry.key === null) return;
+    if (replica.role.is !== "primary") return;
     const state = this.#state();
-    let staying = 0;
-    for (const brick of entry.holders) if (!leaves(state, brick)) staying += 1;
-    if (staying >= this.#copiesOf(state, entry.branch)) return;
+    const copies = this.#copiesOf(state, entry.branch);
+    const isShort = ({ holders }: { holders: readonly BrickNumber[] }) =>
+      holders.filter((brick) => !leaves(state, brick)).length < copies;
+    if (!chunksOf(entry).some(isShort)) return;
     const walk = this.#walk(replica.shard);
     walk.clean = "";
     walk.left += 1;
@@ -132,7 +134,7 @@ export class Repair {
       const byBranch = new Map(volumes.map((volume) => [volume.branch, volume.copies]));
       this.#copies = { state, byBranch };
     }
-    return this.#copies.byBranch.get(branch) ?? 0;
+    return this.#copies.byBranch.get(ownBranch(branch)) ?? 0;
   }
 
   #led(): Replica[] {

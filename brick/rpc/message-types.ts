@@ -23,6 +23,8 @@ export const messageType = {
   mapRehint: 21,
   /** map: a brick gathering the union of a recovery. */
   mapFetch: 22,
+  /** map: gateway to primary, changes of several grains at once. */
+  mapGroup: 23,
 
   /** chunk: store, fetch, ask for presence. */
   chunkPut: 32,
@@ -48,6 +50,8 @@ export const messageType = {
   volumeMove: 56,
   /** volume: whether a brick acts by a unit's record, and what that ended has settled there. */
   unitSettle: 57,
+  /** volume: a portal to the attached gateway, as the commands above. */
+  volumeWriteAtomic: 58,
 } as const;
 
 export type MessageType = (typeof messageType)[keyof typeof messageType];

@@ -1,6 +1,6 @@
 import type { Abandonable, Reads } from "./gateway-reads.ts";
 import type { PieceSource } from "./piece-source.ts";
-import { type Piece, splitWrite } from "./split.ts";
+import { type Piece, splitAtomic } from "./split.ts";
 import type { VolumeFault } from "./volume.ts";
 
 /**
@@ -31,7 +31,7 @@ export class AtomicPieces implements PieceSource {
         return;
       }
       this.exhausted = true;
-      ready(splitWrite(this.#offsetBytes, decided.data));
+      ready(splitAtomic(this.#offsetBytes, decided.data));
     });
   }
 

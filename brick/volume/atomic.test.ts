@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { KiB } from "../units.ts";
 import { firstDifference } from "./atomic-pieces.ts";
 import { type Bench, bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
-import { compareBytesMax, orBytesMax } from "./limits.ts";
+import { atomicBytesMax, compareBytesMax, orBytesMax } from "./limits.ts";
 import { fillWith } from "./sector-model.ts";
 import { type VolumeDone, VolumeTask } from "./volume.ts";
 
@@ -169,4 +169,43 @@ test("what is too long, uneven or outside is refused", async () => {
   const longest = Buffer.alloc(orBytesMax + sector);
   assert.equal(codeOf(await gateway.orWrite(0, [longest])), "unavailable");
   assert.equal(codeOf(await gateway.orWrite(1 << 20, [one])), "out_of_range");
+});
+
+test("an atomic write of several grains is one operation of the map", async () => {
+  const bench = makeBench(makeCluster(8), noCache);
+  const { gateway, cluster } = bench;
+  const data = fillWith(3, 2048);
+  // Grains of zeros in the middle, and a grain that is zeros in part.
+  data.fill(0, 100 * KiB, 300 * KiB);
+  for (const at of [sector, 40 * KiB, 0]) {
+    const writesBefore = cluster.mapWrites;
+    assert.deepEqual(await until(bench, gateway.writeAtomic(at, [data])), { ok: true });
+    assert.equal(cluster.mapWrites, writesBefore + 1);
+    assert.ok((await readAt(bench, at, data.length)).equals(data));
+    gateway.map.clear();
+    assert.ok((await readAt(bench, at, data.length)).equals(data));
+  }
+  const zeros = Buffer.alloc(data.length);
+  assert.deepEqual(await until(bench, gateway.writeAtomic(sector, [zeros])), { ok: true });
+  assert.ok((await readAt(bench, sector, data.length)).equals(zeros));
+  const tooMuch = Buffer.alloc(atomicBytesMax + sector);
+  const refused = await gateway.writeAtomic(0, [tooMuch]);
+  assert.equal(refused.ok ? "ok" : refused.fault.code, "unavailable");
+  assert.deepEqual(cluster.violations, []);
+});
+
+test("a group is stored again, whole, when any of its chunks may have been swept", async () => {
+  const bench = makeBench(makeCluster(9), noCache);
+  const { gateway, cluster } = bench;
+  const data = fillWith(4, 256);
+  // The holders are slow: epochs of garbage collection pass while some chunks wait for theirs.
+  const order = cluster.state.gcEpoch;
+  cluster.faults = { lossShare: 0, doubleShare: 0, delayMsMax: 300 };
+  const write = gateway.writeAtomic(sector, [data]);
+  await cluster.time.run(20);
+  cluster.setState({ gcEpoch: order + 2 });
+  assert.deepEqual(await until(bench, write), { ok: true });
+  assert.equal(cluster.staleWrites, 1);
+  assert.ok((await readAt(bench, sector, data.length)).equals(data));
+  assert.equal(gateway.ranges.heldCount, 0);
 });

@@ -16,6 +16,8 @@ import { isTooOld } from "../gc/epochs.ts";
 import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
 import type { Extent } from "../map/grain.ts";
+import type { MapChange } from "../map/group.ts";
+import { decodeMapGroup, type MapGroupRequest } from "../map/group-messages.ts";
 import {
   decodeMapCancel,
   decodeMapFence,
@@ -25,61 +27,18 @@ import {
   encodeMapReply,
   type MapReply,
   type MapStatus,
-  type ReceivedMapWrite,
 } from "../map/map-messages.ts";
+import { owedBranch } from "../map/owed.ts";
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { type BrickNumber, GiB, grainBytes, sectorsPerGrain } from "../units.ts";
+import { FakeTime } from "./fake-time.ts";
 
 /**
  * For the tests of this folder: bricks that keep chunks, and shards that keep the map, on a
  * network that loses, doubles, delays and reorders by a seed, in simulated time.
  */
-
-interface Timed {
-  atMs: number;
-  order: number;
-  run: (() => void) | null;
-}
-
-export class FakeTime {
-  nowMs = 1000;
-  #events: Timed[] = [];
-  #order = 0;
-
-  after(delayMs: number, run: () => void): Timed {
-    const event: Timed = { atMs: this.nowMs + Math.max(0, delayMs), order: this.#order, run };
-    this.#order += 1;
-    let at = this.#events.length;
-    while (at > 0 && this.#events[at - 1]!.atMs > event.atMs) at -= 1;
-    this.#events.splice(at, 0, event);
-    return event;
-  }
-
-  /** Runs until the promise has settled; throws when that takes longer than `limitMs`. */
-  async until<T>(promise: Promise<T>, limitMs = 600_000): Promise<T> {
-    let settled = false;
-    const mark = () => {
-      settled = true;
-    };
-    promise.then(mark, mark);
-    const endMs = this.nowMs + limitMs;
-    for (;;) {
-      await new Promise(setImmediate);
-      if (settled) return promise;
-      const event = this.#events.shift();
-      if (event === undefined) throw new Error("nothing is left to happen");
-      if (event.atMs > endMs) throw new Error("it takes too long");
-      this.nowMs = event.atMs;
-      event.run?.();
-    }
-  }
-
-  async run(forMs: number): Promise<void> {
-    await this.until(new Promise<void>((resolve) => this.after(forMs, resolve)));
-  }
-}
 
 export interface FakeFaults {
   lossShare: number;
@@ -336,6 +295,7 @@ export class FakeCluster {
       });
     });
     calls.serve(messageType.mapWrite, (_from, body, reply) => this.#mapWrite(brick, body, reply));
+    calls.serve(messageType.mapGroup, (_from, body, reply) => this.#mapGroup(brick, body, reply));
     calls.serve(messageType.mapLookup, (_from, body, reply) => this.#lookup(brick, body, reply));
   }
 
@@ -358,7 +318,31 @@ export class FakeCluster {
 
   #mapWrite(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
     const request = decodeMapWrite(body)!;
-    const { inline } = request;
+    const { inline, key } = request;
+    const record = this.state.shards[request.shard]!;
+    const changes = (): MapChange[] => {
+      if (inline !== null) this.#keepInline(record.members, inline);
+      const holders = inline === null ? request.holders : record.members;
+      const { chunkSector, chunkSectors } = request.part ?? { chunkSector: 0, chunkSectors: 128 };
+      return [{ ...request, chunkSector, chunkSectors, holders }];
+    };
+    this.#change(brick, request, key !== null && inline === null, changes, reply);
+  }
+
+  #mapGroup(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
+    const request = decodeMapGroup(body)!;
+    const stored = request.parts.some((part) => part.key !== null);
+    this.#change(brick, request, stored, () => request.parts, reply);
+  }
+
+  /** `stored`: it names chunks that were stored before it. */
+  #change(
+    brick: FakeBrick,
+    request: Omit<MapGroupRequest, "parts">,
+    stored: boolean,
+    changes: () => readonly MapChange[],
+    reply: (parts: readonly Buffer[]) => void,
+  ): void {
     const record = this.state.shards[request.shard]!;
     const { view, primary } = record;
     if (primary !== brick.number) {
@@ -386,16 +370,17 @@ export class FakeCluster {
         return;
       }
       let holders = shard.executed.get(sequence);
-      const stored = request.key !== null && inline === null && holders === undefined;
-      if (stored && isTooOld(request.gcEpoch, this.state.gcEpoch)) {
+      const isNew = holders === undefined;
+      if (stored && isNew && isTooOld(request.gcEpoch, this.state.gcEpoch)) {
         this.staleWrites += 1;
         reply(encodeReply("stale", view));
         return;
       }
       if (holders === undefined) {
-        holders = inline === null ? request.holders : record.members;
-        if (inline !== null) this.#keepInline(holders, inline);
-        this.#execute(shard, request, holders);
+        const all = changes();
+        this.mapWrites += 1;
+        for (const one of all) this.#execute(shard, request, one);
+        holders = all.length === 1 ? all[0]!.holders : [];
         shard.executed.set(sequence, holders);
       }
       reply(encodeMapReply({ status: "ok", view, holders }));
@@ -407,9 +392,18 @@ export class FakeCluster {
     for (const holder of holders) this.brick(holder).chunks.set(name, Buffer.from(bytes));
   }
 
-  #execute(shard: FakeShard, request: ReceivedMapWrite, holders: readonly BrickNumber[]): void {
-    this.mapWrites += 1;
-    const { branch, grain, grainCount, firstSector, sectorCount } = request;
+  #execute(
+    shard: FakeShard,
+    request: { branch: number; shard: number },
+    { grain, grainCount, firstSector, sectorCount, key, holders, owed, ...part }: MapChange,
+  ): void {
+    const branch = owed ? owedBranch(request.branch) : request.branch;
+    const { volumes } = this.state;
+    const { family } = Object.values(volumes).find((one) => one.branch === request.branch)!;
+    const isForeign = shardOf(this.state, family, grain) !== request.shard;
+    if (isForeign !== (owed ?? false)) {
+      this.violations.push("a change of a grain of another shard");
+    }
     if (grainCount > 0) {
       for (let index = 0; index < grainCount; index += 1) {
         shard.grains.delete(`${branch}/${grain + index}`);
@@ -418,7 +412,6 @@ export class FakeCluster {
       }
       return;
     }
-    const { key, part } = request;
     if (key !== null) {
       for (const holder of holders) {
         if (!this.brick(holder).chunks.has(key.toString("hex"))) {
@@ -432,7 +425,7 @@ export class FakeCluster {
     shard.grains.set(name, sectors);
     for (let index = 0; index < sectorCount; index += 1) {
       const at = firstSector + index;
-      const chunkSector = (part?.chunkSector ?? 0) + index;
+      const chunkSector = part.chunkSector + index;
       sectors[at] = key === null ? undefined : { key, chunkSector, holders };
     }
   }
@@ -450,6 +443,12 @@ export class FakeCluster {
       reply(encodeLookupReply({ status: "fenced", ...empty }));
       return;
     }
+    if (request.owed) {
+      const grains = this.#owed(shard, owedBranch(request.branch));
+      const coveredCount = request.grainCount;
+      reply(encodeLookupReply({ status: "ok", view, coveredCount, grains }));
+      return;
+    }
     this.mapLookups += 1;
     const coveredCount = Math.min(request.grainCount, this.prng.between(1, 80));
     const grains = new Map<number, Extent[]>();
@@ -461,6 +460,17 @@ export class FakeCluster {
     const answer = encodeLookupReply({ status: "ok", view, coveredCount, grains });
     if (this.heldLookups === null) reply(answer);
     else this.heldLookups.push(() => reply(answer));
+  }
+
+  /** What a shard holds for others. */
+  #owed(shard: FakeShard, branch: number): Map<number, Extent[]> {
+    const grains = new Map<number, Extent[]>();
+    for (const [name, sectors] of shard.grains) {
+      const [of, grain] = name.split("/").map(Number);
+      const extents = extentsOf(sectors);
+      if (of === branch && extents.length > 0) grains.set(grain!, extents);
+    }
+    return new Map([...grains].sort(([a], [b]) => a - b));
   }
 }
 

@@ -14,7 +14,7 @@ import {
   forwardBytesMax,
   forwardRunsMax,
 } from "./forward-messages.ts";
-import { compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
+import { atomicBytesMax, compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
 import { unavailable } from "./operation.ts";
 import { lengthOf } from "./split.ts";
 import type {
@@ -161,6 +161,18 @@ export class ForwardClient {
     if (lengthBytes > orBytesMax) return tooLong;
     const pieces = [{ offsetBytes, lengthBytes }];
     return this.#changes(asked, pieces, messageType.volumeOrWrite, () => data);
+  }
+
+  /** In one message; at most `atomicBytesMax`. */
+  writeAtomic(
+    asked: Asked,
+    offsetBytes: number,
+    data: readonly Buffer[],
+  ): Promise<Forwarded<VolumeDone>> {
+    const lengthBytes = lengthOf(data);
+    if (lengthBytes > atomicBytesMax) return tooLong;
+    const pieces = [{ offsetBytes, lengthBytes }];
+    return this.#changes(asked, pieces, messageType.volumeWriteAtomic, () => data);
   }
 
   /** In one message: overlapping ranges must not be copied in pieces. At most `copyBytesMax`. */

@@ -50,6 +50,12 @@ const changes: readonly (readonly [number, DecodeChange])[] = [
         gateway.write(offsetBytes, [data], origin),
   ],
   [
+    messageType.volumeWriteAtomic,
+    ({ offsetBytes }, data) =>
+      (gateway, origin) =>
+        gateway.writeAtomic(offsetBytes, [data], origin),
+  ],
+  [
     messageType.volumeUnmap,
     ({ offsetBytes, lengthBytes }) =>
       (gateway, origin) =>

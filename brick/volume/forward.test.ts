@@ -16,7 +16,7 @@ import {
 } from "./forward-messages.ts";
 import { ForwardService } from "./forward-service.ts";
 import type { Gateway } from "./gateway.ts";
-import { compareBytesMax, orBytesMax } from "./limits.ts";
+import { atomicBytesMax, compareBytesMax, orBytesMax } from "./limits.ts";
 import type { Origin, Portal } from "./operation.ts";
 import { type VolumeDone, type VolumeFault, VolumeTask } from "./volume.ts";
 
@@ -72,6 +72,8 @@ class Pair {
       // The message's buffer is the network's: what is kept is copied.
       write: (offsetBytes: number, data: Buffer[], origin: Origin) =>
         arrive("write", offsetBytes, Buffer.concat(data), origin),
+      writeAtomic: (offsetBytes: number, data: Buffer[], origin: Origin) =>
+        arrive("writeAtomic", offsetBytes, Buffer.concat(data), origin),
       orWrite: (offsetBytes: number, data: Buffer[], origin: Origin) =>
         arrive("orWrite", offsetBytes, Buffer.concat(data), origin),
       compareAndWrite: (at: number, compare: Buffer[], data: Buffer[], origin: Origin) =>
@@ -253,7 +255,7 @@ test("a cancelled task cancels what is under way at the gateway", async () => {
   assert.equal(pair.arrived[0]!.task.cancelled, true);
 });
 
-test("a compare and write, and an or-write, are one message each", async () => {
+test("a compare and write, an or-write and an atomic write are one message each", async () => {
   const pair = new Pair();
   const half = Buffer.alloc(compareBytesMax, 1);
   const other = Buffer.alloc(compareBytesMax, 2);
@@ -266,23 +268,28 @@ test("a compare and write, and an or-write, are one message each", async () => {
   assert.deepEqual(await pair.world.complete(swap), { ok: true });
   const long = Buffer.alloc(orBytesMax, 3);
   assert.deepEqual(await pair.world.complete(pair.client.orWrite(to, 512, [long])), { ok: true });
+  const whole = Buffer.alloc(atomicBytesMax, 4);
+  const atomic = pair.client.writeAtomic(to, 512, [whole.subarray(0, 9), whole.subarray(9)]);
+  assert.deepEqual(await pair.world.complete(atomic), { ok: true });
   assert.deepEqual(
     pair.arrived.map(({ kind, bytes }) => [kind, bytes.length]),
     [
       ["compareAndWrite", 2 * compareBytesMax],
       ["orWrite", orBytesMax],
+      ["writeAtomic", atomicBytesMax],
     ],
   );
   assert.ok(pair.arrived[0]!.bytes.equals(Buffer.concat([half, other])));
   for (const refused of [
     pair.client.orWrite(to, 0, [long, half]),
+    pair.client.writeAtomic(to, 0, [whole, half]),
     pair.client.compareAndWrite(to, 0, [long], [long]),
     pair.client.compareAndWrite(to, 0, [half], [half, half]),
   ]) {
     const result = await pair.world.complete(refused);
     assert.ok(result !== "elsewhere" && !result.ok && result.fault.code === "unavailable");
   }
-  assert.equal(pair.arrived.length, 2);
+  assert.equal(pair.arrived.length, 3);
 });
 
 test("who asks travels along", async () => {

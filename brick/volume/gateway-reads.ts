@@ -178,7 +178,10 @@ export class Reads {
         if (task.cancelled) read.fail({ code: "cancelled" });
         else task.onCancel = () => read.fail({ code: "cancelled" });
       }
-      const begin = () => this.#gateway.whenLeased(() => this.#beginAsked(read));
+      const begin = () =>
+        this.#gateway.seams.whenClear([read], () =>
+          this.#gateway.whenLeased(() => this.#beginAsked(read)),
+        );
       const free = this.#gateway.ranges.read(offsetBytes, offsetBytes + lengthBytes, begin);
       if (free === null) read.fail(unavailable("too many commands are under way"));
       else if (free) begin();

@@ -1,11 +1,13 @@
 import { assert } from "../assert.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
+import type { MapChange } from "../map/group.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
-import type { StoreHandle } from "./chunk-writer.ts";
+import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
+import { type StorePiece, storeGroup } from "./group-store.ts";
 import { Operation, type Origin, unavailable } from "./operation.ts";
 import type { PieceSource } from "./piece-source.ts";
 import type { HeldRange } from "./range-lock.ts";
@@ -20,8 +22,12 @@ interface PieceUnderWay {
   storing: StoreHandle | null;
   link: ShardLink | null;
   operation: MapOperation | null;
+  /** What its shard owes to another one after it is being brought there, or is there. */
+  isPaid: boolean;
   ended: boolean;
 }
+
+type GroupStored = Parameters<StorePiece>[2];
 
 const done: VolumeDone = { ok: true };
 /** What a command that changes the volume counts as. */
@@ -161,11 +167,15 @@ export class Writes {
   #lock(operation: WriteOperation, locks: Locks): void {
     const { ranges } = operation;
     const { also } = locks;
+    const both = also === undefined ? [locks] : [locks, also];
     const granted = () => {
       operation.waiting -= 1;
-      if (operation.waiting === 0) this.gateway.whenLeased(() => this.#begin(operation));
+      if (operation.waiting > 0) return;
+      this.gateway.seams.whenClear(both, () =>
+        this.gateway.whenLeased(() => this.#begin(operation)),
+      );
     };
-    for (const { offsetBytes, lengthBytes } of also === undefined ? [locks] : [locks, also]) {
+    for (const { offsetBytes, lengthBytes } of both) {
       const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, granted);
       if (range === null) {
         for (const held of ranges) this.gateway.ranges.release(held);
@@ -233,10 +243,16 @@ export class Writes {
       storing: null,
       link: null,
       operation: null,
+      isPaid: false,
       ended: false,
     };
     operation.underWay.add(one);
     const { stats } = this.gateway.context;
+    if (piece.group !== undefined) {
+      stats.piecesGrouped += piece.group.length;
+      this.#storeGroup(operation, one, piece.group);
+      return;
+    }
     if (piece.part !== undefined) {
       stats.piecesReferenced += 1;
       this.#refer(operation, one, piece.part);
@@ -259,7 +275,7 @@ export class Writes {
       return;
     }
     stats.piecesStored += 1;
-    this.#store(operation, one, key, piece.data);
+    this.#storePiece(operation, one, key, piece.data);
   }
 
   /** The chunk is there; it must stay until the record names it. */
@@ -306,12 +322,8 @@ export class Writes {
     return view.members.length + view.candidates.length >= copiesNeeded(state, volume);
   }
 
-  #store(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
-    const { grain, firstSector, lengthBytes } = one.piece;
-    const { branch } = this.gateway.context;
-    const origin = { branch, grain, firstSector, sequence: this.gateway.originNext() };
-    const volume = () => this.gateway.volume();
-    one.storing = this.gateway.writer.store(key, origin, data, lengthBytes, volume, (outcome) => {
+  #storePiece(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
+    one.storing = this.#store(one.piece, key, data, (outcome) => {
       if (one.ended) return;
       if (!outcome.ok) {
         one.storing = null;
@@ -320,14 +332,46 @@ export class Writes {
       }
       const { holders, gcEpoch } = outcome;
       const chunk = { key, holders, inline: null, gcEpoch };
-      this.#commit(
-        operation,
-        one,
-        new MapOperation(one.piece, chunk, this.#settler(operation, one)),
-      );
+      const settled = this.#settler(operation, one);
+      this.#commit(operation, one, new MapOperation(one.piece, chunk, settled));
     });
     // Ended within the call: `cancel` has run before the handle was known.
     if (one.ended) one.storing.abandon();
+  }
+
+  /** A group's chunks are all stored before the shard hears of it, however small they are. */
+  #storeGroup(operation: WriteOperation, one: PieceUnderWay, group: readonly Piece[]): void {
+    const store = (piece: Piece, data: Buffer[], stored: GroupStored) => {
+      const key = chunkKey(data);
+      return this.#store(piece, key, data, (outcome) => stored(key, outcome));
+    };
+    const handle = storeGroup(group, store, (outcome) => {
+      if (one.ended) return;
+      if (!outcome.ok) {
+        one.storing = null;
+        this.cancel(operation, { code: outcome.fault });
+        return;
+      }
+      const { gcEpoch } = outcome;
+      const parts = this.gateway.seams.marked(outcome.parts);
+      const chunks = { key: null, holders: [], inline: null, gcEpoch, parts };
+      const settled = this.#settler(operation, one);
+      this.#commit(operation, one, new MapOperation(one.piece, chunks, settled));
+    });
+    if (one.ended) handle.abandon();
+    else if (one.operation === null) one.storing = handle;
+  }
+
+  #store(
+    { grain, firstSector, lengthBytes }: Piece,
+    key: Buffer,
+    data: Buffer[],
+    done: (outcome: StoreOutcome) => void,
+  ): StoreHandle {
+    const { branch } = this.gateway.context;
+    const origin = { branch, grain, firstSector, sequence: this.gateway.originNext() };
+    const volume = () => this.gateway.volume();
+    return this.gateway.writer.store(key, origin, data, lengthBytes, volume, done);
   }
 
   #commit(operation: WriteOperation, one: PieceUnderWay, mapOperation: MapOperation): void {
@@ -351,26 +395,16 @@ export class Writes {
       return;
     }
     if (outcome.code === "done") {
-      operation.landedCount += 1;
-      const { grain, grainCount, firstSector, sectorCount, part } = one.piece;
-      const key = one.operation?.key ?? null;
-      const { map } = this.gateway;
-      if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
-      else if (key === null) map.commit(grain, firstSector, sectorCount, null);
-      else {
-        const { holders } = outcome;
-        if (holders.length < this.gateway.volume().copies) {
-          this.gateway.context.stats.degradedWrites += 1;
-        }
-        map.commit(grain, firstSector, sectorCount, {
-          firstSector,
-          sectorCount,
-          key,
-          chunkSector: part?.chunkSector ?? 0,
-          chunkSectors: part?.chunkSectors ?? sectorCount,
-          holders,
-        });
+      const owed = one.isPaid ? [] : one.operation?.parts.filter((part) => part.owed);
+      if (owed !== undefined && owed.length > 0) {
+        one.isPaid = true;
+        this.gateway.seams.pay(one.link!, owed, (whole) =>
+          this.#settled(operation, one, whole ? outcome : { code: "ended" }),
+        );
+        return;
       }
+      operation.landedCount += 1;
+      this.#cache(one, outcome.holders);
       this.#pieceEnded(operation, one);
     } else {
       this.#pieceEnded(operation, one);
@@ -379,6 +413,32 @@ export class Writes {
     }
     this.#startPieces(operation);
     this.#finishIfSettled(operation);
+  }
+
+  /** The map cache learns what has landed. */
+  #cache({ piece, operation }: PieceUnderWay, holders: readonly BrickNumber[]): void {
+    const { map } = this.gateway;
+    const { grain, grainCount, firstSector, sectorCount, part } = piece;
+    const key = operation?.key ?? null;
+    if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
+    else if (operation !== null && operation.parts.length > 0) {
+      for (const one of operation.parts) this.#cacheOne(one);
+    } else {
+      const chunk = {
+        chunkSector: part?.chunkSector ?? 0,
+        chunkSectors: part?.chunkSectors ?? sectorCount,
+      };
+      this.#cacheOne({ grain, firstSector, sectorCount, key, holders, ...chunk });
+    }
+  }
+
+  #cacheOne({ grain, key, ...of }: Omit<MapChange, "grainCount">): void {
+    const { map, context } = this.gateway;
+    if (key !== null && of.holders.length < this.gateway.volume().copies) {
+      context.stats.degradedWrites += 1;
+    }
+    const { firstSector, sectorCount } = of;
+    map.commit(grain, firstSector, sectorCount, key === null ? null : { ...of, key });
   }
 
   #pieceEnded(operation: WriteOperation, one: PieceUnderWay): void {

@@ -13,14 +13,15 @@ import { CopyPieces } from "./copy-pieces.ts";
 import type { CopySource } from "./forward-messages.ts";
 import { Reads } from "./gateway-reads.ts";
 import { type ChangeKind, type Locks, Writes } from "./gateway-writes.ts";
-import { compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
+import { atomicBytesMax, compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
 import { MapCache } from "./map-cache.ts";
 import { type EndReason, type Operation, type Origin, unavailable } from "./operation.ts";
 import { type PieceSource, UnmapPieces, WritePieces } from "./piece-source.ts";
 import { RangeLock } from "./range-lock.ts";
+import { Seams } from "./seams.ts";
 import { ShardLink } from "./shard-link.ts";
 import type { SliceReader } from "./slice-reader.ts";
-import { lengthOf } from "./split.ts";
+import { lengthOf, splitAtomic, splitWrite } from "./split.ts";
 import { type Access, isEnded, refusalUnder } from "./unit-check.ts";
 import type { VolumeAllocation, VolumeDone, VolumeFault, VolumeRead } from "./volume.ts";
 
@@ -52,6 +53,7 @@ export class Gateway {
   readonly reader: ChunkReader;
   readonly slices: SliceReader;
   readonly writer: ChunkWriter;
+  readonly seams = new Seams(this);
   readonly #parts: GatewayParts;
   readonly #reads: Reads;
   readonly #writes: Writes;
@@ -106,8 +108,20 @@ export class Gateway {
   }
 
   write(offsetBytes: number, data: readonly Buffer[], origin: Origin = ours): Promise<VolumeDone> {
-    const source = new WritePieces(offsetBytes, data);
+    const source = new WritePieces(offsetBytes, data, splitWrite);
     return this.#change("write", offsetBytes, lengthOf(data), source, origin);
+  }
+
+  /** WRITE ATOMIC: the whole range or nothing of it. At most `atomicBytesMax`. */
+  writeAtomic(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    origin: Origin = ours,
+  ): Promise<VolumeDone> {
+    const lengthBytes = lengthOf(data);
+    if (lengthBytes > atomicBytesMax) return tooLong;
+    const source = new WritePieces(offsetBytes, data, splitAtomic);
+    return this.#change("write", offsetBytes, lengthBytes, source, origin);
   }
 
   unmap(offsetBytes: number, lengthBytes: number, origin: Origin = ours): Promise<VolumeDone> {
@@ -241,6 +255,7 @@ export class Gateway {
     this.#ended = reason;
     for (const link of this.#links.values()) link.end();
     this.#links.clear();
+    this.seams.end();
     for (const operation of [...this.#operations]) operation.fail(this.endFault());
     this.#leaseWaiters = [];
     this.#sweep?.cancel();
@@ -279,7 +294,10 @@ export class Gateway {
   }
 
   linkOf(grain: number): ShardLink {
-    const shard = shardOf(this.state(), this.#volume.family, grain);
+    return this.linkTo(shardOf(this.state(), this.#volume.family, grain));
+  }
+
+  linkTo(shard: number): ShardLink {
     let link = this.#links.get(shard);
     if (link === undefined) {
       link = new ShardLink(this.context, shard);

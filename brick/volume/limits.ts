@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { groupBytesMax } from "../map/group.ts";
 import { messageBodyBytesMax } from "../rpc/frame.ts";
 import { GiB, KiB, MiB } from "../units.ts";
 
@@ -8,6 +9,9 @@ import { GiB, KiB, MiB } from "../units.ts";
 export const compareBytesMax = 512 * KiB;
 /** ORWRITE, in one message likewise. */
 export const orBytesMax = 1 * MiB;
+/** WRITE ATOMIC, in one message likewise. */
+export const atomicBytesMax = groupBytesMax;
+assert(compareBytesMax <= groupBytesMax && orBytesMax <= groupBytesMax);
 /** One copy: its ranges stay locked until it has ended. */
 export const copyBytesMax = 1 * GiB;
 /** Its length is one byte of a forwarded command. RFC 7143 §4.2.7: a name has at most 223. */
@@ -17,3 +21,4 @@ assert(223 + ",i,0x001122334455".length <= initiatorPortBytesMax);
 const headBytesMax = 128 + initiatorPortBytesMax;
 assert(2 * compareBytesMax + headBytesMax <= messageBodyBytesMax);
 assert(orBytesMax + headBytesMax <= messageBodyBytesMax);
+assert(atomicBytesMax + headBytesMax <= messageBodyBytesMax);

@@ -1,5 +1,5 @@
 import { GiB } from "../units.ts";
-import { type Piece, splitUnmap, splitWrite } from "./split.ts";
+import { type Piece, splitUnmap } from "./split.ts";
 import type { VolumeFault } from "./volume.ts";
 
 /** Where the pieces of a change come from: all at once, bit by bit, or only after a look. */
@@ -19,15 +19,21 @@ export class WritePieces implements PieceSource {
   exhausted = false;
   readonly #offsetBytes: number;
   readonly #data: readonly Buffer[];
+  readonly #split: (offsetBytes: number, data: readonly Buffer[]) => Piece[];
 
-  constructor(offsetBytes: number, data: readonly Buffer[]) {
+  constructor(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    split: (offsetBytes: number, data: readonly Buffer[]) => Piece[],
+  ) {
     this.#offsetBytes = offsetBytes;
     this.#data = data;
+    this.#split = split;
   }
 
   take(ready: (pieces: Piece[]) => void): void {
     this.exhausted = true;
-    ready(splitWrite(this.#offsetBytes, this.#data));
+    ready(this.#split(this.#offsetBytes, this.#data));
   }
 
   abandon(): void {}

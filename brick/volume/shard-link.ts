@@ -1,6 +1,8 @@
 import { assert } from "../assert.ts";
 import { isReachable, type ShardRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import type { GroupPart } from "../map/group.ts";
+import { encodeMapGroup } from "../map/group-messages.ts";
 import {
   decodeLookupReply,
   decodeMapReply,
@@ -45,6 +47,8 @@ export class MapOperation {
   readonly inline: readonly Buffer[] | null;
   /** Of a chunk that was stored before: the epoch in which that was begun. */
   readonly gcEpoch: number;
+  /** Of a group; else none. */
+  readonly parts: readonly GroupPart[];
   readonly settled: (outcome: MapOutcome) => void;
   state: "queued" | "sent" | "cancelling" | "settled" = "queued";
   sequence = 0;
@@ -56,10 +60,11 @@ export class MapOperation {
   constructor(
     piece: Piece,
     chunk: {
-      key: Buffer;
+      key: Buffer | null;
       holders: readonly BrickNumber[];
       inline: readonly Buffer[] | null;
       gcEpoch: number;
+      parts?: readonly GroupPart[];
     } | null,
     settled: (outcome: MapOutcome) => void,
   ) {
@@ -68,6 +73,7 @@ export class MapOperation {
     this.holders = chunk === null ? [] : chunk.holders;
     this.inline = chunk === null ? null : chunk.inline;
     this.gcEpoch = chunk === null ? 0 : chunk.gcEpoch;
+    this.parts = chunk?.parts ?? [];
     this.settled = settled;
   }
 }
@@ -78,6 +84,8 @@ export class Lookup {
   readonly grainCount: number;
   readonly wanted: () => boolean;
   readonly done: (reply: MapLookupReply | null) => void;
+  /** Of what the shard owes to another one. */
+  readonly owed: boolean;
   attempt = 0;
   finished = false;
 
@@ -86,7 +94,9 @@ export class Lookup {
     grainCount: number,
     wanted: () => boolean,
     done: (reply: MapLookupReply | null) => void,
+    owed = false,
   ) {
+    this.owed = owed;
     this.firstGrain = firstGrain;
     this.grainCount = grainCount;
     this.wanted = wanted;
@@ -261,8 +271,8 @@ export class ShardLink {
 
   #sendWrite(operation: MapOperation): void {
     const { branch, epoch } = this.#context;
-    const { piece, key, holders, inline } = operation;
-    const body = encodeMapWrite({
+    const { piece, key, holders, inline, parts, gcEpoch } = operation;
+    const named = {
       shard: this.#shard,
       view: this.#viewNewest,
       branch,
@@ -270,6 +280,14 @@ export class ShardLink {
       generation: this.#context.generation(),
       sequence: operation.sequence,
       lowWater: this.#lowWater,
+      gcEpoch,
+    };
+    if (parts.length > 0) {
+      this.#sendChange(operation, messageType.mapGroup, encodeMapGroup({ ...named, parts }));
+      return;
+    }
+    const body = encodeMapWrite({
+      ...named,
       grain: piece.grain,
       grainCount: piece.grainCount,
       firstSector: piece.firstSector,
@@ -278,13 +296,17 @@ export class ShardLink {
       key,
       holders,
       inline,
-      gcEpoch: operation.gcEpoch,
     });
+    this.#sendChange(operation, messageType.mapWrite, body);
+  }
+
+  #sendChange(operation: MapOperation, type: number, body: readonly Buffer[]): void {
+    const { holders, inline } = operation;
     const attempt = (operation.attempt += 1);
     const again = () => {
       if (operation.attempt === attempt) this.#again(operation);
     };
-    this.#send(messageType.mapWrite, body, again, (reply) => {
+    this.#send(type, body, again, (reply) => {
       if (operation.state !== "sent" && operation.state !== "cancelling") return;
       const answer = this.#answer(reply, again);
       if (answer === null) return;
@@ -330,11 +352,11 @@ export class ShardLink {
       return;
     }
     const { branch, epoch } = this.#context;
-    const { firstGrain, grainCount } = lookup;
+    const { firstGrain, grainCount, owed } = lookup;
     this.#context.stats.lookups += 1;
     const shard = this.#shard;
     const view = this.#viewNewest;
-    const body = encodeMapLookup({ shard, view, branch, epoch, firstGrain, grainCount });
+    const body = encodeMapLookup({ shard, view, branch, epoch, firstGrain, grainCount, owed });
     const attempt = (lookup.attempt += 1);
     const again = () => {
       if (lookup.attempt === attempt && !lookup.finished) this.#sendLookup(lookup);

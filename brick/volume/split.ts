@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import type { ChunkPart } from "../map/grain.ts";
+import { groupPartsMax } from "../map/group.ts";
 import { type BrickNumber, grainBytes, sectorBytes, sectorsPerGrain } from "../units.ts";
 
 /**
@@ -20,6 +21,8 @@ export interface Piece {
   lengthBytes: number;
   /** Without data: the chunk, known to the map already, in which the sectors lie. */
   part?: ReferencedPart;
+  /** Pieces inside grains that land together or not at all; all but the first grain is 0 then. */
+  group?: readonly Piece[];
 }
 
 export interface ReferencedPart extends ChunkPart {
@@ -43,6 +46,27 @@ export function isZero(bytes: Buffer): boolean {
 
 /** Cuts a write at grain boundaries; grains' worth of zeros become unmaps. Copies nothing. */
 export function splitWrite(offsetBytes: number, data: readonly Buffer[]): Piece[] {
+  const pieces: Piece[] = [];
+  for (const piece of cutAtGrains(offsetBytes, data)) addPiece(pieces, piece);
+  return pieces;
+}
+
+/** The same for a write that lands as one: what lies in several grains is a group. */
+export function splitAtomic(offsetBytes: number, data: readonly Buffer[]): Piece[] {
+  const inGrains = cutAtGrains(offsetBytes, data);
+  const [first] = inGrains;
+  const crosses = first !== undefined && runOf(inGrains.at(-1)!.grain) !== runOf(first.grain);
+  // What is owed to another shard must be there to be found: zeros too.
+  if (crosses) return [groupOf(inGrains)];
+  const pieces = splitWrite(offsetBytes, data);
+  return pieces.length <= 1 ? pieces : [groupOf(inGrains.map(withoutZeros))];
+}
+
+function withoutZeros(piece: Piece): Piece {
+  return piece.data!.every(isZero) ? { ...piece, data: null } : piece;
+}
+
+function cutAtGrains(offsetBytes: number, data: readonly Buffer[]): Piece[] {
   assert(offsetBytes % sectorBytes === 0);
   const pieces: Piece[] = [];
   let grain = Math.floor(offsetBytes / grainBytes);
@@ -58,15 +82,26 @@ export function splitWrite(offsetBytes: number, data: readonly Buffer[]): Piece[
       gatheredBytes += take;
       at += take;
       if (take < room) continue;
-      addPiece(pieces, grain, insideBytes, gathered, gatheredBytes);
+      pieces.push(partOfGrain(grain, insideBytes, gatheredBytes, gathered));
       grain += 1;
       insideBytes = 0;
       gathered = [];
       gatheredBytes = 0;
     }
   }
-  if (gatheredBytes > 0) addPiece(pieces, grain, insideBytes, gathered, gatheredBytes);
+  if (gatheredBytes > 0) pieces.push(partOfGrain(grain, insideBytes, gatheredBytes, gathered));
   return pieces;
+}
+
+export function runOf(grain: number): number {
+  return Math.floor(grain / grainsPerShardRun);
+}
+
+function groupOf(group: readonly Piece[]): Piece {
+  assert(group.length <= groupPartsMax, "a group of too many grains");
+  const lengthBytes = group.reduce((sum, piece) => sum + piece.lengthBytes, 0);
+  const { grain } = group[0]!;
+  return { grain, grainCount: 0, firstSector: 0, sectorCount: 0, data: null, lengthBytes, group };
 }
 
 /** Cuts an unmap at grain boundaries; whole grains of one shard run stay together. */
@@ -80,8 +115,7 @@ export function splitUnmap(offsetBytes: number, lengthBytes: number): Piece[] {
     const insideBytes = at - grain * grainBytes;
     const wholeGrains = insideBytes > 0 ? 0 : Math.floor((endBytes - at) / grainBytes);
     if (wholeGrains > 0) {
-      const run = Math.floor(grain / grainsPerShardRun);
-      const count = Math.min(wholeGrains, (run + 1) * grainsPerShardRun - grain);
+      const count = Math.min(wholeGrains, (runOf(grain) + 1) * grainsPerShardRun - grain);
       pieces.push(unmapRun(grain, count));
       at += count * grainBytes;
     } else {
@@ -113,22 +147,17 @@ export function splitReference(
   return pieces;
 }
 
-function addPiece(
-  pieces: Piece[],
-  grain: number,
-  insideBytes: number,
-  data: Buffer[],
-  lengthBytes: number,
-): void {
-  assert(lengthBytes % sectorBytes === 0, "data does not fill whole sectors");
-  if (!data.every(isZero)) {
-    pieces.push(partOfGrain(grain, insideBytes, lengthBytes, data));
+/** Adds one grain's piece; whole grains of zeros of one shard run become one unmap. */
+function addPiece(pieces: Piece[], piece: Piece): void {
+  if (!piece.data!.every(isZero)) {
+    pieces.push(piece);
     return;
   }
-  if (lengthBytes < grainBytes) {
-    pieces.push(partOfGrain(grain, insideBytes, lengthBytes, null));
+  if (piece.lengthBytes < grainBytes) {
+    pieces.push({ ...piece, data: null });
     return;
   }
+  const { grain } = piece;
   const last = pieces.at(-1);
   if (last !== undefined && last.grainCount > 0 && grain % grainsPerShardRun !== 0) {
     assert(last.grain + last.grainCount === grain);
@@ -147,6 +176,7 @@ function partOfGrain(
 ): Piece {
   const firstSector = insideBytes / sectorBytes;
   const sectorCount = lengthBytes / sectorBytes;
+  assert(lengthBytes % sectorBytes === 0, "data does not fill whole sectors");
   assert(firstSector + sectorCount <= sectorsPerGrain);
   return { grain, grainCount: 0, firstSector, sectorCount, data, lengthBytes };
 }

@@ -18,6 +18,8 @@ export class VolumeStats {
   piecesZero = 0;
   /** Pieces of copies: no bytes went anywhere. */
   piecesReferenced = 0;
+  /** Grains of atomic writes of several grains. */
+  piecesGrouped = 0;
   /** Chunk copies that were there already. */
   deduplicatedCopies = 0;
   deduplicatedBytes = 0;

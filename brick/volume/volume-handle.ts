@@ -53,6 +53,19 @@ export class Handle implements Volume {
     );
   }
 
+  writeAtomic(
+    offsetBytes: number,
+    data: readonly Buffer[],
+    task?: VolumeTask,
+  ): Promise<VolumeDone> {
+    return this.#run<VolumeDone>(
+      task,
+      offsetBytes + lengthOf(data),
+      (gateway, origin) => gateway.writeAtomic(offsetBytes, data, origin),
+      (asked) => this.#volumes.forward.writeAtomic(asked, offsetBytes, data),
+    );
+  }
+
   unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone> {
     return this.#run<VolumeDone>(
       task,

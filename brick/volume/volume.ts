@@ -17,6 +17,8 @@ export interface Volume {
    * the volume until then and may be kept by its caches after: never write into them again.
    */
   write(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone>;
+  /** WRITE ATOMIC: as a write, but of the whole range or of nothing, whatever fails meanwhile. */
+  writeAtomic(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone>;
   /** Makes the range read as zeros and gives its space back; durable when it resolves ok. */
   unmap(offsetBytes: number, lengthBytes: number, task?: VolumeTask): Promise<VolumeDone>;
   /**

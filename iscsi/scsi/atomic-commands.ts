@@ -1,4 +1,4 @@
-import { atomicBlocks, compareAndWriteBlocksMax, orStepBytesMax } from "../limits.ts";
+import { atomicBlocksMax, compareAndWriteBlocksMax, orStepBytesMax } from "../limits.ts";
 import { writeDataBytes, writeRangeSense, writeSense } from "./block-commands.ts";
 import { type BlockRange, blockBytes, blockRange, uint64 } from "./cdb.ts";
 import {
@@ -70,17 +70,12 @@ function atomicRange(cdb: Buffer): BlockRange {
   return { lba: uint64(cdb, 2), blocks: cdb.readUInt16BE(12) };
 }
 
-/**
- * A write inside one grain is one record of the address map: it lands whole or not at all. So what
- * may be written atomically is a grain's blocks at most, and must begin where a grain does.
- */
 function writeAtomicSense(unit: LogicalUnit, cdb: Buffer): Sense | null {
   const range = atomicRange(cdb);
-  const wrong = writeRangeSense(unit, cdb, range, { blocksMax: atomicBlocks, lengthByte: 12 });
+  const wrong = writeRangeSense(unit, cdb, range, { blocksMax: atomicBlocksMax, lengthByte: 12 });
   if (wrong !== null) return wrong;
   // MAXIMUM ATOMIC BOUNDARY SIZE is 0 in VPD page B0.
-  if (cdb.readUInt16BE(10) !== 0) return invalidFieldInCdb(10);
-  return range.lba % atomicBlocks === 0 ? null : invalidFieldInCdb(2);
+  return cdb.readUInt16BE(10) === 0 ? null : invalidFieldInCdb(10);
 }
 
 export function writeAtomicDataBytes(unit: LogicalUnit, cdb: Buffer): number {
@@ -94,6 +89,6 @@ export async function writeAtomic(command: ScsiCommand): Promise<ScsiResult> {
   const { lba, blocks } = atomicRange(cdb);
   if (command.dataOutBytes < blocks * blockBytes) return refused(sense.invalidInformationUnit);
   if (blocks === 0) return good;
-  const reply = await unit.volume.write(lba * blockBytes, command.dataOut, command.task);
+  const reply = await unit.volume.writeAtomic(lba * blockBytes, command.dataOut, command.task);
   return reply.ok ? good : faultResult(reply.fault);
 }

@@ -1,5 +1,5 @@
 import {
-  atomicBlocks,
+  atomicBlocksMax,
   compareAndWriteBlocksMax,
   transferBytesMax,
   unmapBlocksMax,
@@ -54,9 +54,9 @@ function blockLimits(): Buffer {
   page.writeUInt32BE(granularityBlocks, 28);
   page.writeUInt32BE(0x8000_0000, 32); // UGAVALID, aligned at 0
   writeUint64(page, writeSameBlocksMax, 36);
-  // Atomic writes: length, alignment, granularity; no atomic boundaries.
-  page.writeUInt32BE(atomicBlocks, 44);
-  page.writeUInt32BE(atomicBlocks, 48);
+  // Atomic writes: length, no alignment, granularity; no atomic boundaries.
+  page.writeUInt32BE(atomicBlocksMax, 44);
+  page.writeUInt32BE(0, 48);
   page.writeUInt32BE(1, 52);
   return page.subarray(4);
 }

@@ -1,17 +1,39 @@
+import { grainsPerShardRun } from "../../brick/cluster-state.ts";
 import type { Prng } from "../../brick/prng.ts";
-import { sectorBytes } from "../../brick/units.ts";
+import { sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
 import { choosePlace, patiently, type Scene } from "./scene.ts";
 
 /**
- * Sectors that initiators count up by COMPARE AND WRITE through whatever portal they are at, as
- * VMFS takes its locks (ATS), and a sector in which they set bits by ORWRITE.
+ * Ranges that initiators count up by COMPARE AND WRITE through whatever portal they are at, as
+ * VMFS takes its locks (ATS), and a sector in which they set bits by ORWRITE. A range holds one id in
+ * all its sectors: who ever reads two has seen half of a command.
  *
  * Every attempt writes an id of its own over the id that it has read. So the last id tells the
  * whole history: from attempt to attempt, each names the one before it.
  */
-export const counterSectors = 3;
 const idBytes = 6;
+const runSectors = grainsPerShardRun * sectorsPerGrain;
+/** From the first sector of the counters' own on. */
+const bitsAt = 3;
+
+interface Place {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** Two single sectors, one range over some grains of a shard, and one over the end of its run. */
+function placesOf(firstSector: number): readonly Place[] {
+  const place = (first: number, sectors: number) => {
+    return { offsetBytes: first * sectorBytes, lengthBytes: sectors * sectorBytes };
+  };
+  return [
+    place(firstSector, 1),
+    place(firstSector + 1, 1),
+    place(firstSector + 100, 300),
+    place(runSectors - 60, 160),
+  ];
+}
 
 interface Attempt {
   readonly id: number;
@@ -33,18 +55,20 @@ export class Counters {
   readonly counts: CounterCounts = { written: 0, miscompares: 0, bits: 0 };
   readonly #scene: Scene;
   readonly #volumeName: string;
-  readonly #firstSector: number;
+  readonly #places: readonly Place[];
+  readonly #bitsOffset: number;
   readonly #attempts = new Map<number, Attempt>();
   /** Bits that were set for certain, and when that was known. */
   readonly #bits = new Map<number, number>();
   #bitNext = 0;
   #tick = 0;
 
-  /** It has the sectors from `firstSector` on for itself: `counterSectors`, and one for the bits. */
+  /** It has 400 sectors from `firstSector` on for itself, and those about the end of the first run. */
   constructor(scene: Scene, volumeName: string, firstSector: number) {
     this.#scene = scene;
     this.#volumeName = volumeName;
-    this.#firstSector = firstSector;
+    this.#places = placesOf(firstSector);
+    this.#bitsOffset = (firstSector + bitsAt) * sectorBytes;
   }
 
   async act(prng: Prng): Promise<void> {
@@ -53,16 +77,16 @@ export class Counters {
       return;
     }
     // A storm: several at once, each at a portal of its choice.
-    const counter = prng.between(0, counterSectors - 1);
+    const counter = prng.between(0, this.#places.length - 1);
     const many = Array.from({ length: prng.between(1, 5) }, () => this.#countUp(prng, counter));
     await Promise.all(many);
   }
 
   async #countUp(prng: Prng, counter: number): Promise<void> {
-    const offsetBytes = (this.#firstSector + counter) * sectorBytes;
+    const { offsetBytes, lengthBytes } = this.#places[counter]!;
     const place = choosePlace(this.#scene, prng, this.#volumeName);
     if (place === null) return;
-    const read = place.volume.read(offsetBytes, sectorBytes);
+    const read = place.volume.read(offsetBytes, lengthBytes);
     const found = await patiently(this.#scene, place.brick, read);
     if (found === null || !found.ok) return;
     const old = Buffer.concat(found.buffers);
@@ -78,7 +102,7 @@ export class Counters {
     this.#attempts.set(id, attempt);
     // Perhaps by another portal than it was read through.
     const there = choosePlace(this.#scene, prng, this.#volumeName) ?? place;
-    const swap = there.volume.compareAndWrite(offsetBytes, [old], [sectorOf(id)]);
+    const swap = there.volume.compareAndWrite(offsetBytes, [old], [contentOf(id, lengthBytes)]);
     const result = await patiently(this.#scene, there.brick, swap);
     if (result === null) return;
     attempt.end = this.#tick += 1;
@@ -119,10 +143,6 @@ export class Counters {
     if (found?.ok) this.#checkBits(Buffer.concat(found.buffers), start);
   }
 
-  get #bitsOffset(): number {
-    return (this.#firstSector + counterSectors) * sectorBytes;
-  }
-
   /** What was set by `start` is there, and nothing that nobody set. */
   #checkBits(bytes: Buffer, start: number): void {
     for (let bit = 0; bit < sectorBytes * 8; bit += 1) {
@@ -139,19 +159,20 @@ export class Counters {
 
   /** At the end, when nothing is under way. */
   async checkAll(volume: Volume): Promise<void> {
-    const lengthBytes = (counterSectors + 1) * sectorBytes;
-    const found = await volume.read(this.#firstSector * sectorBytes, lengthBytes);
-    if (!found.ok) {
-      this.#scene.violation("the counters cannot be read at the end");
-      return;
-    }
-    const bytes = Buffer.concat(found.buffers);
-    this.#checkBits(bytes.subarray(counterSectors * sectorBytes), this.#tick);
-    for (let counter = 0; counter < counterSectors; counter += 1) {
-      const sector = bytes.subarray(counter * sectorBytes, (counter + 1) * sectorBytes);
-      const wrong = this.#checkCounter(counter, this.#idOf(sector));
+    const bits = await this.#readLast(volume, this.#bitsOffset, sectorBytes);
+    if (bits !== null) this.#checkBits(bits, this.#tick);
+    for (const [counter, { offsetBytes, lengthBytes }] of this.#places.entries()) {
+      const content = await this.#readLast(volume, offsetBytes, lengthBytes);
+      const wrong = content === null ? null : this.#checkCounter(counter, this.#idOf(content));
       if (wrong !== null) this.#scene.violation(`counter ${counter}: ${wrong}`);
     }
+  }
+
+  async #readLast(volume: Volume, offsetBytes: number, length: number): Promise<Buffer | null> {
+    const found = await volume.read(offsetBytes, length);
+    if (found.ok) return Buffer.concat(found.buffers);
+    this.#scene.violation("the counters cannot be read at the end");
+    return null;
   }
 
   #checkCounter(counter: number, last: number): string | null {
@@ -182,16 +203,17 @@ export class Counters {
     return null;
   }
 
-  #idOf(sector: Buffer): number {
-    const id = sector.readUIntBE(0, idBytes);
-    if (!sectorOf(id).equals(sector)) this.#scene.violation("a counter's sector is a mixture");
+  #idOf(content: Buffer): number {
+    const id = content.readUIntBE(0, idBytes);
+    if (!contentOf(id, content.length).equals(content)) {
+      this.#scene.violation("a counter's content is a mixture");
+    }
     return id;
   }
 }
 
-function sectorOf(id: number): Buffer {
-  const sector = Buffer.alloc(sectorBytes);
-  if (id === 0) return sector;
-  for (let at = 0; at + idBytes <= sectorBytes; at += idBytes) sector.writeUIntBE(id, at, idBytes);
-  return sector;
+function contentOf(id: number, lengthBytes: number): Buffer {
+  const one = Buffer.alloc(idBytes);
+  one.writeUIntBE(id, 0, idBytes);
+  return Buffer.alloc(lengthBytes, one);
 }

@@ -1,3 +1,4 @@
+import { chunksOf } from "../../brick/map/entry.ts";
 import { isZeros } from "../../brick/map/grain.ts";
 import { isSettled } from "../../brick/map/requests.ts";
 import type { Prng } from "../../brick/prng.ts";
@@ -51,7 +52,9 @@ export class GcWatch {
   isNamed(key: Buffer): boolean {
     for (const { map } of this.#cluster.nodes.values()) {
       for (const { shard, facts, pending } of map.replicas()) {
-        for (const entry of pending.values()) if (entry.key?.equals(key)) return true;
+        for (const entry of pending.values()) {
+          if (chunksOf(entry).some((chunk) => chunk.key.equals(key))) return true;
+        }
         const { entries } = map.table.scan("base", shard, facts.incarnation, null, 100_000);
         for (const { value } of entries) {
           if (value.extents.some((extent) => extent.key.equals(key))) return true;

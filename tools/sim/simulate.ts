@@ -63,7 +63,8 @@ export interface SimulationReport {
 }
 
 const workingSetSectors = 48 * sectorsPerGrain;
-const volumeBytes = 64 * MiB;
+/** Two runs of grains, of two shards. */
+const volumeBytes = 128 * MiB;
 /** Where reservations are fought over, apart from the volume of the clients. */
 const contestedName = "disk1";
 const contestedUuid = "fedcba9876543210".repeat(2);
