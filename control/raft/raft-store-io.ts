@@ -316,12 +316,13 @@ export class RaftStore {
     const dropped = this.#snapshots.slice(0, -2);
     this.#snapshots = kept;
     for (const index of dropped) await disk.remove(this.#path(snapshotName(index)));
-    let removed = dropped.length;
+    if (dropped.length > 0) await disk.syncFolder(folder);
     while (this.#files.length > 1 && this.#files[0]!.highestIndex <= through) {
       await disk.remove(this.#path(logName(this.#files.shift()!.number)));
-      removed += 1;
+      // Each by itself: an older file that a power cut brought back without the next would look
+      // like a log whose middle is gone.
+      await disk.syncFolder(folder);
     }
-    if (removed > 0) await disk.syncFolder(folder);
   }
 }
 
