@@ -1,6 +1,6 @@
 import { assert } from "../assert.ts";
 import type { Disk, DiskFile, Host, Kv } from "../host.ts";
-import { batchAlignBytes, logSalt } from "../log/batch-format.ts";
+import { batchAlignBytes, decodeBatchHeader, logSalt } from "../log/batch-format.ts";
 import type { LogIdentity, LogPlace } from "../log/log.ts";
 import {
   LogReplay,
@@ -123,6 +123,25 @@ export async function findSegments(
     segment.writtenBytes = row.writtenBytes;
     segment.flushedBytes = row.writtenBytes;
     if (row.state === "closed") segment.preparedBytes = segments.segmentBytes;
+  }
+}
+
+/**
+ * Without a checkpoint the log is replayed from its first batch. A segment in its second use is one
+ * that a checkpoint made superfluous: then there was an index, and the log alone is not all.
+ */
+export async function refuseLostIndex(
+  host: Host,
+  identity: LogIdentity,
+  segments: Segments,
+): Promise<void> {
+  for (const { number } of segments.byNumber.values()) {
+    const file = await host.disk.open(segmentPath(number));
+    const head = await new SegmentReader(file, batchAlignBytes).read(0, batchAlignBytes);
+    await file.close();
+    const header = decodeBatchHeader(head, 0, identity.salt);
+    if (header === null || header.brick !== identity.brick || header.segment !== number) continue;
+    if (header.epoch > 1) throw new StoreOpenError({ code: "index_damaged", what: "missing" });
   }
 }
 

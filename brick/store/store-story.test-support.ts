@@ -27,6 +27,7 @@ export function chunkOf(seed: number, lengthBytes: number): KnownChunk {
 export type Mark =
   | { type: "submitChunk"; chunk: KnownChunk }
   | { type: "ackChunk"; seed: number }
+  | { type: "refuseChunk"; seed: number }
   | { type: "drop"; seed: number }
   | { type: "submitRecord"; id: number }
   | { type: "ackRecord"; id: number };
@@ -126,6 +127,7 @@ export class StoreStory implements Story {
     } else {
       const fate = this.chunks.get(mark.seed)!;
       if (mark.type === "drop") fate.dropped = true;
+      else if (mark.type === "refuseChunk") fate.submitted -= 1;
       else Object.assign(fate, { submitted: fate.submitted - 1, acked: true, dropped: false });
     }
   }
@@ -184,6 +186,9 @@ export class StoreStory implements Story {
   }
 }
 
+/** More than a burst writes, and what a sequence of operations does after it. */
+const spareBytes = 64 * KiB;
+
 /** Does things to a store, and marks them in its trace. */
 export class StoreWork {
   readonly #opened: OpenStore;
@@ -201,6 +206,8 @@ export class StoreWork {
   async bursts(count: number): Promise<void> {
     const prng = this.#prng;
     for (let burst = 0; burst < count; burst += 1) {
+      // Records are numbered: none of them may be refused.
+      while (this.#opened.store.space().freeBytes < spareBytes) await this.#collectGarbage();
       for (let left = prng.between(1, 4); left > 0; left -= 1) {
         if (prng.chance(0.2)) this.putAgain();
         else if (prng.chance(0.5)) this.put();
@@ -218,8 +225,8 @@ export class StoreWork {
     this.#mark({ type: "submitChunk", chunk });
     const answered = new Promise<void>((resolve) => {
       store.put(chunk.key, chunk.bytes, origin, (result) => {
-        assert.equal(result.ok, true);
-        this.#mark({ type: "ackChunk", seed: chunk.seed });
+        if (!result.ok) assert.equal(result.fault.code, "no_space");
+        this.#mark({ type: result.ok ? "ackChunk" : "refuseChunk", seed: chunk.seed });
         resolve();
       });
     });

@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
@@ -19,6 +20,7 @@ export interface SimClusterOptions {
   readonly copies: number;
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
   readonly gcEveryMs?: number;
+  readonly healOptions?: Partial<HealOptions>;
 }
 
 /** What a brick of such a cluster has: enough for all of its volume, and not much more. */
@@ -146,6 +148,7 @@ export class SimCluster {
       self: brick,
       ...this.#bytes,
       ...this.#gcTiming(),
+      ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
         peer: addresses.peerAddress,
