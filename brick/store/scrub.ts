@@ -193,7 +193,10 @@ export class Scrub {
     for (const key of suspects) {
       const entry = index.find(key);
       if (entry === null || !inRanges(entry, step)) continue;
-      if (entry.damaged) this.#reads.onDamaged(key);
+      if (entry.damaged) {
+        this.#reads.onDamaged(key);
+        continue;
+      }
       const read = await this.#reads.read(key, entry);
       if (!read.ok && read.fault.code !== "absent") step.damagedKeys.push(key);
     }

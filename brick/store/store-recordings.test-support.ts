@@ -85,6 +85,7 @@ export async function usedStore(prng: Prng): Promise<{ image: DiskImage; story: 
   const opened = await openStore(host);
   const work = new StoreWork(opened, prng, story);
   await work.bursts(12);
+  await work.makeRoom();
   await work.close();
   const image = new DiskImage();
   const told = new StoreStory();

@@ -206,8 +206,7 @@ export class StoreWork {
   async bursts(count: number): Promise<void> {
     const prng = this.#prng;
     for (let burst = 0; burst < count; burst += 1) {
-      // Records are numbered: none of them may be refused.
-      while (this.#opened.store.space().freeBytes < spareBytes) await this.#collectGarbage();
+      await this.makeRoom();
       for (let left = prng.between(1, 4); left > 0; left -= 1) {
         if (prng.chance(0.2)) this.putAgain();
         else if (prng.chance(0.5)) this.put();
@@ -218,6 +217,11 @@ export class StoreWork {
       if (prng.chance(0.25)) await this.#collectGarbage();
     }
     await settle();
+  }
+
+  /** Records are numbered: none of them may be refused. */
+  async makeRoom(): Promise<void> {
+    while (this.#opened.store.space().freeBytes < spareBytes) await this.#collectGarbage();
   }
 
   put(chunk = chunkOf(this.#prng.uint32(), 512 * this.#prng.between(1, 6))): void {

@@ -40,6 +40,8 @@ export class SimCluster {
   /** Whether committed cluster state ever said that fewer bricks are up than the copies wanted. */
   everShort = false;
   readonly #numbers: BrickNumber[] = [];
+  /** Told of a brick that does not start; unless set, that ends the run. */
+  onStartFailure: ((brick: BrickNumber, error: unknown) => void) | null = null;
 
   constructor(options: SimClusterOptions) {
     this.options = options;
@@ -168,7 +170,9 @@ export class SimCluster {
       },
       (error) => {
         if (this.world.machine(brick).bootCount !== boot || !this.starting.has(brick)) return;
-        this.world.clock.failure ??= { error };
+        this.starting.delete(brick);
+        if (this.onStartFailure !== null) this.onStartFailure(brick, error);
+        else this.world.clock.failure ??= { error };
       },
     );
   }

@@ -38,6 +38,7 @@ export interface DiskDials {
   flipChance: number;
   /** Chance that a synced or unsynced key-value batch fails to be written. */
   kvErrorChance: number;
+  kvReadErrorChance: number;
 }
 
 export function healthyDisk(): DiskDials {
@@ -52,6 +53,7 @@ export function healthyDisk(): DiskDials {
     syncErrorChance: 0,
     flipChance: 0,
     kvErrorChance: 0,
+    kvReadErrorChance: 0,
   };
 }
 

@@ -1,0 +1,176 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import type { BrickNumber } from "../../brick/units.ts";
+import { DamageScene } from "./damage-scene.ts";
+import {
+  type CallDamage,
+  callDamages,
+  type DamageRow,
+  damageRows,
+  type RestDamage,
+  restDamages,
+  tableLines,
+} from "./damage-table.ts";
+
+/**
+ * docs/failures.md, "What a damaged file does", carried out: each damage of each row on the brick
+ * that leads Raft and serves the volume, and on one that does not; both lead shards and back others.
+ */
+
+test("the table of docs/failures.md is the one that is tested here", () => {
+  const docs = readFileSync(new URL("../../docs/failures.md", import.meta.url), "utf8");
+  const lines = new Set(docs.split("\n").map((line) => line.replaceAll(/\s+/g, " ").trim()));
+  for (const line of tableLines()) assert.ok(lines.has(line), `docs/failures.md lacks: ${line}`);
+  const section = docs.slice(docs.indexOf("## What a damaged file does"));
+  const rows = section.slice(3, section.indexOf("\n## ", 3)).match(/^\|(?! *-)/gm)!;
+  assert.equal(rows.length, tableLines().length + 2, "a row of the document is not tested");
+});
+
+const isRest = (damage: string): damage is RestDamage =>
+  (restDamages as readonly string[]).includes(damage);
+const isCall = (damage: string): damage is CallDamage =>
+  (callDamages as readonly string[]).includes(damage);
+
+/** Calls that fail, by what they are done to. */
+const callTargets: Readonly<Record<string, RegExp>> = {
+  segment: /^log\//,
+  superblock: /^superblock-/,
+  "Raft log": /^raft\/log-/,
+};
+
+const roles = [
+  { role: "leader and gateway", brick: 1 },
+  { role: "follower", brick: 2 },
+] as const;
+
+for (const { role, brick } of roles) {
+  for (const row of damageRows) {
+    if (row.file === "Raft snapshot") continue;
+    test(`${role}: ${row.file}, ${row.damages.join(", ")}: ${row.outcome}`, async () => {
+      const scene = new DamageScene(brick * 100 + damageRows.indexOf(row));
+      await scene.begin();
+      for (const damage of row.damages) {
+        await scene.inOrder();
+        await carryOut(scene, brick, row, damage);
+        if (row.outcome === "refuses") continue;
+        await scene.inOrder();
+        await scene.readBack();
+        assert.equal(scene.cluster.copiedBytes, 0, `${damage}: repair has copied chunks`);
+        scene.disk(brick).fault = null;
+        // What comes next is done to what is written now.
+        await scene.write();
+      }
+    });
+  }
+}
+
+async function carryOut(
+  scene: DamageScene,
+  brick: BrickNumber,
+  row: DamageRow,
+  damage: DamageRow["damages"][number],
+): Promise<void> {
+  if (row.when === "before a start") await beforeStart(scene, brick, row, damage);
+  else if (row.outcome === "healed") await atRest(scene, brick, row, damage as RestDamage);
+  else await failing(scene, brick, row, damage);
+}
+
+/** The chunk is in the index, and nobody restarts: a read or the scrub meets it. */
+async function atRest(
+  scene: DamageScene,
+  brick: BrickNumber,
+  row: DamageRow,
+  damage: RestDamage,
+): Promise<void> {
+  const node = scene.cluster.nodes.get(brick)!;
+  node.store.checkpoint();
+  const before = node.heal.counters.healedChunks;
+  for (const target of scene.targets(brick, row.file)) scene.damage(brick, target, damage);
+  await scene.readBack();
+  const healed = () => node.heal.counters.healedChunks > before;
+  await scene.cluster.world.runUntil(healed, 120_000);
+}
+
+async function beforeStart(
+  scene: DamageScene,
+  brick: BrickNumber,
+  row: DamageRow,
+  damage: DamageRow["damages"][number],
+): Promise<void> {
+  const disk = scene.disk(brick);
+  if (row.file === "index of a recycled log") await recycle(scene, brick);
+  scene.stop(brick);
+  const from = scene.lines.length;
+  if (damage === "missing") disk.loseKv("index");
+  else if (isRest(damage)) {
+    for (const target of scene.targets(brick, row.file)) scene.damage(brick, target, damage);
+  } else failCalls(scene, brick, row, damage);
+  const failure = await scene.start(brick);
+  if (row.outcome === "refuses") {
+    assert.notEqual(failure, null, `${damage}: the brick has started`);
+    // It is as a lost brick: the others serve what was written.
+    await scene.cluster.world.runFor(20_000);
+    await scene.readBack();
+    return;
+  }
+  assert.equal(failure, null, `${damage}: ${failure}`);
+  const lines = scene.lines.slice(from).filter((line) => line.startsWith(`brick ${brick}: `));
+  const { store } = scene.cluster.nodes.get(brick)!;
+  if (row.outcome === "rebuilt") {
+    const noticed = store.damage.length > 0 || lines.some((line) => /log: /.test(line));
+    assert.ok(noticed, `${damage}: the start has noticed nothing`);
+  }
+}
+
+/** So that a segment is in its second use. */
+async function recycle(scene: DamageScene, brick: BrickNumber): Promise<void> {
+  const { store } = scene.cluster.nodes.get(brick)!;
+  for (let round = 0; round < 40 && store.counters.recycledSegments === 0; round += 1) {
+    await scene.write();
+    store.checkpoint();
+    await scene.cluster.world.complete(store.recycle());
+  }
+  assert.ok(store.counters.recycledSegments > 0, "no segment was recycled");
+  await scene.write();
+}
+
+function failCalls(scene: DamageScene, brick: BrickNumber, row: DamageRow, damage: string): void {
+  assert.ok(isCall(damage));
+  const path = callTargets[row.file]!;
+  const call = damage === "EIO on fsync" ? "sync" : "write";
+  const code = damage === "ENOSPC" ? "ENOSPC" : "EIO";
+  scene.disk(brick).fault = (one, name) => (one === call && path.test(name) ? code : null);
+}
+
+/** Calls fail from now on, until the brick has stopped itself or has gone on for a while. */
+async function failing(
+  scene: DamageScene,
+  brick: BrickNumber,
+  row: DamageRow,
+  damage: DamageRow["damages"][number],
+): Promise<void> {
+  const disk = scene.disk(brick);
+  const { world } = scene.cluster;
+  if (row.file === "index") {
+    if (damage === "EIO on read") disk.dials.kvReadErrorChance = 1;
+    else disk.dials.kvErrorChance = 1;
+  } else failCalls(scene, brick, row, damage);
+  const crashes = world.crashes.length;
+  await scene.write();
+  if (row.file === "Raft log")
+    await scene.cluster.addVolume(
+      `v${crashes}`,
+      "ab".repeat(16).slice(0, 30) + String(10 + crashes),
+    );
+  if (row.file === "index" && world.crashes.length === crashes) {
+    scene.cluster.nodes.get(brick)?.store.checkpoint();
+  }
+  await world.runFor(2000);
+  const stopped = world.crashes.slice(crashes).some((crash) => crash.brick === brick);
+  assert.equal(stopped, row.outcome === "stops", `${damage}: stopped: ${stopped}`);
+  await scene.readBack();
+  disk.fault = null;
+  disk.dials.kvErrorChance = disk.dials.kvReadErrorChance = 0;
+  if (stopped) assert.equal(await scene.start(brick), null);
+}
