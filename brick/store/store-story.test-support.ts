@@ -255,8 +255,9 @@ export class StoreWork {
     const parts = known === null ? [head] : [head, known.bytes];
     const place = { offsetBytes: head.length, lengthBytes: known?.bytes.length ?? 0, origin };
     const chunk = known === null ? null : { key: known.key, ...place };
-    const answered = new Promise<void>((resolve) => {
-      store.appendMap(parts, chunk, (ok) => {
+    const reserve = store.space().freeBytes < spareBytes;
+    const done = new Promise<void>((resolve) => {
+      const answer = (ok: boolean) => {
         assert.equal(ok, true);
         counting.applied = id;
         // Inside the callbacks of a commit: it must cover this record and not the next.
@@ -264,9 +265,10 @@ export class StoreWork {
         this.#mark({ type: "ackRecord", id });
         if (known !== null) this.#mark({ type: "ackChunk", seed: known.seed });
         resolve();
-      });
+      };
+      store.appendMap(parts, chunk, answer, { reserve });
     });
-    this.#waiting.push(answered);
+    this.#waiting.push(done);
   }
 
   async flush(): Promise<void> {

@@ -170,6 +170,7 @@ export class Store {
       if (damagedKeys.length < damagedAtOpenMax) damagedKeys.push(key);
     });
     const replayed = await replayFrom(host, identity, segments, checkpoint, sinks);
+    if (!replayed.clean) host.log("log: its end is torn, or cannot be told from a torn one");
     // 4. What is known to be missing is durable knowledge before the log says anything else.
     const cut = superblock.cut || !replayed.clean;
     const damaged = superblock.damaged || replayed.damage.length > 0;

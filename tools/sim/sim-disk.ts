@@ -104,6 +104,10 @@ export class SimDiskStore {
     this.#kvs.delete(folder);
   }
 
+  keepKv(folder: string, kv: SimKvStore): void {
+    this.#kvs.set(folder, kv);
+  }
+
   paths(): string[] {
     return [...this.#names.keys()].sort();
   }

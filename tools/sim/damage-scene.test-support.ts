@@ -2,8 +2,12 @@ import { assert } from "../../brick/assert.ts";
 import { Prng } from "../../brick/prng.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import { type BrickNumber, grainBytes, KiB, MiB } from "../../brick/units.ts";
-import type { DamageRow, RestDamage } from "./damage-table.ts";
+import { RaftStore } from "../../control/raft/raft-store-io.ts";
+import { Script } from "../../control/raft/testing-script.ts";
+import type { DamageRow, RestDamage } from "./damage-table.test-support.ts";
+import { BrickStopped, SimClock } from "./sim-clock.ts";
 import { SimCluster } from "./sim-cluster.ts";
+import { SimDiskStore } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
 const pageBytes = 4 * KiB;
@@ -28,10 +32,11 @@ export class DamageScene {
   readonly #prng: Prng;
   readonly #written = new Map<number, Buffer>();
   #startFailure: unknown = null;
+  #volumeCount = 0;
 
   constructor(seed: number) {
     this.#prng = new Prng(seed + 7000);
-    const sizes = { bricks: 3, shardCount: 4, volumeBytes, copies: 2 };
+    const sizes = { bricks: 3, shardCount: 4, volumeBytes, copies: 2, gcEveryMs: 3000 };
     this.cluster = new SimCluster({ seed, ...sizes, healOptions });
     this.cluster.onStartFailure = (_brick, error) => {
       this.#startFailure = error;
@@ -130,6 +135,54 @@ export class DamageScene {
     this.cluster.world.machine(brick).kill();
   }
 
+  /** Another volume: an entry for Raft. Whoever leads it may be going down. */
+  async addVolume(): Promise<void> {
+    this.#volumeCount += 1;
+    const name = `more${this.#volumeCount}`;
+    const uuid = String(this.#volumeCount).padStart(32, "0");
+    const command = { type: "createVolume" as const, name, uuid, sizeBytes: MiB, copies: 2 };
+    for (let attempt = 0; attempt < 60; attempt += 1) {
+      const node = this.cluster.anyNode();
+      const asked = node?.control.submit({ ...command, degradedWrites: true });
+      if (asked !== undefined) await this.#answer(asked);
+      if (this.cluster.anyNode()?.control.state().volumes[name] !== undefined) return;
+      await this.cluster.world.runFor(500);
+    }
+    throw new Error("a volume is never made");
+  }
+
+  /** Whether the brick has lived through it is seen by the crashes of its world. */
+  async checkpoint(brick: BrickNumber): Promise<void> {
+    this.cluster.world.after(0, () => {
+      try {
+        this.cluster.nodes.get(brick)?.store.checkpoint();
+      } catch (error) {
+        assert(error instanceof BrickStopped);
+      }
+    });
+    await this.cluster.world.runFor(100);
+  }
+
+  /** The brick's files as they are now, to be put back later; it must not be running. */
+  keep(brick: BrickNumber): { putBack(): void } {
+    const disk = this.disk(brick);
+    const files = disk.paths().map((path) => {
+      const file = disk.file(path)!;
+      return { file, bytes: file.read(0, file.sizeBytes) };
+    });
+    const kv = disk.kv("index")!;
+    return {
+      putBack: () => {
+        disk.fault = null;
+        disk.keepKv("index", kv);
+        for (const { file, bytes } of files) {
+          file.truncate(bytes.length);
+          put(file, 0, bytes);
+        }
+      },
+    };
+  }
+
   /** "refused" with the reason, when the brick does not start. */
   async start(brick: BrickNumber): Promise<unknown> {
     this.#startFailure = null;
@@ -200,41 +253,50 @@ export class DamageScene {
     throw new Error(`brick ${brick} holds no piece of ${pieceBytes} bytes`);
   }
 
-  damage(brick: BrickNumber, { path, atBytes }: Target, how: RestDamage): void {
-    const disk = this.disk(brick);
-    const file = disk.file(path)!;
-    const page = atBytes - (atBytes % pageBytes);
-    const lengthBytes = Math.min(pageBytes, file.sizeBytes - page);
-    // Files of one page have no other: then of the file beside it.
-    const otherPage = page >= pageBytes ? page - pageBytes : page + pageBytes;
-    const other = Buffer.alloc(lengthBytes, file.read(otherPage, lengthBytes));
-    switch (how) {
-      case "bit flip":
-        file.flipBit(atBytes * 8 + 3);
-        return;
-      case "zeros":
-        put(file, page, Buffer.alloc(lengthBytes));
-        return;
-      case "junk":
-        put(file, page, this.#prng.fill(Buffer.alloc(lengthBytes)));
-        return;
-      case "truncated":
-        file.truncate(atBytes);
-        file.endSync(file.beginSync());
-        return;
-      case "swapped": {
-        const own = file.read(page, lengthBytes);
-        put(file, page, other);
-        if (otherPage < file.sizeBytes) put(file, otherPage, own);
-        return;
-      }
-      case "misdirected write":
-        put(file, page, other);
-        return;
-      case "EIO on read":
-        disk.fault = (call, name, { from, to }) =>
-          call === "read" && name === path && from < page + lengthBytes && to > page ? "EIO" : null;
+  damage(brick: BrickNumber, target: Target, how: RestDamage): void {
+    damageFile(this.disk(brick), target, how, this.#prng);
+  }
+}
+
+function damageFile(
+  disk: SimDiskStore,
+  { path, atBytes }: Target,
+  how: RestDamage,
+  prng: Prng,
+): void {
+  const file = disk.file(path)!;
+  const page = atBytes - (atBytes % pageBytes);
+  const lengthBytes = Math.min(pageBytes, file.sizeBytes - page);
+  // Files of one page have no other: then zeros, as from beyond their end.
+  const otherPage = page >= pageBytes ? page - pageBytes : page + pageBytes;
+  const other = Buffer.alloc(lengthBytes);
+  file.read(otherPage, lengthBytes).copy(other);
+  switch (how) {
+    case "bit flip":
+      file.flipBit(atBytes * 8 + 3);
+      return;
+    case "zeros":
+      put(file, page, Buffer.alloc(lengthBytes));
+      return;
+    case "junk":
+      put(file, page, prng.fill(Buffer.alloc(lengthBytes)));
+      return;
+    case "truncated":
+      file.truncate(atBytes);
+      file.endSync(file.beginSync());
+      return;
+    case "swapped": {
+      const own = file.read(page, lengthBytes);
+      put(file, page, other);
+      if (otherPage < file.sizeBytes) put(file, otherPage, own);
+      return;
     }
+    case "misdirected write":
+      put(file, page, other);
+      return;
+    case "EIO on read":
+      disk.fault = (call, name, { from, to }) =>
+        call === "read" && name === path && from < page + lengthBytes && to > page ? "EIO" : null;
   }
 }
 
@@ -248,4 +310,49 @@ function headerBefore(bytes: Buffer, atBytes: number): number {
   let page = atBytes - (atBytes % pageBytes);
   while (bytes.toString("latin1", page, page + 4) !== "ENDb") page -= pageBytes;
   return page;
+}
+
+/** Opens Raft's files after their newest snapshot, or all, was damaged. */
+export async function openWithDamagedSnapshot(how: RestDamage, which: "newest" | "both") {
+  const clock = new SimClock();
+  const failed = (error: unknown) => assert(false, String(error));
+  const owner = { brick: 1, alive: true, frozenUntilMs: 0, failed };
+  const prng = new Prng(11);
+  const store = new SimDiskStore(prng);
+  const run = async <T>(promise: Promise<T>): Promise<T> => {
+    let settled = false;
+    promise.then(
+      () => (settled = true),
+      () => (settled = true),
+    );
+    await clock.run({ until: () => settled, untilMs: clock.nowMs + 60_000 });
+    return promise;
+  };
+  const open = async (onPersisted: (ticket: number) => void) => {
+    const disk = store.mount(clock, owner, () => {});
+    const onFailure = (reason: unknown) => assert(false, String(reason));
+    const opened = await run(RaftStore.open({ disk, folder: "raft", onPersisted, onFailure }));
+    assert(opened.ok, "the store opens");
+    return opened;
+  };
+  const script = new Script(prng);
+  let persisted = 0;
+  const first = await open((ticket) => {
+    persisted = ticket;
+  });
+  const snapshots = () => store.paths().filter((path) => /snapshot-\d+$/.test(path));
+  while (script.works.length < 100 || snapshots().length < 2) {
+    first.store.persist(script.next());
+    await clock.run({
+      until: () => persisted === script.works.length,
+      untilMs: clock.nowMs + 60_000,
+    });
+  }
+  await run(first.store.close());
+  const truth = script.model.load();
+  for (const path of snapshots().slice(which === "newest" ? -1 : 0)) {
+    damageFile(store, { path, atBytes: 30 }, how, prng);
+  }
+  const { loaded, report } = await open(() => {});
+  return { loaded, report, wanted: truth.entries.at(-1)?.index ?? truth.snapshot?.index ?? 0 };
 }
