@@ -281,18 +281,25 @@ export class StoreWork {
   }
 
   drop(chunk: KnownChunk): void {
+    if (this.#isWritten(chunk)) return;
     this.#mark({ type: "drop", seed: chunk.seed });
     this.#opened.store.dropChunk(chunk.key);
   }
 
   /** As garbage collection does it: from the last checkpoint on. */
-  sweep(unwanted: readonly KnownChunk[]): void {
+  sweep(given: readonly KnownChunk[]): void {
     const { store } = this.#opened;
+    const unwanted = given.filter((chunk) => !this.#isWritten(chunk));
     store.checkpoint();
     const keys = new Set(unwanted.map(({ key }) => key.toString("hex")));
     for (const { seed } of unwanted) this.#mark({ type: "drop", seed });
     const step = store.sweepStep(null, 1000, (key) => keys.has(key.toString("hex")));
     assert.equal(step.droppedChunks, unwanted.length, "a sweep finds every chunk");
+  }
+
+  /** A write of it is under way, whose stamp would keep it. */
+  #isWritten({ seed }: KnownChunk): boolean {
+    return this.#story.chunks.get(seed)!.submitted > 0;
   }
 
   async compact(): Promise<void> {

@@ -2,6 +2,7 @@ import { assert } from "../../brick/assert.ts";
 import { Prng } from "../../brick/prng.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import { type BrickNumber, grainBytes, KiB, MiB } from "../../brick/units.ts";
+import type { Volume } from "../../brick/volume/volume.ts";
 import { RaftStore } from "../../control/raft/raft-store-io.ts";
 import { Script } from "../../control/raft/testing-script.ts";
 import type { DamageRow, RestDamage } from "./damage-table.test-support.ts";
@@ -89,12 +90,50 @@ export class DamageScene {
   async readBack(): Promise<void> {
     for (const through of this.cluster.nodes.keys()) {
       for (const [offsetBytes, data] of this.#written) {
-        const read = this.cluster.volumeAt(through)!.read(offsetBytes, data.length);
+        const read = (await this.#volume(through)).read(offsetBytes, data.length);
         const result = await this.cluster.world.complete(read, 120_000);
         assert(result.ok, `brick ${through} reads at ${offsetBytes}: ${JSON.stringify(result)}`);
         const same = Buffer.concat(result.buffers).equals(data);
         assert(same, `brick ${through} served other bytes at ${offsetBytes}`);
       }
+    }
+  }
+
+  async #volume(through: BrickNumber): Promise<Volume> {
+    const { cluster } = this;
+    await cluster.world.runUntil(() => cluster.volumeAt(through) !== undefined);
+    return cluster.volumeAt(through)!;
+  }
+
+  /** What is served now may be missing, but not wrong. */
+  async readSome(through: BrickNumber): Promise<void> {
+    const volume = await this.#volume(through);
+    for (const [offsetBytes, data] of this.#written) {
+      const result = await this.#answer(volume.read(offsetBytes, data.length));
+      if (!result?.ok) continue;
+      const same = Buffer.concat(result.buffers).equals(data);
+      assert(same, `brick ${through} served other bytes at ${offsetBytes}`);
+    }
+  }
+
+  /** Every record is gone but those of the newest batch, before which the log is known to have been. */
+  loseLog(brick: BrickNumber): void {
+    const disk = this.disk(brick);
+    let newest: { file: SimFile; atBytes: number; position: number } | null = null;
+    for (const path of disk.paths().filter((one) => one.startsWith("log/"))) {
+      const file = disk.file(path)!;
+      const bytes = file.read(0, file.sizeBytes);
+      for (let at = 0; at < bytes.length; at += pageBytes) {
+        if (bytes.toString("latin1", at, at + 4) !== "ENDb") continue;
+        const position = bytes.readUInt32BE(at + 28);
+        if (position > (newest?.position ?? 0)) newest = { file, atBytes: at, position };
+      }
+    }
+    assert(newest !== null, "the brick has a log");
+    for (const path of disk.paths().filter((one) => one.startsWith("log/"))) {
+      const file = disk.file(path)!;
+      const endBytes = file === newest.file ? newest.atBytes : file.sizeBytes;
+      put(file, 0, Buffer.alloc(endBytes, 0xa5));
     }
   }
 

@@ -78,7 +78,12 @@ export const damageRows: readonly DamageRow[] = [
     when: "before a start",
     outcome: "refuses",
   },
-  { file: "superblock", damages: callDamages, when: "before a start", outcome: "refuses" },
+  {
+    file: "superblock",
+    damages: ["EIO on write", "EIO on fsync"],
+    when: "before a start",
+    outcome: "refuses",
+  },
   { file: "index", damages: ["missing"], when: "before a start", outcome: "goes on" },
   {
     file: "index of a recycled log",

@@ -175,6 +175,20 @@ async function failing(
   if (hasStopped()) assert.equal(await scene.start(brick), null);
 }
 
+test("a brick that has lost all records of a shard does not speak for it", async () => {
+  const scene = new DamageScene(901);
+  await scene.begin();
+  for (const brick of scene.cluster.bricks) scene.stop(brick);
+  scene.loseLog(2);
+  for (const brick of [2, 3]) assert.equal(await scene.start(brick), null);
+  // Long enough for every recovery that can be made without the third.
+  await scene.cluster.world.runFor(60_000);
+  for (const brick of [2, 3]) await scene.readSome(brick);
+  assert.equal(await scene.start(1), null);
+  await scene.inOrder();
+  await scene.readBack();
+});
+
 /** Raft's files alone: a cluster would take long to need a snapshot. */
 test("Raft snapshot: the one before it and the log count, else the voter heals", async () => {
   const row = damageRows.find(({ file }) => file === "Raft snapshot")!;
