@@ -272,6 +272,24 @@ export class DamageScene {
     }
   }
 
+  /** A place in the brick's log up to where it was ever written. */
+  randomTarget(brick: BrickNumber, prng: Prng): Target {
+    const disk = this.disk(brick);
+    const used = disk.paths().flatMap((path) => {
+      const file = path.startsWith("log/") ? disk.file(path)! : null;
+      const bytes = file?.read(0, file.sizeBytes) ?? Buffer.alloc(0);
+      let endBytes = bytes.length;
+      while (
+        endBytes > 0 &&
+        bytes.subarray(endBytes - pageBytes, endBytes).every((one) => one === 0)
+      )
+        endBytes -= pageBytes;
+      return endBytes > pageBytes ? [{ path, endBytes }] : [];
+    });
+    const { path, endBytes } = prng.pick(used);
+    return { path, atBytes: prng.between(0, endBytes - 1) };
+  }
+
   /** One of the pieces of that size which lies on the brick, by its bytes. */
   #find(
     brick: BrickNumber,
