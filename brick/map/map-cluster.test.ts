@@ -235,7 +235,7 @@ test("what a shard owes is apart from its own, found group by group, and outlive
   // The power goes; another brick leads, and then a third one that was given its table.
   for (const brick of [1, 2]) cluster.crash(brick);
   for (const brick of [1, 2]) await cluster.start(brick);
-  const chain = [{ view: 1, primary: 1, members: [1, 2], candidates: [] }];
+  const chain = [{ view: 1, primary: 1, primaryBoot: 1, members: [1, 2], candidates: [] }];
   cluster.view({ primary: 2, members: [2], candidates: [3], transfer: true, chain });
   assert.equal((await cluster.fence(6)).status, "ok");
   assert.deepEqual(await owedFrom(0), [4, 6]);

@@ -44,6 +44,7 @@ export function newHints(replica: Replica): Entry[] {
     clusterTimeMs: effects.clusterTimeMs(),
     gcEpoch: effects.gcEpoch(),
     inlineBytes: 0,
+    parts: [],
     inline: null,
   }));
 }

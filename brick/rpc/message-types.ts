@@ -36,6 +36,8 @@ export const messageType = {
   chunkMark: 36,
   /** chunk: fetch parts of chunks. */
   chunkSlices: 37,
+  /** chunk: the map names this brick for chunks that it lacks, and too few others have them. */
+  chunkHeal: 38,
 
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,

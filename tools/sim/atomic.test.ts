@@ -18,7 +18,7 @@ class Scene {
   readonly cluster: SimCluster;
   readonly prng: Prng;
   readonly #offsetBytes: number;
-  #content = Buffer.alloc(lengthBytes);
+  #content: Buffer = Buffer.alloc(lengthBytes);
 
   constructor(seed: number, offsetBytes: number) {
     this.prng = new Prng(seed);
