@@ -407,7 +407,7 @@ export class FakeCluster {
     if (grainCount > 0) {
       for (let index = 0; index < grainCount; index += 1) {
         shard.grains.delete(`${branch}/${grain + index}`);
-        const at = shardOf(this.state, this.volume.family, grain + index);
+        const at = shardOf(this.state, family, grain + index);
         if (at !== request.shard) this.violations.push("a run of grains leaves its shard");
       }
       return;

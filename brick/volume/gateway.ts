@@ -21,7 +21,7 @@ import { RangeLock } from "./range-lock.ts";
 import { Seams } from "./seams.ts";
 import { ShardLink } from "./shard-link.ts";
 import type { SliceReader } from "./slice-reader.ts";
-import { lengthOf, splitAtomic, splitWrite } from "./split.ts";
+import { groupStored, lengthOf, splitAtomic, splitWrite } from "./split.ts";
 import { type Access, isEnded, refusalUnder } from "./unit-check.ts";
 import type { VolumeAllocation, VolumeDone, VolumeFault, VolumeRead } from "./volume.ts";
 
@@ -108,7 +108,10 @@ export class Gateway {
   }
 
   write(offsetBytes: number, data: readonly Buffer[], origin: Origin = ours): Promise<VolumeDone> {
-    const source = new WritePieces(offsetBytes, data, splitWrite);
+    const { inlineMaxBytes } = this.context.options;
+    const source = new WritePieces(offsetBytes, data, (...range) =>
+      groupStored(splitWrite(...range), inlineMaxBytes),
+    );
     return this.#change("write", offsetBytes, lengthOf(data), source, origin);
   }
 

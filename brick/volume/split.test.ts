@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
-import { isZero, type Piece, splitUnmap, splitWrite } from "./split.ts";
+import { groupStored, isZero, type Piece, splitUnmap, splitWrite } from "./split.ts";
 
 const grainsStart = (run: number) => run * grainsPerShardRun;
 
@@ -96,4 +96,36 @@ test("isZero finds a single set bit anywhere", () => {
     bytes[at] = 0;
   }
   assert.equal(isZero(Buffer.alloc(0)), true);
+});
+
+test("pieces that are stored beforehand are told of together, others alone", () => {
+  const data = (grains: number) => Buffer.alloc(grains * grainBytes, 7);
+  const shape = (pieces: readonly Piece[]) =>
+    pieces.map(({ grain, group, lengthBytes }) => [grain, group?.length ?? 1, lengthBytes]);
+  const cut = (offsetBytes: number, bytes: Buffer) =>
+    shape(groupStored(splitWrite(offsetBytes, [bytes]), grainBytes / 2));
+  assert.deepEqual(cut(0, data(16)), [[0, 16, 16 * grainBytes]]);
+  assert.deepEqual(cut(5 * grainBytes, data(1)), [[5, 1, grainBytes]]);
+  // Its ends lie inside grains: one is long enough to be stored, the other travels inside.
+  const most = grainBytes - 4096;
+  assert.deepEqual(cut(4096, data(2)), [
+    [0, 2, most + grainBytes],
+    [2, 1, 4096],
+  ]);
+  // No longer than a group may be, nor over the end of a shard's run.
+  assert.deepEqual(cut(0, data(20)), [
+    [0, 17, 17 * grainBytes],
+    [17, 3, 3 * grainBytes],
+  ]);
+  assert.deepEqual(cut((grainsPerShardRun - 2) * grainBytes, data(4)), [
+    [grainsPerShardRun - 2, 2, 2 * grainBytes],
+    [grainsPerShardRun, 2, 2 * grainBytes],
+  ]);
+  // Zeros between them are an unmap of their own.
+  const holed = Buffer.concat([data(2), Buffer.alloc(grainBytes), data(2)]);
+  assert.deepEqual(cut(0, holed), [
+    [0, 2, 2 * grainBytes],
+    [2, 1, grainBytes],
+    [3, 2, 2 * grainBytes],
+  ]);
 });

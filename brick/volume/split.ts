@@ -62,6 +62,36 @@ export function splitAtomic(offsetBytes: number, data: readonly Buffer[]): Piece
   return pieces.length <= 1 ? pieces : [groupOf(inGrains.map(withoutZeros))];
 }
 
+/**
+ * Has the map told of neighbouring pieces together, when their chunks are stored beforehand anyway: one
+ * record of the shard's log instead of many. Pieces shorter than `storedBytesMin` travel inside the
+ * map's records, and stay alone.
+ */
+export function groupStored(pieces: readonly Piece[], storedBytesMin: number): Piece[] {
+  const grouped: Piece[] = [];
+  let run: Piece[] = [];
+  const endRun = () => {
+    if (run.length > 1) grouped.push(groupOf(run));
+    else grouped.push(...run);
+    run = [];
+  };
+  for (const piece of pieces) {
+    const first = run[0];
+    const joins =
+      first !== undefined &&
+      runOf(piece.grain) === runOf(first.grain) &&
+      piece.grain - first.grain < groupPartsMax;
+    if (!joins) endRun();
+    if (piece.data !== null && piece.lengthBytes >= storedBytesMin) run.push(piece);
+    else {
+      endRun();
+      grouped.push(piece);
+    }
+  }
+  endRun();
+  return grouped;
+}
+
 function withoutZeros(piece: Piece): Piece {
   return piece.data!.every(isZero) ? { ...piece, data: null } : piece;
 }
