@@ -1,5 +1,5 @@
 import type { ChunkCache } from "../chunk/chunk-cache.ts";
-import { type ClusterState, shardOf, type VolumeRecord } from "../cluster-state.ts";
+import { type ClusterState, isReachable, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
 import { sectorBytes } from "../units.ts";
@@ -323,9 +323,10 @@ export class Gateway {
     const { task, portal } = command;
     if (portal !== null) {
       const record = this.state().bricks[portal.brick];
-      const away = (record?.absences ?? 0) > portal.absences;
+      // Also one that was drained and removed: it was never away, and is no more.
+      const gone = !isReachable(record) || (record!.absences ?? 0) > portal.absences;
       // Its initiator may have gone elsewhere, and be served there, since.
-      if (away || (record?.boot ?? 0) > portal.boot) {
+      if (gone || record!.boot > portal.boot) {
         return unavailable("its portal was away since it began");
       }
     }

@@ -174,6 +174,15 @@ test("a command from before its portal's absence, or restart, does not begin any
     const result = await write();
     assert.equal(!result.ok && result.fault.code, "unavailable");
   }
+  // Down, or drained and removed: its initiator is elsewhere.
+  for (const status of ["down", "failed", null] as const) {
+    const { "3": record, ...others } = cluster.state.bricks;
+    const gone = status === null ? {} : { 3: { ...record!, status, absences: 2, boot: 1 } };
+    cluster.setState({ bricks: { ...others, ...gone } });
+    const result = await write();
+    assert.equal(!result.ok && result.fault.code, "unavailable", `${status}`);
+    cluster.setState({ bricks: { ...others, 3: record! } });
+  }
   // Waiting for its turn when the portal went away.
   setPortal(2, 1);
   for (const brick of cluster.bricks.values()) brick.frozen = true;
