@@ -25,6 +25,8 @@ export interface MapControl {
 }
 
 export interface UnionRequest {
+  /** Bricks whose store has lost something since they took part: what they report may lack it. */
+  readonly damaged: readonly BrickNumber[];
   readonly shard: number;
   /** The view that was promised, and that the union will begin. */
   readonly view: number;

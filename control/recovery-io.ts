@@ -120,7 +120,9 @@ export class Recoveries {
       (brick) => reports.has(brick) || isGivenUp(state, brick),
     );
     const chain = [...shard.chain, shard];
-    const plan = map.planUnion({ shard: number, view: view + 1, chain, reports, everyoneReported });
+    const { damaged = [] } = shard;
+    const about = { shard: number, view: view + 1, chain, damaged };
+    const plan = map.planUnion({ ...about, reports, everyoneReported });
     if (!plan.ok) return plan.reason;
     const primary = plan.brick;
     const parts = [request, plan.plan];

@@ -55,7 +55,7 @@ export function chainBricks(shard: ShardRecord): BrickNumber[] {
 }
 
 export function withDamaged(shard: ShardRecord, number: BrickNumber): ShardRecord {
-  if (!inView(shard, number) || isDamaged(shard, number)) return shard;
+  if (!holdsReplica(shard, number) || isDamaged(shard, number)) return shard;
   return { ...shard, damaged: [...(shard.damaged ?? []), number] };
 }
 

@@ -66,7 +66,7 @@ test("imports point downward", () => {
 });
 
 /** Only an examination itself stands on the doubles of the tests. */
-const isExamination = (path: string) => path.startsWith("tools/fuzz/");
+const isExamination = (path: string) => /^tools\/(?:fuzz|crash-states)\//.test(path);
 
 test("the product does not import its tests", () => {
   const shipped = product.filter(({ path }) => !isExamination(path));

@@ -12,7 +12,7 @@ export function brickMetrics(parts: {
   latencies: ReadonlyMap<string, LatencyHistogram>;
 }): MetricSources {
   const { node, wire, commands, latencies } = parts;
-  const { store, map, volumes, repair, control, gc } = node;
+  const { store, map, volumes, repair, heal, control, gc } = node;
   return {
     values: () => {
       const space = store.space();
@@ -23,6 +23,9 @@ export function brickMetrics(parts: {
       return {
         endisk_repair_bytes_total: repair.counters.repairBytes,
         endisk_rebalance_bytes_total: repair.counters.rebalanceBytes,
+        endisk_heal_bytes_total: heal.counters.healBytes,
+        endisk_healed_chunks_total: heal.counters.healedChunks,
+        endisk_unhealed_chunks_total: heal.counters.unhealedChunks,
         endisk_settle_bytes_total: counters.settleBytes,
         endisk_map_transfer_bytes_total: counters.transferBytes,
         endisk_chunk_written_bytes_total: store.counters.chunkBytesWritten,

@@ -4,6 +4,8 @@ import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
 import { MapService } from "../brick/map/map-service-io.ts";
+import { Heal } from "../brick/repair/heal-io.ts";
+import type { HealOptions } from "../brick/repair/heal-options.ts";
 import { Repair } from "../brick/repair/repair-io.ts";
 import { Calls } from "../brick/rpc/calls.ts";
 import { Store, type StoreOptions } from "../brick/store/store.ts";
@@ -30,6 +32,7 @@ export interface NodeOptions {
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;
   readonly gcOptions?: Partial<GcOptions>;
+  readonly healOptions?: Partial<HealOptions>;
   readonly hooks?: VolumeHooks;
   /** After each change of the cluster state, once the brick's own parts have it. */
   readonly onState?: (state: ClusterState) => void;
@@ -40,10 +43,6 @@ export interface NodeOptions {
   readonly onStoreOpen: (boot: number) => Promise<void> | void;
 }
 
-/** Scrub reads about this much a second. */
-const scrubEveryMs = 1000;
-const scrubBytes = 1024 * 1024;
-
 /** The parts of one brick joined over any host, real or simulated. */
 export class BrickNode {
   readonly host: Host;
@@ -53,8 +52,8 @@ export class BrickNode {
   readonly control: Control;
   readonly volumes: Volumes;
   readonly repair: Repair;
+  readonly heal: Heal;
   readonly gc: Gc;
-  #closed = false;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
@@ -123,14 +122,19 @@ export class BrickNode {
     volumes.onState(control.state());
     const state = () => control.state();
     const repair = new Repair({ host, calls, self, map, store, state });
+    const { healOptions } = options;
+    const healParts = { host, calls, self, store, state };
+    const heal = new Heal({
+      ...healParts,
+      ...(healOptions !== undefined && { options: healOptions }),
+    });
     const nudge = () => control.nudge();
     const { gcOptions } = options;
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, gc });
+    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, heal, gc });
     serveStats(node);
-    node.#scrubLater();
     return node;
   }
 
@@ -142,6 +146,7 @@ export class BrickNode {
     control: Control;
     volumes: Volumes;
     repair: Repair;
+    heal: Heal;
     gc: Gc;
   }) {
     this.host = parts.host;
@@ -151,6 +156,7 @@ export class BrickNode {
     this.control = parts.control;
     this.volumes = parts.volumes;
     this.repair = parts.repair;
+    this.heal = parts.heal;
     this.gc = parts.gc;
   }
 
@@ -160,20 +166,12 @@ export class BrickNode {
 
   /** Stops serving, then leaves a sealed log. */
   async close(): Promise<void> {
-    this.#closed = true;
     this.repair.close();
     this.volumes.close();
     await this.control.close();
+    await this.heal.close();
     await this.gc.close();
     this.map.close();
     await this.store.close();
-  }
-
-  /** Walks the store and verifies it, slowly, for ever. */
-  #scrubLater(): void {
-    this.host.clock.after(scrubEveryMs, () => {
-      if (this.#closed) return;
-      this.store.scrubStep(scrubBytes).then(() => this.#scrubLater());
-    });
   }
 }

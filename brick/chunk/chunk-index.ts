@@ -72,6 +72,10 @@ export class ChunkIndex {
     this.#overlay.set(keyName(key), { ...entry, damaged: true });
   }
 
+  markWhole(key: Buffer, entry: ChunkEntry): void {
+    this.#overlay.set(keyName(key), { ...entry, damaged: false });
+  }
+
   #forget(entry: ChunkEntry | null): void {
     if (entry === null) return;
     this.count -= 1;

@@ -2,6 +2,7 @@ import { keyName } from "../chunk/chunk-index.ts";
 import type { ClusterState } from "../cluster-state.ts";
 import { holdersMax } from "../map/grain.ts";
 import type { BrickNumber } from "../units.ts";
+import { mayHoldChunks } from "../volume/placement.ts";
 import { isSteady } from "./epochs.ts";
 
 interface Marked {
@@ -87,6 +88,25 @@ export class MarkPage {
       found.push({ key, holders: [...having, ...away].slice(0, holdersMax) });
     }
     return found;
+  }
+
+  /**
+   * Once everybody has answered: chunks of which there are too few, by the named bricks that lack
+   * them. Only when every brick that may have one was asked: nothing need be copied for a reboot.
+   */
+  shortfalls(state: ClusterState): Map<BrickNumber, Buffer[]> {
+    const short = new Map<BrickNumber, Buffer[]>();
+    const isAnyoneAway = Object.values(state.bricks).some(
+      (brick) => mayHoldChunks(brick) && !isSteady(state, brick.number),
+    );
+    if (isAnyoneAway) return short;
+    for (const { key, copies, having, lacking } of this.#marked.values()) {
+      if (having.length === 0) continue;
+      for (const brick of lacking.slice(0, Math.max(0, copies - having.length))) {
+        ask(short, brick, key);
+      }
+    }
+    return short;
   }
 }
 

@@ -6,6 +6,7 @@ import { isZeros } from "../map/grain.ts";
 import type { GrainKey, TableEntry } from "../map/map-table.ts";
 import type { Replica } from "../map/replica.ts";
 import { dropGrains, isSettled, nameHolders } from "../map/requests.ts";
+import { encodeChunkHeal, healKeysMax } from "../repair/heal-messages.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { Store } from "../store/store.ts";
@@ -28,6 +29,8 @@ export interface MarkCounters {
   droppedRuns: number;
   /** Map records that named bricks without the chunk, or not those with it. */
   corrections: number;
+  /** Keys of which there were too few copies, told to named bricks that lack them. */
+  shortfalls: number;
   walks: number;
 }
 
@@ -53,6 +56,7 @@ export class MarkWalk {
     broadcasts: 0,
     droppedRuns: 0,
     corrections: 0,
+    shortfalls: 0,
     walks: 0,
   };
   readonly #parts: MarkParts;
@@ -182,7 +186,19 @@ export class MarkWalk {
       }
       if ((await Promise.all(asked)).includes(false)) return false;
     }
+    this.#tellShortfalls(page);
     return this.#isCurrent(replica, walk);
+  }
+
+  /** What a damaged log lost without a trace, its brick learns from those who name it. */
+  #tellShortfalls(page: MarkPage): void {
+    for (const [brick, keys] of page.shortfalls(this.#parts.state())) {
+      for (let from = 0; from < keys.length; from += healKeysMax) {
+        const part = keys.slice(from, from + healKeysMax).map((key) => Buffer.from(key));
+        this.#parts.calls.tell(brick, messageType.chunkHeal, encodeChunkHeal(part));
+        this.counters.shortfalls += part.length;
+      }
+    }
   }
 
   /** Asks until there is an answer, or the brick keeps all that it has anyway. */

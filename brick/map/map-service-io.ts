@@ -282,10 +282,14 @@ export class MapService implements StoreParticipant {
     chain: readonly ShardView[];
     reports: ReadonlyMap<BrickNumber, Buffer>;
     everyoneReported: boolean;
+    /** Bricks known to have lost some of it; one that has lost all would not know. */
+    damaged?: readonly BrickNumber[];
   }): { ok: true; brick: BrickNumber; plan: Buffer } | { ok: false; reason: string } {
     const reports: ReplicaReport[] = [];
-    for (const bytes of request.reports.values()) {
-      reports.push(JSON.parse(bytes.toString("utf8")) as ReplicaReport);
+    for (const [brick, bytes] of request.reports) {
+      const report = JSON.parse(bytes.toString("utf8")) as ReplicaReport;
+      const damaged = report.damaged || request.damaged?.includes(brick) === true;
+      reports.push({ ...report, damaged });
     }
     const decision = planUnion(request.chain, reports, request.everyoneReported);
     if (!decision.ok) return decision;

@@ -1,10 +1,4 @@
-import {
-  decodeChunkGetReply,
-  decodeChunkHasReply,
-  encodeChunkGet,
-  getStatus,
-} from "../chunk/chunk-messages.ts";
-import { chunkKey, keyEquals } from "../chunk/key.ts";
+import { decodeChunkHasReply } from "../chunk/chunk-messages.ts";
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
 import { encodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host } from "../host.ts";
@@ -19,6 +13,7 @@ import { messageType } from "../rpc/message-types.ts";
 import type { Store } from "../store/store.ts";
 import { type BrickNumber, MiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
+import { fetchChunk } from "./fetch-chunk.ts";
 import { leaves, leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
 
 /** Map records looked at in one step of a walk, and the pause between steps. */
@@ -348,7 +343,7 @@ async function fetchAndKeep(
   if (store.protect(key)) return 0;
   for (const source of sources) {
     const bytes = await fetchChunk(calls, key, source);
-    if (bytes === null) continue;
+    if (typeof bytes === "string") continue;
     const origin = { branch: 0, grain: 0, firstSector: 0, sequence: 0 };
     const kept = await new Promise<boolean>((resolve) => {
       store.put(key, bytes, origin, (result) => resolve(result.ok));
@@ -356,15 +351,4 @@ async function fetchAndKeep(
     return kept ? bytes.length : null;
   }
   return null;
-}
-
-/** The bytes, if what the source sends hashes to the key. */
-function fetchChunk(calls: Calls, key: Buffer, source: BrickNumber): Promise<Buffer | null> {
-  return new Promise((resolve) => {
-    calls.call(source, messageType.chunkGet, encodeChunkGet([key]), getTimeoutMs, (reply) => {
-      const result = reply.ok ? decodeChunkGetReply(reply.body)?.[0] : undefined;
-      const found = result?.status === getStatus.found && keyEquals(chunkKey(result.bytes), key);
-      resolve(found ? result.bytes : null);
-    });
-  });
 }

@@ -32,6 +32,8 @@ export const messageType = {
   chunkCopy: 35,
   /** gc: keep these chunks in an epoch, and say which of them are there. */
   chunkMark: 36,
+  /** chunk: the map names this brick for chunks that it lacks, and too few others have them. */
+  chunkHeal: 37,
 
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,

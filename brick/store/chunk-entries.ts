@@ -9,6 +9,7 @@ import type { ChunkEntry } from "./store-keys.ts";
 export function replaySinks(
   index: ChunkIndex,
   participants: readonly StoreParticipant[],
+  onDamaged: (key: Buffer) => void,
 ): ReplaySinks {
   const indexChunk = (chunk: RecordChunk, location: RecordLocation, damaged: boolean) => {
     const name = keyName(chunk.key);
@@ -25,7 +26,9 @@ export function replaySinks(
       for (const participant of participants) participant.replay(record, location);
     },
     damagedRecord: (header: RecordHeader, _body: Buffer, location: RecordLocation) => {
-      if (header.chunk !== null) indexChunk(header.chunk, location, true);
+      if (header.chunk === null) return;
+      indexChunk(header.chunk, location, true);
+      onDamaged(header.chunk.key);
     },
   };
 }

@@ -21,6 +21,8 @@ export class ChunkReads {
   readonly #index: ChunkIndex;
   readonly #files: SegmentFiles;
   readonly #counters: { corruptChunks: number };
+  /** Told of each chunk that is found damaged. */
+  onDamaged: (key: Buffer) => void = () => {};
   #inFlight = 0;
   readonly #waiting: (() => void)[] = [];
 
@@ -54,6 +56,9 @@ export class ChunkReads {
         bytes = await this.#files.with(entry.segment, read);
       } catch (error) {
         if (!(error instanceof DiskError)) throw error;
+        // A sector that cannot be read, or a file that is gone, is damage like any other.
+        if (attempt === 0) continue;
+        if (isLoss(error)) break;
         return { ok: false, fault: { code: "io" } };
       }
       if (bytes.length === entry.lengthBytes && keyEquals(chunkKey(bytes), key)) {
@@ -77,5 +82,29 @@ export class ChunkReads {
     if (now.segment !== entry.segment || now.offsetBytes !== entry.offsetBytes) return;
     this.#counters.corruptChunks += 1;
     this.#index.markDamaged(key, now);
+    this.onDamaged(key);
   }
+
+  /** Whether a chunk that counts as damaged can be read after all; then it counts no more. */
+  async recheck(key: Buffer): Promise<boolean> {
+    const entry = this.#index.find(key);
+    if (entry === null || !entry.damaged) return entry !== null;
+    try {
+      const bytes = await this.#files.with(entry.segment, (file) =>
+        file.read(entry.offsetBytes, entry.lengthBytes),
+      );
+      if (bytes.length !== entry.lengthBytes || !keyEquals(chunkKey(bytes), key)) return false;
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      return false;
+    }
+    const now = this.#index.find(key);
+    if (now?.segment !== entry.segment || now.offsetBytes !== entry.offsetBytes) return false;
+    this.#index.markWhole(key, now);
+    return true;
+  }
+}
+
+function isLoss(error: DiskError): boolean {
+  return error.code === "EIO" || error.code === "ENOENT";
 }

@@ -1,6 +1,6 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import { chunkKey, keyEquals } from "../chunk/key.ts";
-import type { Host, Kv } from "../host.ts";
+import { DiskError, type Host, type Kv } from "../host.ts";
 import { decodeBatch } from "../log/batch.ts";
 import { alignUp, batchAlignBytes, decodeBatchHeader } from "../log/batch-format.ts";
 import type { LogIdentity } from "../log/log.ts";
@@ -68,10 +68,19 @@ export class Scrub {
       }
       // What a commit under way writes is beyond the end as of now.
       const endBytes = segment.flushedBytes;
-      await this.#parts.files.with(segment.number, async (file) => {
-        const reader = new SegmentReader(file, endBytes);
-        await this.#walk(segment, reader, budgetBytes, step);
-      });
+      try {
+        await this.#parts.files.with(segment.number, async (file) => {
+          const reader = new SegmentReader(file, endBytes);
+          await this.#walk(segment, reader, budgetBytes, step);
+        });
+      } catch (error) {
+        if (!(error instanceof DiskError)) throw error;
+        // The file is gone, or does not open: so are the chunks that the index finds in it.
+        const fromBytes = this.#atBytes;
+        step.damagedRanges.push({ segment: segment.number, fromBytes, toBytes: endBytes });
+        step.scannedBytes += endBytes - fromBytes;
+        this.#atBytes = endBytes;
+      }
     }
     await this.#findDamagedEntries(step);
     return step;
@@ -151,8 +160,13 @@ export class Scrub {
   /** Only the copy that the index points to matters. */
   #verify(key: Buffer, bytes: Buffer, segment: Segment, offsetBytes: number, step: ScrubStep) {
     const entry = this.#parts.index.find(key);
-    if (entry === null || entry.damaged) return;
+    if (entry === null) return;
     if (entry.segment !== segment.number || entry.offsetBytes !== offsetBytes) return;
+    // Known already, and still not written anew: said again.
+    if (entry.damaged) {
+      this.#reads.onDamaged(key);
+      return;
+    }
     step.chunksVerified += 1;
     if (keyEquals(chunkKey(bytes), key)) return;
     this.#reads.noteCorrupt(key, entry);
@@ -178,7 +192,11 @@ export class Scrub {
     }
     for (const key of suspects) {
       const entry = index.find(key);
-      if (entry === null || entry.damaged || !inRanges(entry, step)) continue;
+      if (entry === null || !inRanges(entry, step)) continue;
+      if (entry.damaged) {
+        this.#reads.onDamaged(key);
+        continue;
+      }
       const read = await this.#reads.read(key, entry);
       if (!read.ok && read.fault.code !== "absent") step.damagedKeys.push(key);
     }

@@ -1,6 +1,11 @@
 import { assert } from "../assert.ts";
 import type { Disk, DiskFile, Host, Kv } from "../host.ts";
-import { batchAlignBytes, logSalt } from "../log/batch-format.ts";
+import {
+  type BatchHeader,
+  batchAlignBytes,
+  decodeBatchHeader,
+  logSalt,
+} from "../log/batch-format.ts";
 import type { LogIdentity, LogPlace } from "../log/log.ts";
 import {
   LogReplay,
@@ -124,6 +129,39 @@ export async function findSegments(
     segment.flushedBytes = row.writtenBytes;
     if (row.state === "closed") segment.preparedBytes = segments.segmentBytes;
   }
+}
+
+/**
+ * Without a checkpoint the log is replayed from its first batch. A segment that was recycled is one
+ * that a checkpoint made superfluous: then there was an index, and the log alone is not all.
+ */
+export async function refuseLostIndex(
+  host: Host,
+  identity: LogIdentity,
+  segments: Segments,
+): Promise<void> {
+  for (const { number } of segments.byNumber.values()) {
+    const file = await host.disk.open(segmentPath(number));
+    const reader = new SegmentReader(file, await file.sizeBytes());
+    const first = await firstBatchIn(reader, identity, number);
+    const isRecycled =
+      first !== null &&
+      (first.epoch > 1 || (first.offsetBytes > 0 && isZero(await reader.read(0, batchAlignBytes))));
+    await file.close();
+    if (isRecycled) throw new StoreOpenError({ code: "index_damaged", what: "missing" });
+  }
+}
+
+async function firstBatchIn(
+  reader: SegmentReader,
+  { brick, salt }: LogIdentity,
+  segment: number,
+): Promise<BatchHeader | null> {
+  for (let at = 0; at < reader.sizeBytes; at += batchAlignBytes) {
+    const header = decodeBatchHeader(await reader.read(at, batchAlignBytes), 0, salt);
+    if (header?.brick === brick && header.segment === segment) return header;
+  }
+  return null;
 }
 
 /** Step 4: replay from the checkpoint on; all that was read is on the medium when it resolves. */

@@ -32,6 +32,7 @@ import {
   findSegments,
   logIdentity,
   readCheckpoint,
+  refuseLostIndex,
   replayFrom,
   type StoreIdentity,
 } from "./store-open.ts";
@@ -48,6 +49,9 @@ export const checkpointParticipantEntriesMax = 16_384;
 export const checkpointLogBytesMax = 64 * MiB;
 /** Bodies that wait for the log; puts beyond it are refused as busy. Map records always enter. */
 export const queuedBytesMax = 256 * MiB;
+
+/** Damaged chunks that a start remembers; the scrub meets the others. */
+const damagedAtOpenMax = 4096;
 
 export type PutFault =
   /** The brick is full: put it elsewhere. */
@@ -99,6 +103,8 @@ export class Store {
   readonly stamps: Stamps;
   /** What the replay found damaged between whole batches. */
   readonly damage: readonly DamagedRange[];
+  /** Chunks of which the replay found the record, but not the bytes; some of them, if many. */
+  readonly damagedAtOpen: readonly Buffer[];
   readonly counters = {
     puts: 0,
     dedupHits: 0,
@@ -154,12 +160,17 @@ export class Store {
     const { checkpoint, rows } = readCheckpoint(kv);
     await host.disk.syncFolder("");
     await findSegments(host, segments, rows);
+    if (rows.size === 0) await refuseLostIndex(host, identity, segments);
     const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
     const index = new ChunkIndex(kv, segments, totals);
     for (const participant of options.participants) participant.begin?.(kv);
     // 3. What the log holds beyond it.
-    const sinks = replaySinks(index, options.participants);
+    const damagedKeys: Buffer[] = [];
+    const sinks = replaySinks(index, options.participants, (key) => {
+      if (damagedKeys.length < damagedAtOpenMax) damagedKeys.push(key);
+    });
     const replayed = await replayFrom(host, identity, segments, checkpoint, sinks);
+    if (!replayed.clean) host.log("log: its end is torn, or cannot be told from a torn one");
     // 4. What is known to be missing is durable knowledge before the log says anything else.
     const cut = superblock.cut || !replayed.clean;
     const damaged = superblock.damaged || replayed.damage.length > 0;
@@ -171,7 +182,8 @@ export class Store {
     segments.start(last ?? null);
     const log = new Log(host, identity, segments, files, replayed.end);
     const parts = { superblock: known, copies, files, segments, kv, index, log };
-    return new Store(host, options, parts, replayed.damage, checkpoint.position);
+    const found = { damage: replayed.damage, damagedKeys };
+    return new Store(host, options, parts, found, checkpoint.position);
   }
 
   private constructor(
@@ -186,7 +198,7 @@ export class Store {
       index: ChunkIndex;
       log: Log;
     },
-    damage: readonly DamagedRange[],
+    { damage, damagedKeys }: { damage: readonly DamagedRange[]; damagedKeys: readonly Buffer[] },
     checkpointPosition: number,
   ) {
     this.#host = host;
@@ -194,6 +206,7 @@ export class Store {
     this.superblock = parts.superblock;
     this.kv = parts.kv;
     this.damage = damage;
+    this.damagedAtOpen = damagedKeys;
     this.counters.damagedRanges = damage.length;
     this.#copies = parts.copies;
     this.#files = parts.files;
@@ -334,6 +347,16 @@ export class Store {
     const entry = this.#index.find(key);
     if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
     return this.#reads.read(key, entry);
+  }
+
+  /** Told of each chunk that a read or the scrub finds damaged. */
+  set onDamaged(action: (key: Buffer) => void) {
+    this.#reads.onDamaged = action;
+  }
+
+  /** Whether a chunk that counts as damaged can be read after all; then it counts no more. */
+  recheck(key: Buffer): Promise<boolean> {
+    return this.#reads.recheck(key);
   }
 
   /** Gives up a chunk: no look-up finds it from now on. Its space comes back by `recycle`. */

@@ -3,14 +3,17 @@ import { Prng } from "../prng.ts";
 
 /**
  * Test support: a disk in memory that writes down everything done to it, so that a test can make
- * every state that a power cut could have left, and open each.
+ * every state that a power cut could have left, and open each. `file` tells files apart whatever
+ * their names are: a rename or a removal may reach the medium long after what was written.
  */
 
 export type TraceEvent =
-  | { type: "create"; path: string }
-  | { type: "write"; path: string; offsetBytes: number; bytes: Buffer }
-  | { type: "truncate"; path: string; sizeBytes: number }
-  | { type: "sync"; path: string }
+  | { type: "create"; path: string; file: number }
+  | { type: "rename"; from: string; path: string; file: number }
+  | { type: "remove"; path: string; file: number }
+  | { type: "write"; path: string; file: number; offsetBytes: number; bytes: Buffer }
+  | { type: "truncate"; path: string; file: number; sizeBytes: number }
+  | { type: "sync"; path: string; file: number }
   | { type: "syncFolder"; folder: string }
   | { type: "kv"; batch: readonly KvChange[]; sync: boolean }
   /** Not of the disk: the test's own remark at this moment. */
@@ -20,18 +23,20 @@ const sectorBytes = 512;
 
 /** What is on the medium, and what is only on its way to it. */
 export class DiskImage {
-  readonly files = new Map<string, Buffer>();
   readonly kv = new Map<string, Buffer>();
+  readonly names = new Map<string, number>();
+  /** Never changed in place, so that images may share them. */
+  readonly contents = new Map<number, Buffer>();
   #pending: TraceEvent[] = [];
 
-  get pendingCount(): number {
-    return this.#pending.length;
+  /** Content by name; of an image's own, to be damaged in place. */
+  get files(): Map<string, Buffer> {
+    return filesOf(this.names, this.contents);
   }
 
   copy(): DiskImage {
-    const image = new DiskImage();
-    for (const [path, bytes] of this.files) image.files.set(path, Buffer.from(bytes));
-    for (const [key, value] of this.kv) image.kv.set(key, value);
+    const image = this.#share();
+    for (const [file, bytes] of this.contents) image.contents.set(file, Buffer.from(bytes));
     image.#pending = [...this.#pending];
     return image;
   }
@@ -43,39 +48,48 @@ export class DiskImage {
       this.#pending.push(event);
       if (event.sync) this.#settle((pending) => pending.type === "kv");
     } else if (event.type === "sync") {
-      const { path } = event;
-      this.#settle(
-        (pending) => "path" in pending && pending.path === path && pending.type !== "create",
-      );
+      const { file } = event;
+      this.#settle((pending) => isOfContent(pending) && pending.file === file);
     } else if (event.type === "syncFolder") {
       const { folder } = event;
-      this.#settle((pending) => pending.type === "create" && folderOf(pending.path) === folder);
+      this.#settle((pending) => isOfNames(pending) && folderOf(pending.path) === folder);
     } else this.#pending.push(event);
   }
 
-  /** The power goes: of what was on its way, `chance` of the sectors arrive. */
-  cut(prng: Prng, chance: number): DiskImage {
-    const image = this.copy();
-    const pending = image.#pending;
-    image.#pending = [];
-    const lost = new Set<string>();
+  /** What may arrive or not, each by itself: sectors of writes, changes of names, batches. */
+  get unitCount(): number {
+    return this.#pending.reduce((sum, event) => sum + unitsOf(event), 0);
+  }
+
+  /** Units of each event on its way, in order. */
+  get unitsByEvent(): number[] {
+    return this.#pending.map(unitsOf);
+  }
+
+  /**
+   * The power goes: of what was on its way, those units arrive. A sector that was written several
+   * times since the last flush can be left in each of its versions: that of the last write to it
+   * that arrives. Batches of the key-value store arrive in order or not at all.
+   */
+  cut(arrives: (unit: number) => boolean): DiskImage {
+    const image = this.#share();
+    let unit = 0;
     let kvGoesOn = true;
-    for (const event of pending) {
-      if (event.type === "create") {
-        if (prng.chance(chance) || chance === 1) image.#apply(event);
-        else lost.add(event.path);
-      } else if (event.type === "kv") {
-        kvGoesOn &&= prng.chance(chance);
+    for (const event of this.#pending) {
+      if (event.type === "write") unit = image.#applySectors(event, unit, arrives);
+      else if (event.type === "kv") {
+        kvGoesOn &&= arrives(unit++);
         if (kvGoesOn) image.#apply(event);
-      } else if (event.type === "write") {
-        for (let at = 0; at < event.bytes.length; at += sectorBytes) {
-          if (!prng.chance(chance)) continue;
-          const bytes = event.bytes.subarray(at, at + sectorBytes);
-          image.#apply({ ...event, offsetBytes: event.offsetBytes + at, bytes });
-        }
-      } else if (prng.chance(chance)) image.#apply(event);
+      } else if (arrives(unit++)) image.#apply(event);
     }
-    for (const path of lost) image.files.delete(path);
+    return image;
+  }
+
+  #share(): DiskImage {
+    const image = new DiskImage();
+    for (const [path, file] of this.names) image.names.set(path, file);
+    for (const [file, bytes] of this.contents) image.contents.set(file, bytes);
+    for (const [key, value] of this.kv) image.kv.set(key, value);
     return image;
   }
 
@@ -88,31 +102,96 @@ export class DiskImage {
     this.#pending = kept;
   }
 
-  #apply(event: TraceEvent): void {
-    if (event.type === "kv") {
-      for (const { key, value } of event.batch) {
-        const name = key.toString("latin1");
-        if (value === null) this.kv.delete(name);
-        else this.kv.set(name, value);
-      }
-      return;
+  #applySectors(
+    event: TraceEvent & { type: "write" },
+    firstUnit: number,
+    arrives: (unit: number) => boolean,
+  ): number {
+    let unit = firstUnit;
+    let after: Buffer | null = null;
+    for (let at = 0; at < event.bytes.length; at += sectorBytes) {
+      if (!arrives(unit++)) continue;
+      const sector = event.bytes.subarray(at, at + sectorBytes);
+      const before = after ?? Buffer.from(this.#content(event.file));
+      after = written(before, event.offsetBytes + at, sector);
     }
-    if (event.type !== "create" && event.type !== "write" && event.type !== "truncate") return;
-    const bytes = this.files.get(event.path) ?? Buffer.alloc(0);
-    if (event.type === "create") this.files.set(event.path, bytes);
-    else if (event.type === "truncate") {
-      const resized = Buffer.alloc(event.sizeBytes);
-      bytes.copy(resized);
-      this.files.set(event.path, resized);
-    } else this.files.set(event.path, written(bytes, event.offsetBytes, event.bytes));
+    if (after !== null) this.contents.set(event.file, after);
+    return unit;
+  }
+
+  #content(file: number): Buffer {
+    return this.contents.get(file) ?? Buffer.alloc(0);
+  }
+
+  #apply(event: TraceEvent): void {
+    switch (event.type) {
+      case "kv":
+        applyBatch(this.kv, event.batch);
+        return;
+      case "create":
+      case "rename":
+      case "remove":
+        applyName(this.names, event);
+        return;
+      case "truncate":
+        this.contents.set(event.file, resized(this.#content(event.file), event.sizeBytes));
+        return;
+      case "write": {
+        const before = Buffer.from(this.#content(event.file));
+        this.contents.set(event.file, written(before, event.offsetBytes, event.bytes));
+      }
+    }
   }
 }
 
+function unitsOf(event: TraceEvent): number {
+  return event.type === "write" ? Math.ceil(event.bytes.length / sectorBytes) : 1;
+}
+
+type ContentEvent = TraceEvent & { type: "write" | "truncate" };
+type NameEvent = TraceEvent & { type: "create" | "rename" | "remove" };
+
+function isOfContent(event: TraceEvent): event is ContentEvent {
+  return event.type === "write" || event.type === "truncate";
+}
+
+function isOfNames(event: TraceEvent): event is NameEvent {
+  return event.type === "create" || event.type === "rename" || event.type === "remove";
+}
+
+function applyName(names: Map<string, number>, event: NameEvent): void {
+  const { path, file } = event;
+  if (event.type === "remove") {
+    if (names.get(path) === file) names.delete(path);
+    return;
+  }
+  names.set(path, file);
+  if (event.type === "rename" && names.get(event.from) === file) names.delete(event.from);
+}
+
+function applyBatch(store: Map<string, Buffer>, batch: readonly KvChange[]): void {
+  for (const { key, value } of batch) {
+    if (value === null) store.delete(key.toString("latin1"));
+    else store.set(key.toString("latin1"), value);
+  }
+}
+
+function filesOf(names: Map<string, number>, contents: Map<number, Buffer>): Map<string, Buffer> {
+  const found = [...names].map(([path, file]) => [path, contents.get(file) ?? Buffer.alloc(0)]);
+  return new Map(found as [string, Buffer][]);
+}
+
+/** `before` is changed, or a longer copy of it. */
 function written(before: Buffer, offsetBytes: number, bytes: Buffer): Buffer {
   const end = offsetBytes + bytes.length;
-  const after = end > before.length ? Buffer.alloc(end) : before;
-  if (after !== before) before.copy(after);
+  const after = end > before.length ? resized(before, end) : before;
   bytes.copy(after, offsetBytes);
+  return after;
+}
+
+function resized(before: Buffer, sizeBytes: number): Buffer {
+  const after = Buffer.alloc(sizeBytes);
+  before.copy(after);
   return after;
 }
 
@@ -129,7 +208,6 @@ export class BrickCrash extends Error {
 /** A brick's machine for tests. What it sees is its own page cache; `trace` tells the rest. */
 export class TraceHost implements Host {
   readonly trace: TraceEvent[] = [];
-  readonly files = new Map<string, Buffer>();
   readonly prng = new Prng(1);
   readonly lines: string[] = [];
   crashed: unknown = null;
@@ -137,11 +215,21 @@ export class TraceHost implements Host {
   /** Fails the next matching disk call with this code. */
   fail: ((kind: string, path: string) => string | null) | null = null;
   readonly #kv: Map<string, Buffer>;
+  readonly #names: Map<string, number>;
+  readonly #contents: Map<number, Buffer>;
+  #fileNext: number;
   readonly #timers: { action: () => void }[] = [];
 
   constructor(image: DiskImage = new DiskImage()) {
-    for (const [path, bytes] of image.files) this.files.set(path, Buffer.from(bytes));
+    this.#names = new Map(image.names);
+    this.#contents = new Map(image.contents);
+    this.#fileNext = Math.max(0, ...image.contents.keys(), ...image.names.values()) + 1;
     this.#kv = new Map(image.kv);
+  }
+
+  /** What the page cache has, by name. */
+  get files(): Map<string, Buffer> {
+    return filesOf(this.#names, this.#contents);
   }
 
   readonly clock = {
@@ -181,31 +269,50 @@ export class TraceHost implements Host {
   readonly disk: Disk = {
     open: async (path, options) => {
       this.#check("open", path);
-      if (!this.files.has(path)) {
+      let file = this.#names.get(path);
+      if (file === undefined) {
         if (!options?.create) throw new DiskError("ENOENT", path);
-        this.files.set(path, Buffer.alloc(0));
-        this.trace.push({ type: "create", path });
+        file = this.#fileNext++;
+        this.#contents.set(file, Buffer.alloc(0));
+        this.#rename({ type: "create", path, file });
       }
-      return this.#file(path);
+      return this.#file(path, file);
     },
     list: async (folder) => {
-      const names = [...this.files.keys()].filter((path) => folderOf(path) === folder);
+      const names = [...this.#names.keys()].filter((path) => folderOf(path) === folder);
       return names.map((path) => path.slice(folder.length + 1)).sort();
     },
-    remove: () => Promise.reject(new Error("not traced")),
-    rename: () => Promise.reject(new Error("not traced")),
+    remove: async (path) => {
+      this.#check("remove", path);
+      this.#rename({ type: "remove", path, file: this.#named(path) });
+    },
+    rename: async (from, path) => {
+      this.#check("rename", from);
+      this.#rename({ type: "rename", from, path, file: this.#named(from) });
+    },
     syncFolder: async (folder) => void this.trace.push({ type: "syncFolder", folder }),
     freeBytes: async () => this.freeBytes,
     openKv: async () => this.#openKv(),
   };
+
+  #named(path: string): number {
+    const file = this.#names.get(path);
+    if (file === undefined) throw new DiskError("ENOENT", path);
+    return file;
+  }
+
+  #rename(event: NameEvent): void {
+    this.trace.push(event);
+    applyName(this.#names, event);
+  }
 
   #check(kind: string, path: string): void {
     const code = this.fail?.(kind, path) ?? null;
     if (code !== null) throw new DiskError(code, `${kind} ${path}`);
   }
 
-  #file(path: string): DiskFile {
-    const bytes = () => this.files.get(path)!;
+  #file(path: string, file: number): DiskFile {
+    const bytes = () => this.#contents.get(file) ?? Buffer.alloc(0);
     return {
       read: async (offsetBytes, lengthBytes) => {
         this.#check("read", path);
@@ -214,19 +321,17 @@ export class TraceHost implements Host {
       write: async (offsetBytes, buffers) => {
         this.#check("write", path);
         const all = Buffer.concat(buffers);
-        this.trace.push({ type: "write", path, offsetBytes, bytes: all });
-        this.files.set(path, written(bytes(), offsetBytes, all));
+        this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
+        this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
       },
       sync: async () => {
         this.#check("sync", path);
-        this.trace.push({ type: "sync", path });
+        this.trace.push({ type: "sync", path, file });
       },
       sizeBytes: async () => bytes().length,
       truncate: async (sizeBytes) => {
-        this.trace.push({ type: "truncate", path, sizeBytes });
-        const resized = Buffer.alloc(sizeBytes);
-        bytes().copy(resized);
-        this.files.set(path, resized);
+        this.trace.push({ type: "truncate", path, file, sizeBytes });
+        this.#contents.set(file, resized(bytes(), sizeBytes));
       },
       close: async () => {},
     };
@@ -245,10 +350,7 @@ export class TraceHost implements Host {
           return { key: Buffer.from(key), value: value && Buffer.from(value) };
         });
         this.trace.push({ type: "kv", batch: copies, sync });
-        for (const { key, value } of copies) {
-          if (value === null) store.delete(key.toString("latin1"));
-          else store.set(key.toString("latin1"), value);
-        }
+        applyBatch(store, copies);
       },
       range: (start, end, limit) => {
         const [from, to] = [start.toString("latin1"), end.toString("latin1")];

@@ -1,4 +1,5 @@
 import type { Disk, DiskFile } from "../../brick/host.ts";
+import { SegmentReader } from "../../brick/log/segment-reader.ts";
 import { raftLimits } from "./raft-limits.ts";
 import {
   decodeTail,
@@ -141,7 +142,7 @@ export class RaftStore {
       const file = await disk.open(this.#path(name), { create: true });
       this.#stateFiles.push(file);
       if (!names.includes(name)) continue;
-      const copy = decodeHardState(await file.read(0, await file.sizeBytes()));
+      const copy = decodeHardState(await readWhole(file));
       if (copy !== null && copy.sequence > (latest?.sequence ?? 0)) latest = copy;
     }
     if (!names.includes("state-b")) {
@@ -161,7 +162,7 @@ export class RaftStore {
     const damaged: number[] = [];
     for (const index of numbersOf(names, "snapshot-").reverse()) {
       const file = await disk.open(this.#path(snapshotName(index)));
-      const read = decodeSnapshotFile(await file.read(0, await file.sizeBytes()));
+      const read = decodeSnapshotFile(await readWhole(file));
       await file.close();
       if (read === null || read.index !== index) damaged.push(index);
       else {
@@ -175,9 +176,7 @@ export class RaftStore {
   async #readLogFiles(names: readonly string[]): Promise<LogFile[]> {
     const files: LogFile[] = [];
     for (const number of numbersOf(names, "log-")) {
-      const bytes = await this.#withLogFile(number, async (file) =>
-        file.read(0, await file.sizeBytes()),
-      );
+      const bytes = await this.#withLogFile(number, readWhole);
       files.push({ number, bytes });
     }
     return files;
@@ -192,7 +191,7 @@ export class RaftStore {
 
   async #openTail(): Promise<Tail | null> {
     this.#tailFile = await this.#options.disk.open(this.#path("tail"), { create: true });
-    return decodeTail(await this.#tailFile.read(0, 2 * tailSlotBytes));
+    return decodeTail((await readWhole(this.#tailFile)).subarray(0, 2 * tailSlotBytes));
   }
 
   async #cutTorn({ file: number, atBytes }: NonNullable<Replayed["torn"]>): Promise<void> {
@@ -316,13 +315,20 @@ export class RaftStore {
     const dropped = this.#snapshots.slice(0, -2);
     this.#snapshots = kept;
     for (const index of dropped) await disk.remove(this.#path(snapshotName(index)));
-    let removed = dropped.length;
+    if (dropped.length > 0) await disk.syncFolder(folder);
     while (this.#files.length > 1 && this.#files[0]!.highestIndex <= through) {
       await disk.remove(this.#path(logName(this.#files.shift()!.number)));
-      removed += 1;
+      // Each by itself: an older file that a power cut brought back without the next would look
+      // like a log whose middle is gone.
+      await disk.syncFolder(folder);
     }
-    if (removed > 0) await disk.syncFolder(folder);
   }
+}
+
+/** What the disk refuses to read is damage like any other: junk in its place. */
+async function readWhole(file: DiskFile): Promise<Buffer> {
+  const sizeBytes = await file.sizeBytes();
+  return Buffer.from(await new SegmentReader(file, sizeBytes).read(0, sizeBytes));
 }
 
 /** A damaged snapshot loses what the log before it no longer has. */

@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
@@ -19,6 +20,7 @@ export interface SimClusterOptions {
   readonly copies: number;
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
   readonly gcEveryMs?: number;
+  readonly healOptions?: Partial<HealOptions>;
 }
 
 /** What a brick of such a cluster has: enough for all of its volume, and not much more. */
@@ -40,6 +42,8 @@ export class SimCluster {
   readonly #numbers: BrickNumber[] = [];
   /** Bricks that were lost or removed for good, and when. */
   readonly gone = new Map<BrickNumber, number>();
+  /** Told of a brick that does not start; unless set, that ends the run. */
+  onStartFailure: ((brick: BrickNumber, error: unknown) => void) | null = null;
 
   constructor(options: SimClusterOptions) {
     this.options = options;
@@ -166,6 +170,7 @@ export class SimCluster {
       self: brick,
       ...this.#bytes,
       ...this.#gcTiming(),
+      ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
         peer: addresses.peerAddress,
@@ -186,8 +191,12 @@ export class SimCluster {
       (error) => {
         const machine = this.world.machine(brick);
         if (machine.bootCount !== boot || !this.starting.has(brick)) return;
+        if (this.onStartFailure !== null) {
+          this.starting.delete(brick);
+          this.onStartFailure(brick, error);
+        }
         // Its disk has failed: the process ends, and whoever watches over it starts it again.
-        if (error instanceof DiskError) machine.kill();
+        else if (error instanceof DiskError) machine.kill();
         else this.world.clock.failure ??= { error };
       },
     );

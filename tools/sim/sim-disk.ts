@@ -38,6 +38,7 @@ export interface DiskDials {
   flipChance: number;
   /** Chance that a synced or unsynced key-value batch fails to be written. */
   kvErrorChance: number;
+  kvReadErrorChance: number;
 }
 
 export function healthyDisk(): DiskDials {
@@ -52,6 +53,7 @@ export function healthyDisk(): DiskDials {
     syncErrorChance: 0,
     flipChance: 0,
     kvErrorChance: 0,
+    kvReadErrorChance: 0,
   };
 }
 
@@ -67,8 +69,14 @@ interface WriteUnderWay {
   buffers: readonly Buffer[];
 }
 
+export type FileCall = "open" | "read" | "write" | "sync";
+
 /** One machine's medium; it outlives boots. */
 export class SimDiskStore {
+  /** For tests: calls that it gives a code for fail with it. */
+  fault:
+    | ((call: FileCall, path: string, range: { from: number; to: number }) => string | null)
+    | null = null;
   readonly dials: DiskDials = healthyDisk();
   /** Flushes that have failed so far. */
   syncFailures = 0;
@@ -91,6 +99,15 @@ export class SimDiskStore {
   /** For tests that look at or lose a key-value store. */
   kv(folder: string): SimKvStore | undefined {
     return this.#kvs.get(folder);
+  }
+
+  /** For tests: the key-value store is not there any more. */
+  loseKv(folder: string): void {
+    this.#kvs.delete(folder);
+  }
+
+  keepKv(folder: string, kv: SimKvStore): void {
+    this.#kvs.set(folder, kv);
   }
 
   paths(): string[] {
@@ -171,21 +188,26 @@ export class SimDiskStore {
       return {
         read: (offsetBytes, lengthBytes) => {
           check();
-          return later(operation.read, dials.readMs, () =>
-            this.#read(file, offsetBytes, lengthBytes),
-          );
+          return later(operation.read, dials.readMs, () => {
+            this.#failIf("read", path, offsetBytes, lengthBytes);
+            return this.#read(file, offsetBytes, lengthBytes);
+          });
         },
         write: (offsetBytes, buffers) => {
           check();
           const write = { file, offsetBytes, buffers };
           this.#underWay.add(write);
-          return later(operation.write, dials.writeMs, () => this.#write(write));
+          return later(operation.write, dials.writeMs, () => {
+            if (this.fault !== null) this.#failWrite(path, write);
+            this.#write(write);
+          });
         },
         sync: () => {
           check();
           const upTo = file.beginSync();
           return later(operation.sync, dials.syncMs, () => {
-            if (prng.chance(dials.syncErrorChance)) {
+            const asked = this.fault?.("sync", path, { from: 0, to: 0 }) ?? null;
+            if (asked !== null || prng.chance(dials.syncErrorChance)) {
               this.syncFailures += 1;
               file.failSync(upTo);
               throw new DiskError("EIO", `simulated failure to sync ${path}`);
@@ -212,9 +234,10 @@ export class SimDiskStore {
       open: async (path, options) => {
         guard();
         checkPath(path);
-        const file = await later(operation.open, dials.writeMs, () =>
-          this.#open(path, options?.create),
-        );
+        const file = await later(operation.open, dials.writeMs, () => {
+          this.#failIf("open", path, 0, 0);
+          return this.#open(path, options?.create);
+        });
         return handle(path, file);
       },
       list: (folder) => {
@@ -246,6 +269,21 @@ export class SimDiskStore {
         return later(operation.openKv, dials.syncMs, () => this.#openKv(folder, guard));
       },
     };
+  }
+
+  #failIf(call: FileCall, path: string, from: number, lengthBytes: number): void {
+    const code = this.fault?.(call, path, { from, to: from + lengthBytes }) ?? null;
+    if (code !== null) throw new DiskError(code, `asked-for failure to ${call} ${path}`);
+  }
+
+  #failWrite(path: string, write: WriteUnderWay): void {
+    const lengthBytes = write.buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    try {
+      this.#failIf("write", path, write.offsetBytes, lengthBytes);
+    } catch (error) {
+      this.#underWay.delete(write);
+      throw error;
+    }
   }
 
   #read(file: SimFile, offsetBytes: number, lengthBytes: number): Buffer {

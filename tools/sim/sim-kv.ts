@@ -6,9 +6,10 @@ import type { Prng } from "../../brick/prng.ts";
 const unsyncedBatchesMax = 4096;
 const leafKeysMax = 256;
 
-/** Chance that a batch fails to be written, settable at any time. */
+/** Chance that a batch fails to be written, or a read, settable at any time. */
 export interface KvDials {
   kvErrorChance: number;
+  kvReadErrorChance?: number;
 }
 
 /**
@@ -119,15 +120,22 @@ export function openSimKv(store: SimKvStore, dials: KvDials, prng: Prng, guard: 
     guard();
     assert(open, "the key-value store is closed");
   };
+  const checkRead = () => {
+    check();
+    const chance = dials.kvReadErrorChance ?? 0;
+    if (chance > 0 && prng.chance(chance)) {
+      throw new DiskError("EIO", "the simulated key-value store failed to read");
+    }
+  };
   const copy = (value: Buffer | undefined) =>
     value === undefined ? undefined : Buffer.from(value);
   return {
     get: (key) => {
-      check();
+      checkRead();
       return copy(store.get(key.toString("latin1")));
     },
     getMany: (keys) => {
-      check();
+      checkRead();
       return keys.map((key) => copy(store.get(key.toString("latin1"))));
     },
     write: (batch, { sync }) => {
@@ -138,7 +146,7 @@ export function openSimKv(store: SimKvStore, dials: KvDials, prng: Prng, guard: 
       store.apply(batch, sync);
     },
     range: (start, end, limit) => {
-      check();
+      checkRead();
       return store.range(start.toString("latin1"), end.toString("latin1"), limit);
     },
     close: async () => {
