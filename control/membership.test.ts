@@ -16,6 +16,7 @@ import {
   membershipCommands,
   shardReports,
 } from "./membership.ts";
+import { raftLimits } from "./raft/raft-limits.ts";
 import { facts, TestCluster } from "./testing.ts";
 import { planVoters, type RaftMembers, votersWanted } from "./voters.ts";
 
@@ -239,9 +240,27 @@ function settleVoters(cluster: TestCluster, members: RaftMembers): RaftMembers {
       learners = [...learners, brick];
     }
     assert.ok(voters.length > 0);
+    // Raft refuses more.
+    assert.ok(voters.length <= raftLimits.votersMax);
   }
   return assert.fail("the changes do not come to an end");
 }
+
+test("one of as many voters as may be is given up, or leaves: it makes room for another", () => {
+  for (const leave of ["brickFailed", "drainBrick"] as const) {
+    const cluster = new TestCluster(7, 1);
+    const before = settleVoters(cluster, { voters: [1], learners: [] });
+    assert.equal(before.voters.length, raftLimits.votersMax);
+    const gone = before.voters[2]!;
+    if (leave === "brickFailed") {
+      cluster.down(gone);
+      cluster.ok({ type: "brickFailed", number: gone });
+    } else cluster.ok({ type: "drainBrick", number: gone, drain: true });
+    const after = settleVoters(cluster, before);
+    assert.equal(after.voters.length, raftLimits.votersMax);
+    assert.ok(!after.voters.includes(gone));
+  }
+});
 
 test("one voter until there are three bricks, then three, from five on five", () => {
   for (const [bricks, voters] of [

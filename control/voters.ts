@@ -1,6 +1,7 @@
 import type { BrickRecord, ClusterState } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { Command } from "./commands.ts";
+import { raftLimits } from "./raft/raft-limits.ts";
 
 /** Raft's own configuration, as its leader knows it. */
 export interface RaftMembers {
@@ -40,8 +41,10 @@ export function planVoters(state: ClusterState, members: RaftMembers): VoterChan
   const unfit = members.voters.filter((one) => !fit.includes(one));
   const wanted = votersWanted(lasting.length);
   const next = nextVoter(lasting, members, fit);
-  // A new voter comes before an old one goes, so that there is never one fewer than there could be.
-  if (fit.length < wanted && next !== null) return { type: "promote", brick: next };
+  // A new voter comes before an old one goes, so that there is never one fewer than there could be;
+  // unless there are as many as may be: then one that was given up makes room.
+  const hasRoom = members.voters.length < raftLimits.votersMax;
+  if (fit.length < wanted && next !== null && hasRoom) return { type: "promote", brick: next };
   if (unfit.length > 0 && fit.length > 0) return { type: "demote", brick: unfit[0]! };
   if (fit.length > wanted) return { type: "demote", brick: surplusVoter(lasting, fit) };
   const gone = members.learners.find((one) => {

@@ -40,6 +40,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 24_242, bricks: 5, dials: "none" },
   // A copy waited for two holders that were away in ever more rounds at once.
   { seed: 127_854_567, bricks: 5, dials: "none" },
+  // One of five voters was lost, and there was never room for another in its place.
+  { seed: 7001, bricks: 4, dials: "all" },
 ];
 const simHours = "0.1";
 const partMsMax = 20 * 60_000;

@@ -2,7 +2,7 @@ import type { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
-import { pause, type Scene } from "./scene.ts";
+import { pause, rest, type Scene } from "./scene.ts";
 import type { DiskDials } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
@@ -53,7 +53,7 @@ export class DiskTrouble {
   async #repeat(prng: Prng, everyMs: number, act: (prng: Prng) => Promise<void>): Promise<void> {
     if (everyMs === never) return;
     while (this.#scene.working()) {
-      await pause(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
+      await rest(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
       if (this.#scene.working()) await act(prng);
     }
   }

@@ -13,6 +13,7 @@ export interface FaultCounts {
   wallJumps: number;
 }
 
+const superviseEveryMs = 1_000;
 const wallSkewMsMax = 30 * 24 * 3_600_000;
 
 /** Lets things go wrong until it is told to stop; then everything is put right. */
@@ -56,7 +57,13 @@ export class Misfortune {
     const { network } = this.#cluster.world;
     network.heal();
     this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0 });
+    this.#watchOver();
+  }
+
+  /** As a supervisor does: whatever has stopped is started. */
+  #watchOver(): void {
     for (const brick of this.#cluster.bricks) this.#cluster.start(brick);
+    this.#cluster.world.after(superviseEveryMs, () => this.#watchOver());
   }
 
   /** Of the bricks there are, and of those to come. */

@@ -35,6 +35,15 @@ export function pause({ cluster }: Scene, ms: number): Promise<void> {
   return new Promise((resolve) => void cluster.world.after(ms, resolve));
 }
 
+const restMs = 1_000;
+
+/** As long as the run goes on. */
+export async function rest(scene: Scene, ms: number): Promise<void> {
+  for (let left = ms; left > 0 && scene.working(); left -= restMs) {
+    await pause(scene, Math.min(left, restMs));
+  }
+}
+
 /** The outcome; null when the brick that was asked is gone, or does not answer. */
 export function patiently<T>(
   { cluster }: Scene,

@@ -80,6 +80,8 @@ const failoverSector = 9216;
 const counting = 3;
 /** Once nothing goes wrong any more, everything has its copies within this. */
 const copiesMsMax = 900_000;
+/** What was begun comes to its end within this: a brick is emptied, a lost one given up. */
+const endedMsMax = 600_000;
 /** An answer may come this long after a brick that took part in it was lost. */
 const lateAnswerMs = 2 * patienceMs;
 
@@ -189,7 +191,7 @@ class Run {
       this.#misfortune.end();
       this.#working = false;
       await this.#cluster.settled();
-      await world.runUntil(() => this.#active === 0, 2 * patienceMs);
+      await world.runUntil(() => this.#active === 0, endedMsMax);
       await this.#cluster.settled();
       await this.#copiesMade();
       await this.#readEverything();

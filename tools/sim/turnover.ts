@@ -5,7 +5,7 @@ import type { Command } from "../../control/commands.ts";
 import { shortOfCopies } from "./copies.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
-import { patiently, pause, type Scene } from "./scene.ts";
+import { patiently, pause, rest, type Scene } from "./scene.ts";
 
 const askAgainMs = 500;
 /** Whether all is in order is looked at this often. */
@@ -69,7 +69,7 @@ export class Turnover {
   async #repeat(prng: Prng, everyMs: number, act: () => Promise<void>): Promise<void> {
     if (everyMs === never) return;
     while (this.#scene.working()) {
-      await pause(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
+      await rest(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
       if (this.#scene.working()) await act();
     }
   }
