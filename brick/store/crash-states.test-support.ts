@@ -12,8 +12,11 @@ import { type DiskImage, type TraceEvent, TraceHost } from "./trace-disk.ts";
 export interface Story {
   /** The next event of the trace, marks among them. */
   note(event: TraceEvent): void;
-  /** Opens what is left and throws when something is lost, invented, or cannot be opened. */
-  recover(host: TraceHost, what: string): Promise<Recovered>;
+  /**
+   * Opens what is left and throws when something is lost, invented, or cannot be opened. Without
+   * anything that arrived half, nothing may look torn.
+   */
+  recover(host: TraceHost, what: string, isWhole?: boolean): Promise<Recovered>;
 }
 
 export interface Recovered {
@@ -59,7 +62,9 @@ export async function exploreCrashes(
     for (const arrived of arrivals(prng, image, options.statesPerCut)) {
       const what = `${name}, cut after operation ${at} (${kind}), choice ${number}`;
       number += 1;
-      await exploreState({ left: image.cut((unit) => arrived[unit] === 1), kind, what }, story, {
+      const isWhole = arrived.every((one) => one === 0);
+      const left = image.cut((unit) => arrived[unit] === 1);
+      await exploreState({ left, kind, what, isWhole }, story, {
         prng,
         counts,
         isBusy: prng.chance(options.workShare),
@@ -69,12 +74,12 @@ export async function exploreCrashes(
 }
 
 async function exploreState(
-  { left, kind, what }: { left: DiskImage; kind: string; what: string },
+  { left, kind, what, isWhole }: { left: DiskImage; kind: string; what: string; isWhole: boolean },
   story: Story,
   { prng, counts, isBusy }: { prng: Prng; counts: StateCounts; isBusy: boolean },
 ): Promise<void> {
   const host = new TraceHost(left);
-  const recovered = await story.recover(host, what);
+  const recovered = await story.recover(host, what, isWhole);
   count(counts, kind);
   if (isBusy) {
     await recovered.work(prng);

@@ -218,6 +218,10 @@ export class TraceHost implements Host {
   readonly #names: Map<string, number>;
   readonly #contents: Map<number, Buffer>;
   #fileNext: number;
+  /** Counts the processes that this machine has run; what an older one still does is not done. */
+  #process = 0;
+  #operationsLeft = Number.POSITIVE_INFINITY;
+  #onKilled: () => void = () => {};
   readonly #timers: { action: () => void }[] = [];
 
   constructor(image: DiskImage = new DiskImage()) {
@@ -240,7 +244,12 @@ export class TraceHost implements Host {
       this.#timers.push(timer);
       return { cancel: () => void this.#timers.splice(this.#timers.indexOf(timer), 1) };
     },
-    soon: (action: () => void) => void setImmediate(action),
+    soon: (action: () => void) => {
+      const process = this.#process;
+      setImmediate(() => {
+        if (process === this.#process) action();
+      });
+    },
   };
 
   readonly network = {
@@ -248,6 +257,32 @@ export class TraceHost implements Host {
     onMessage: () => {},
     setPeers: () => {},
   };
+
+  /** Ends the process: nothing of it happens any more, and all that it wrote is still there. */
+  kill(): void {
+    this.#process += 1;
+    this.#operationsLeft = Number.POSITIVE_INFINITY;
+    this.#timers.length = 0;
+  }
+
+  /** Resolves once the process was killed, at its disk operation of that number from now on. */
+  killAfter(operations: number): Promise<void> {
+    this.#operationsLeft = operations;
+    return new Promise((resolve) => {
+      this.#onKilled = resolve;
+    });
+  }
+
+  /** Runs an operation of the process; never ends when that process has. */
+  #operation<T>(process: number, action: () => T): Promise<T> {
+    if (process === this.#process && this.#operationsLeft === 0) {
+      this.kill();
+      this.#onKilled();
+    }
+    if (process !== this.#process) return new Promise(() => {});
+    this.#operationsLeft -= 1;
+    return (async () => action())();
+  }
 
   fireTimers(): void {
     for (const { action } of this.#timers.splice(0)) action();
@@ -313,21 +348,25 @@ export class TraceHost implements Host {
 
   #file(path: string, file: number): DiskFile {
     const bytes = () => this.#contents.get(file) ?? Buffer.alloc(0);
+    const process = this.#process;
+    const operation = <T>(action: () => T) => this.#operation(process, action);
     return {
       read: async (offsetBytes, lengthBytes) => {
         this.#check("read", path);
         return Buffer.from(bytes().subarray(offsetBytes, offsetBytes + lengthBytes));
       },
-      write: async (offsetBytes, buffers) => {
-        this.#check("write", path);
-        const all = Buffer.concat(buffers);
-        this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
-        this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
-      },
-      sync: async () => {
-        this.#check("sync", path);
-        this.trace.push({ type: "sync", path, file });
-      },
+      write: (offsetBytes, buffers) =>
+        operation(() => {
+          this.#check("write", path);
+          const all = Buffer.concat(buffers);
+          this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
+          this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
+        }),
+      sync: () =>
+        operation(() => {
+          this.#check("sync", path);
+          this.trace.push({ type: "sync", path, file });
+        }),
       sizeBytes: async () => bytes().length,
       truncate: async (sizeBytes) => {
         this.trace.push({ type: "truncate", path, file, sizeBytes });
