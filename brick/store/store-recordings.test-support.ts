@@ -25,9 +25,12 @@ export async function recordStore(prng: Prng, writesMin: number): Promise<StoreR
     host.mark(restart);
     const working = new StoreWork(opened, prng, work);
     const isKilled = prng.chance(0.5);
-    const killed = isKilled ? host.killAfter(prng.between(1, 400)) : new Promise<void>(() => {});
+    const before = prng.pick(["write", "sync"] as const);
+    const killed = isKilled
+      ? host.killAfter(prng.between(1, 60), before)
+      : new Promise<void>(() => {});
     const life = async () => {
-      for (let left = prng.between(4, 30); left > 0 && !isLong(host, writesMin); left -= 1) {
+      for (let left = prng.between(2, 12); left > 0 && !isLong(host, writesMin); left -= 1) {
         await working.bursts(4);
       }
       await working.close();

@@ -221,6 +221,7 @@ export class TraceHost implements Host {
   /** Counts the processes that this machine has run; what an older one still does is not done. */
   #process = 0;
   #operationsLeft = Number.POSITIVE_INFINITY;
+  #killBefore: "write" | "sync" = "write";
   #onKilled: () => void = () => {};
   readonly #timers: { action: () => void }[] = [];
 
@@ -265,17 +266,19 @@ export class TraceHost implements Host {
     this.#timers.length = 0;
   }
 
-  /** Resolves once the process was killed, at its disk operation of that number from now on. */
-  killAfter(operations: number): Promise<void> {
+  /** Resolves once the process was killed: right before such a call, after so many operations. */
+  killAfter(operations: number, before: "write" | "sync"): Promise<void> {
     this.#operationsLeft = operations;
+    this.#killBefore = before;
     return new Promise((resolve) => {
       this.#onKilled = resolve;
     });
   }
 
   /** Runs an operation of the process; never ends when that process has. */
-  #operation<T>(process: number, action: () => T): Promise<T> {
-    if (process === this.#process && this.#operationsLeft === 0) {
+  #operation<T>(process: number, call: "write" | "sync", action: () => T): Promise<T> {
+    const isDue = this.#operationsLeft <= 0 && call === this.#killBefore;
+    if (process === this.#process && isDue) {
       this.kill();
       this.#onKilled();
     }
@@ -349,21 +352,22 @@ export class TraceHost implements Host {
   #file(path: string, file: number): DiskFile {
     const bytes = () => this.#contents.get(file) ?? Buffer.alloc(0);
     const process = this.#process;
-    const operation = <T>(action: () => T) => this.#operation(process, action);
+    const operation = <T>(call: "write" | "sync", action: () => T) =>
+      this.#operation(process, call, action);
     return {
       read: async (offsetBytes, lengthBytes) => {
         this.#check("read", path);
         return Buffer.from(bytes().subarray(offsetBytes, offsetBytes + lengthBytes));
       },
       write: (offsetBytes, buffers) =>
-        operation(() => {
+        operation("write", () => {
           this.#check("write", path);
           const all = Buffer.concat(buffers);
           this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
           this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
         }),
       sync: () =>
-        operation(() => {
+        operation("sync", () => {
           this.#check("sync", path);
           this.trace.push({ type: "sync", path, file });
         }),
