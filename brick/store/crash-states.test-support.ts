@@ -1,4 +1,5 @@
 import type { Prng } from "../prng.ts";
+import { checkpointKvKey } from "./store-keys.ts";
 import { type DiskImage, type TraceEvent, TraceHost } from "./trace-disk.ts";
 
 /**
@@ -165,7 +166,10 @@ function count(counts: StateCounts, kind: string): void {
 /** What the power is cut after: the operation, and the kind of file. */
 export function kindOf(event: TraceEvent): string {
   if (event.type === "mark") return "mark";
-  if (event.type === "kv") return event.batch.length === 1 ? "index row" : "index checkpoint";
+  if (event.type === "kv") {
+    const isCheckpoint = event.batch.some(({ key }) => key.equals(checkpointKvKey));
+    return isCheckpoint ? "index checkpoint" : "index rows of recycled segments";
+  }
   if (event.type === "syncFolder") return `folder "${event.folder}" flush`;
   const area = areas.find(([pattern]) => pattern.test(event.path))?.[1] ?? event.path;
   if (event.type === "sync") return `${area} flush`;
