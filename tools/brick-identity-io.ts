@@ -10,6 +10,7 @@ import {
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { z } from "zod";
 import { MiB } from "../brick/units.ts";
 import type { AdminReply, JoinGrant } from "../control/api.ts";
@@ -70,18 +71,34 @@ export function readIdentity(folder: string): BrickIdentity | null {
     throw error;
   }
   try {
-    return identitySchema.parse(JSON.parse(text));
+    const written: unknown = JSON.parse(text);
+    const identity = identitySchema.parse(written);
+    const { checksum } = checksumSchema.parse(written);
+    if (checksum !== undefined && checksum !== checksumOf(identity)) {
+      throw new Error("its checksum is another one");
+    }
+    return identity;
   } catch (error) {
     const why = error instanceof z.ZodError ? z.prettifyError(error) : String(error);
     throw new BrickStartError("invalid", `${path} is damaged: ${why}`);
   }
 }
 
+/** Files written before there was one have none. */
+const checksumSchema = z.object({ checksum: z.string().optional() });
+
+/** Over the members in the schema's order, so that layout and order in the file do not count. */
+function checksumOf(identity: BrickIdentity): string {
+  const text = JSON.stringify(identitySchema.parse(identity));
+  return crc32(text).toString(16).padStart(8, "0");
+}
+
 export function writeIdentity(folder: string, identity: BrickIdentity): void {
   const path = join(folder, identityFileName);
   const file = openSync(`${path}.new`, "w", 0o600);
   try {
-    writeSync(file, `${JSON.stringify(identity, null, 2)}\n`);
+    const checked = { ...identity, checksum: checksumOf(identity) };
+    writeSync(file, `${JSON.stringify(checked, null, 2)}\n`);
     fsyncSync(file);
   } finally {
     closeSync(file);

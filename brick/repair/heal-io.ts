@@ -29,8 +29,7 @@ interface HealParts {
 }
 
 /** Steps of the scrub a second. */
-const scrubStepsPerSecond = 4;
-const idleMs = 100;
+const scrubStepsPerSecond = 1;
 
 /**
  * Sees to it that damage on this brick's medium does not last: walks the store and verifies it,
@@ -46,7 +45,8 @@ export class Heal {
   /** By name: the key, and when it is to be tried (again). */
   readonly #queue = new Map<string, { key: Buffer; atMs: number }>();
   /** Nothing of it touches the store any more once these have resolved. */
-  readonly #running = new Set<Promise<number>>();
+  readonly #running = new Set<Promise<number | null>>();
+  #isHealing = false;
   #closed = false;
 
   constructor(parts: HealParts) {
@@ -58,7 +58,6 @@ export class Heal {
     calls.serve(messageType.chunkHeal, (_from, body) => {
       for (const key of decodeChunkHeal(body) ?? []) this.note(key);
     });
-    this.#again(() => this.#healOne());
     this.#again(() => this.#scrub());
   }
 
@@ -71,6 +70,9 @@ export class Heal {
     const name = keyName(key);
     if (this.#queue.has(name) || this.#queue.size >= this.#options.queueKeysMax) return;
     this.#queue.set(name, { key: Buffer.from(key), atMs: 0 });
+    if (this.#isHealing) return;
+    this.#isHealing = true;
+    this.#again(() => this.#healOne());
   }
 
   async close(): Promise<void> {
@@ -78,20 +80,23 @@ export class Heal {
     await Promise.all(this.#running);
   }
 
-  /** Runs the action for ever, with the pause after it that it asks for. */
-  #again(action: () => Promise<number>): void {
+  /** Runs the action again and again, with the pause after it that it asks for; null: no more. */
+  #again(action: () => Promise<number | null>): void {
     if (this.#closed) return;
     const running = action();
     this.#running.add(running);
     running.then((delayMs) => {
       this.#running.delete(running);
+      if (delayMs === null) return;
       this.#parts.host.clock.after(delayMs, () => this.#again(action));
     });
   }
 
-  async #healOne(): Promise<number> {
+  async #healOne(): Promise<number | null> {
     const nowMs = this.#parts.host.clock.nowMs();
+    let nextMs = Number.POSITIVE_INFINITY;
     for (const [name, { key, atMs }] of this.#queue) {
+      nextMs = Math.min(nextMs, atMs);
       if (atMs > nowMs) continue;
       this.#queue.delete(name);
       const healed = await this.#heal(key);
@@ -101,7 +106,8 @@ export class Heal {
       const bytes = typeof healed === "number" ? healed : 0;
       return Math.max(1, (bytes / this.#options.healBytesPerSecond) * 1000);
     }
-    return idleMs;
+    this.#isHealing = this.#queue.size > 0;
+    return this.#isHealing ? nextMs - nowMs : null;
   }
 
   /** Bytes fetched; "later" when who may have it is away. */

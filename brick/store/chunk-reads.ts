@@ -7,7 +7,7 @@ import type { ChunkEntry } from "./store-keys.ts";
 export type ChunkReadFault =
   /** Not here: try another holder. */
   | { code: "absent" }
-  /** Here, but not what it should be: try another holder, which then repairs this one. */
+  /** Here, but not what it should be: try another holder, and this one writes it anew from there. */
   | { code: "corrupt" }
   /** The disk did not answer, or too many reads wait: try another holder. */
   | { code: "io" };

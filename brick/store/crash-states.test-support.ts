@@ -1,4 +1,5 @@
 import type { Prng } from "../prng.ts";
+import { checkpointKvKey } from "./store-keys.ts";
 import { type DiskImage, type TraceEvent, TraceHost } from "./trace-disk.ts";
 
 /**
@@ -12,8 +13,11 @@ import { type DiskImage, type TraceEvent, TraceHost } from "./trace-disk.ts";
 export interface Story {
   /** The next event of the trace, marks among them. */
   note(event: TraceEvent): void;
-  /** Opens what is left and throws when something is lost, invented, or cannot be opened. */
-  recover(host: TraceHost, what: string): Promise<Recovered>;
+  /**
+   * Opens what is left and throws when something is lost, invented, or cannot be opened. Without
+   * anything that arrived half, nothing may look torn.
+   */
+  recover(host: TraceHost, what: string, isWhole?: boolean): Promise<Recovered>;
 }
 
 export interface Recovered {
@@ -59,7 +63,9 @@ export async function exploreCrashes(
     for (const arrived of arrivals(prng, image, options.statesPerCut)) {
       const what = `${name}, cut after operation ${at} (${kind}), choice ${number}`;
       number += 1;
-      await exploreState({ left: image.cut((unit) => arrived[unit] === 1), kind, what }, story, {
+      const isWhole = arrived.every((one) => one === 0);
+      const left = image.cut((unit) => arrived[unit] === 1);
+      await exploreState({ left, kind, what, isWhole }, story, {
         prng,
         counts,
         isBusy: prng.chance(options.workShare),
@@ -69,12 +75,12 @@ export async function exploreCrashes(
 }
 
 async function exploreState(
-  { left, kind, what }: { left: DiskImage; kind: string; what: string },
+  { left, kind, what, isWhole }: { left: DiskImage; kind: string; what: string; isWhole: boolean },
   story: Story,
   { prng, counts, isBusy }: { prng: Prng; counts: StateCounts; isBusy: boolean },
 ): Promise<void> {
   const host = new TraceHost(left);
-  const recovered = await story.recover(host, what);
+  const recovered = await story.recover(host, what, isWhole);
   count(counts, kind);
   if (isBusy) {
     await recovered.work(prng);
@@ -160,7 +166,10 @@ function count(counts: StateCounts, kind: string): void {
 /** What the power is cut after: the operation, and the kind of file. */
 export function kindOf(event: TraceEvent): string {
   if (event.type === "mark") return "mark";
-  if (event.type === "kv") return event.batch.length === 1 ? "index row" : "index checkpoint";
+  if (event.type === "kv") {
+    const isCheckpoint = event.batch.some(({ key }) => key.equals(checkpointKvKey));
+    return isCheckpoint ? "index checkpoint" : "index rows of recycled segments";
+  }
   if (event.type === "syncFolder") return `folder "${event.folder}" flush`;
   const area = areas.find(([pattern]) => pattern.test(event.path))?.[1] ?? event.path;
   if (event.type === "sync") return `${area} flush`;

@@ -10,19 +10,34 @@ export interface StoreRecording extends Recording {
   readonly counters: { recycledSegments: number; compactedBytes: number; dedupHits: number };
 }
 
-/** Works until so many operations have written; over several boots, ended by closing or not. */
+/**
+ * Works until so many operations have written; over several boots, each ended by closing, or by a
+ * kill in the middle of whatever it does: the kernel lives on, and has all that was written.
+ */
 export async function recordStore(prng: Prng, writesMin: number): Promise<StoreRecording> {
   const host = new TraceHost();
   const work = new StoreStory();
   const counters = { recycledSegments: 0, compactedBytes: 0, dedupHits: 0 };
   for (;;) {
     const opened = await openStore(host);
+    const restart = work.restartMark(opened);
+    work.apply(restart);
+    host.mark(restart);
     const working = new StoreWork(opened, prng, work);
-    for (let left = prng.between(4, 30); left > 0 && !isLong(host, writesMin); left -= 1) {
-      await working.bursts(4);
-    }
-    // A restart of the process alone loses nothing; without the seal it reads the log's end.
-    if (prng.chance(0.5)) await working.close();
+    const isKilled = prng.chance(0.5);
+    const before = prng.pick(["write", "sync"] as const);
+    const killed = isKilled
+      ? host.killAfter(prng.between(1, 60), before)
+      : new Promise<void>(() => {});
+    const life = async () => {
+      for (let left = prng.between(2, 12); left > 0 && !isLong(host, writesMin); left -= 1) {
+        await working.bursts(4);
+      }
+      await working.close();
+    };
+    await Promise.race([life(), killed]);
+    await settle();
+    host.kill();
     const { recycledSegments, compactedBytes, dedupHits } = opened.store.counters;
     counters.recycledSegments += recycledSegments;
     counters.compactedBytes += compactedBytes;

@@ -30,7 +30,9 @@ export type Mark =
   | { type: "refuseChunk"; seed: number }
   | { type: "drop"; seed: number }
   | { type: "submitRecord"; id: number }
-  | { type: "ackRecord"; id: number };
+  | { type: "ackRecord"; id: number }
+  /** The process was killed and another has started: what it found counts from here on. */
+  | { type: "restart"; found: ReadonlySet<number>; applied: number };
 
 interface ChunkFate {
   readonly chunk: KnownChunk;
@@ -119,6 +121,7 @@ export class StoreStory implements Story {
   apply(mark: Mark): void {
     if (mark.type === "submitRecord") this.submittedRecord = mark.id;
     else if (mark.type === "ackRecord") this.ackedRecord = mark.id;
+    else if (mark.type === "restart") this.#restarted(mark.found, mark.applied);
     else if (mark.type === "submitChunk") {
       const { chunk } = mark;
       const fate = this.chunks.get(chunk.seed);
@@ -138,9 +141,10 @@ export class StoreStory implements Story {
     return fates.map(({ chunk }) => chunk);
   }
 
-  async recover(host: TraceHost, what: string): Promise<Recovered> {
+  async recover(host: TraceHost, what: string, isWhole = false): Promise<Recovered> {
     const opened = await openStore(host);
     await this.verify(opened, what);
+    assert.ok(!isWhole || !opened.store.cut, `${what}: nothing was torn`);
     const story = this.afterCrash(opened);
     const work = async (prng: Prng) => {
       await new StoreWork(opened, prng, story.copy()).bursts(prng.between(0, 3));
@@ -173,16 +177,25 @@ export class StoreStory implements Story {
   }
 
   /** What survived without an answer counts as written once a restart has shown it. */
-  afterCrash({ store, counting }: OpenStore): StoreStory {
+  afterCrash(opened: OpenStore): StoreStory {
     const next = this.copy();
-    for (const [seed, fate] of next.chunks) {
-      fate.submitted = 0;
-      if (!store.has(fate.chunk.key)) next.chunks.delete(seed);
-      else Object.assign(fate, { acked: true, dropped: false });
-    }
-    next.ackedRecord = counting.applied;
-    next.submittedRecord = counting.applied;
+    next.apply(this.restartMark(opened));
     return next;
+  }
+
+  restartMark({ store, counting }: OpenStore): Mark & { type: "restart" } {
+    const found = [...this.chunks.values()].filter(({ chunk }) => store.has(chunk.key));
+    const seeds = new Set(found.map(({ chunk }) => chunk.seed));
+    return { type: "restart", found: seeds, applied: counting.applied };
+  }
+
+  #restarted(found: ReadonlySet<number>, applied: number): void {
+    for (const [seed, fate] of this.chunks) {
+      if (!found.has(seed)) this.chunks.delete(seed);
+      else Object.assign(fate, { submitted: 0, acked: true, dropped: false });
+    }
+    this.ackedRecord = applied;
+    this.submittedRecord = applied;
   }
 }
 

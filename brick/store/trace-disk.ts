@@ -218,6 +218,11 @@ export class TraceHost implements Host {
   readonly #names: Map<string, number>;
   readonly #contents: Map<number, Buffer>;
   #fileNext: number;
+  /** Counts the processes that this machine has run; what an older one still does is not done. */
+  #process = 0;
+  #operationsLeft = Number.POSITIVE_INFINITY;
+  #killBefore: "write" | "sync" = "write";
+  #onKilled: () => void = () => {};
   readonly #timers: { action: () => void }[] = [];
 
   constructor(image: DiskImage = new DiskImage()) {
@@ -240,7 +245,12 @@ export class TraceHost implements Host {
       this.#timers.push(timer);
       return { cancel: () => void this.#timers.splice(this.#timers.indexOf(timer), 1) };
     },
-    soon: (action: () => void) => void setImmediate(action),
+    soon: (action: () => void) => {
+      const process = this.#process;
+      setImmediate(() => {
+        if (process === this.#process) action();
+      });
+    },
   };
 
   readonly network = {
@@ -248,6 +258,34 @@ export class TraceHost implements Host {
     onMessage: () => {},
     setPeers: () => {},
   };
+
+  /** Ends the process: nothing of it happens any more, and all that it wrote is still there. */
+  kill(): void {
+    this.#process += 1;
+    this.#operationsLeft = Number.POSITIVE_INFINITY;
+    this.#timers.length = 0;
+  }
+
+  /** Resolves once the process was killed: right before such a call, after so many operations. */
+  killAfter(operations: number, before: "write" | "sync"): Promise<void> {
+    this.#operationsLeft = operations;
+    this.#killBefore = before;
+    return new Promise((resolve) => {
+      this.#onKilled = resolve;
+    });
+  }
+
+  /** Runs an operation of the process; never ends when that process has. */
+  #operation<T>(process: number, call: "write" | "sync", action: () => T): Promise<T> {
+    const isDue = this.#operationsLeft <= 0 && call === this.#killBefore;
+    if (process === this.#process && isDue) {
+      this.kill();
+      this.#onKilled();
+    }
+    if (process !== this.#process) return new Promise(() => {});
+    this.#operationsLeft -= 1;
+    return (async () => action())();
+  }
 
   fireTimers(): void {
     for (const { action } of this.#timers.splice(0)) action();
@@ -313,21 +351,26 @@ export class TraceHost implements Host {
 
   #file(path: string, file: number): DiskFile {
     const bytes = () => this.#contents.get(file) ?? Buffer.alloc(0);
+    const process = this.#process;
+    const operation = <T>(call: "write" | "sync", action: () => T) =>
+      this.#operation(process, call, action);
     return {
       read: async (offsetBytes, lengthBytes) => {
         this.#check("read", path);
         return Buffer.from(bytes().subarray(offsetBytes, offsetBytes + lengthBytes));
       },
-      write: async (offsetBytes, buffers) => {
-        this.#check("write", path);
-        const all = Buffer.concat(buffers);
-        this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
-        this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
-      },
-      sync: async () => {
-        this.#check("sync", path);
-        this.trace.push({ type: "sync", path, file });
-      },
+      write: (offsetBytes, buffers) =>
+        operation("write", () => {
+          this.#check("write", path);
+          const all = Buffer.concat(buffers);
+          this.trace.push({ type: "write", path, file, offsetBytes, bytes: all });
+          this.#contents.set(file, written(Buffer.from(bytes()), offsetBytes, all));
+        }),
+      sync: () =>
+        operation("sync", () => {
+          this.#check("sync", path);
+          this.trace.push({ type: "sync", path, file });
+        }),
       sizeBytes: async () => bytes().length,
       truncate: async (sizeBytes) => {
         this.trace.push({ type: "truncate", path, file, sizeBytes });

@@ -5,7 +5,7 @@ import { exploreCrashes, type StateCounts } from "../../brick/store/crash-states
 import { recordRaft } from "./testing-story.ts";
 
 /** A share of what `npm run crash-states` looks at. */
-for (const seed of [1, 2, 3]) {
+for (const seed of [1, 3]) {
   test(`no power cut takes back a vote, an entry or a snapshot, seed ${seed}`, async () => {
     const prng = new Prng(seed);
     const counts: StateCounts = new Map();

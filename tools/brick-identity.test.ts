@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import {
+  readSecret,
+  SecretFileError,
+  secretFileName,
+  writeSecret,
+} from "../control/api-secret-io.ts";
+import {
+  type BrickIdentity,
+  identityFileName,
+  readIdentity,
+  writeIdentity,
+} from "./brick-identity-io.ts";
+import { BrickStartError } from "./brick-options.ts";
+
+const identity: BrickIdentity = {
+  version: 1,
+  clusterId: "0123456789abcdef".repeat(2),
+  number: 3,
+  uuid: "ab".repeat(16),
+  origin: "join",
+  begun: true,
+  listen: "127.0.0.1:3270",
+  portal: "127.0.0.1:3260",
+  api: "127.0.0.1:3280",
+  domain: "rack 7",
+  capacityBytes: 1_234_567_890,
+  peers: [{ number: 1, peerAddress: "127.0.0.1:4270", apiAddress: "127.0.0.1:4280" }],
+};
+
+function inFolder(action: (folder: string) => void): void {
+  const folder = mkdtempSync(join(tmpdir(), "end-identity-"));
+  try {
+    action(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test("an identity with a flipped bit, or cut short, is refused, or the same", () => {
+  inFolder((folder) => {
+    writeIdentity(folder, identity);
+    assert.deepEqual(readIdentity(folder), identity);
+    const path = join(folder, identityFileName);
+    const bytes = readFileSync(path);
+    let refused = 0;
+    const look = (damaged: Buffer) => {
+      writeFileSync(path, damaged);
+      try {
+        assert.deepEqual(readIdentity(folder), identity);
+      } catch (error) {
+        if (!(error instanceof BrickStartError)) throw error;
+        refused += 1;
+      }
+    };
+    for (let bit = 0; bit < 8 * bytes.length; bit += 11) {
+      const damaged = Buffer.from(bytes);
+      damaged[bit >> 3]! ^= 1 << (bit & 7);
+      look(damaged);
+    }
+    assert.ok(refused > bytes.length / 3, `only ${refused} flips were refused`);
+    for (let length = 0; length < bytes.length - 1; length += 7) look(bytes.subarray(0, length));
+    look(Buffer.alloc(bytes.length));
+  });
+});
+
+test("an identity from before there were checksums is read", () => {
+  inFolder((folder) => {
+    writeFileSync(join(folder, identityFileName), JSON.stringify(identity));
+    assert.deepEqual(readIdentity(folder), identity);
+  });
+});
+
+test("a secret that is not one is refused", () => {
+  inFolder((folder) => {
+    const secret = Buffer.alloc(32, 0x5a);
+    writeSecret(folder, secret);
+    assert.deepEqual(readSecret(folder), secret);
+    const path = join(folder, secretFileName);
+    const bytes = readFileSync(path);
+    for (const damaged of [Buffer.alloc(bytes.length), bytes.subarray(0, 40), Buffer.alloc(0)]) {
+      writeFileSync(path, damaged);
+      assert.throws(() => readSecret(folder), SecretFileError);
+    }
+  });
+});
