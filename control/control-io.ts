@@ -1,10 +1,11 @@
-import type { ClusterState } from "../brick/cluster-state.ts";
+import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
 import type { Host } from "../brick/host.ts";
 import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { CommandResult } from "./command-result.ts";
 import { type Command, type CommandId, decodeEnvelope } from "./commands.ts";
+import { type EventLog, emptyEventLog } from "./events.ts";
 import type { GarbageReport } from "./gc-planner.ts";
 import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive.ts";
 import { KeepaliveSender } from "./keepalive-io.ts";
@@ -46,6 +47,8 @@ export interface ControlOptions {
   space(): { capacityBytes: number; usedBytes: number; full: boolean };
   /** What there is to say of garbage; see Keepalive. */
   garbage?(): GarbageReport | undefined;
+  /** What this brick has to say of its own state. */
+  health?(): BrickHealth;
   /** After each change; network peers are set already. */
   onState(state: ClusterState): void;
   /** The lease became longer: until this moment of the host's clock the brick may act. */
@@ -121,6 +124,11 @@ export class Control {
   /** Never changed in place; version 0 before anything is known. */
   state(): ClusterState {
     return this.#machine.cluster;
+  }
+
+  /** What has happened, as everyone knows it; never changed in place. */
+  events(): EventLog {
+    return this.#machine.events ?? emptyEventLog;
   }
 
   /** Applied once or refused, wherever the leader is; `unavailable` when none answers in time. */
@@ -292,6 +300,7 @@ export class Control {
     const { superblock, cut, map, space } = this.#options;
     const { usedBytes, full } = space();
     const garbage = this.#options.garbage?.();
+    const health = this.#options.health?.();
     return {
       clusterId: superblock.clusterId,
       ...this.#facts(),
@@ -301,6 +310,7 @@ export class Control {
       discarded: this.#discarded,
       shards: map.shardStatus(),
       ...(garbage !== undefined && { garbage }),
+      ...(health !== undefined && { health }),
     };
   }
 
