@@ -2,8 +2,9 @@ import { type BrickRecord, type ClusterState, isReachable } from "../brick/clust
 import { sizeText } from "../brick/size-text.ts";
 import { noHealth } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
+import { counted } from "./counted-text.ts";
 import { durationText } from "./duration-text.ts";
-import { counted, type EventDraft, type Severity } from "./events.ts";
+import type { EventDraft, Severity } from "./events.ts";
 
 /** Shares of a brick's capacity at which an operator is told, in per cent. */
 export const spaceThresholds = [80, 90] as const;
@@ -108,14 +109,15 @@ function healthEvents(old: BrickRecord, brick: BrickRecord): EventDraft[] {
     const text = `brick ${number} found ${counted(found, "damaged chunk")}: they are read from other bricks`;
     events.push(onBrick(number, "damage_found", text, "critical"));
   }
+  const shards = counted(is.repairPending, "map shard");
   if (was.repairPending === 0 && is.repairPending > 0) {
-    const text = `brick ${number} begins to restore copies: ${counted(is.repairPending, "map shard")} to walk`;
+    const text = `brick ${number} looks through ${shards} for copies that are missing since bricks left`;
     events.push(onBrick(number, "repair_begun", text));
   } else if (was.repairPending > 0 && is.repairPending === 0 && old.boot === brick.boot) {
-    const text = `brick ${number} has restored the copies in the map shards that it leads`;
+    const text = `brick ${number} has every copy in place again in the map shards that it leads`;
     events.push(onBrick(number, "repair_done", text));
   } else if (was.repairPending > 0 && is.repairPending < was.repairPending) {
-    const text = `brick ${number} restores copies: ${counted(is.repairPending, "map shard")} left`;
+    const text = `brick ${number} restores copies: ${shards} left`;
     events.push(onBrick(number, "repair_progress", text));
   }
   return events;

@@ -5,6 +5,7 @@ import {
   type ShardRecord,
 } from "../brick/cluster-state.ts";
 import type { Command } from "./commands.ts";
+import { bricksText, isAre } from "./counted-text.ts";
 import type { EventDraft, Severity } from "./events.ts";
 import { isDamaged, liveMembers } from "./shard-commands.ts";
 
@@ -76,7 +77,7 @@ const recovered = onMap("shards_recovered", "recovered from what the bricks hold
 
 function unavailable(after: ClusterState, shard: ShardRecord): Said {
   const away = shard.members.filter((number) => !isReachable(brickOf(after, number)));
-  const why = away.length === 0 ? "" : `, because ${bricksText(away)} ${isAre(away)} away`;
+  const why = away.length === 0 ? "" : `, because ${bricksText(away)} ${isAre(away.length)} away`;
   return onMap("shards_unavailable", `unavailable${why}`, "critical");
 }
 
@@ -92,15 +93,6 @@ function led(before: ClusterState, old: ShardRecord, now: ShardRecord): Said {
     why = `, because brick ${old.primary} is being emptied`;
   }
   return onMap("shards_led", `led by brick ${now.primary} now${why}`);
-}
-
-function bricksText(numbers: readonly number[]): string {
-  const named = numbers.join(", ");
-  return numbers.length === 1 ? `brick ${named}` : `bricks ${named}`;
-}
-
-function isAre(numbers: readonly number[]): string {
-  return numbers.length === 1 ? "is" : "are";
 }
 
 function onMap(

@@ -1,3 +1,5 @@
+import { counted } from "./counted-text.ts";
+
 /**
  * The event log: what an operator would want to have seen, newest last. It is kept beside the
  * cluster state and replicated with it, so that every brick tells the same and a restart forgets
@@ -82,10 +84,6 @@ export function eventsSince(log: EventLog, since: number): readonly EventRecord[
 export function eventText({ text, gathered }: EventRecord): string {
   if (gathered === undefined) return text;
   return `${counted(gathered.count, gathered.noun)} ${text}`;
-}
-
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function gathererOf(records: readonly EventRecord[], record: EventRecord): number {

@@ -6,6 +6,7 @@ import {
   type ClusterState,
   isReachable,
 } from "../brick/cluster-state.ts";
+import { gcOf } from "../brick/gc/epochs.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { noHealth, staleStore } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
@@ -249,6 +250,7 @@ export function isTimeWorthNoting(state: ClusterState, clusterNowMs: number): bo
   if (clusterNowMs - state.clusterTimeMs < timeStepMs) return false;
   return (
     Object.keys(state.joinTokens).length > 0 ||
+    gcOf(state).marked < state.gcEpoch ||
     Object.values(state.bricks).some((brick) => brick.downSinceMs > 0) ||
     state.shards.some((shard) => shard.shortSinceMs > 0)
   );

@@ -1,5 +1,5 @@
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
-import type { ClusterState } from "../brick/cluster-state.ts";
+import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
 import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
@@ -12,7 +12,7 @@ import type { VolumeOptions } from "../brick/volume/options.ts";
 import type { VolumeHooks } from "../brick/volume/stats.ts";
 import { Volumes } from "../brick/volume/volumes.ts";
 import { Control } from "../control/control-io.ts";
-import type { MembershipTiming } from "../control/membership.ts";
+import { defaultTiming, type MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
 import { askStats, serveStats } from "./brick-stats.ts";
 
@@ -44,6 +44,12 @@ export interface NodeOptions {
 const scrubEveryMs = 1000;
 const scrubBytes = 1024 * 1024;
 
+/** What the leader is told. */
+function healthOf(store: Store, repair: Repair | null): BrickHealth {
+  const { corruptChunks } = store.counters;
+  return { corruptChunks, repairPending: repair?.restoringShards() ?? 0 };
+}
+
 /** The parts of one brick joined over any host, real or simulated. */
 export class BrickNode {
   readonly host: Host;
@@ -54,6 +60,7 @@ export class BrickNode {
   readonly volumes: Volumes;
   readonly repair: Repair;
   readonly gc: Gc;
+  readonly timing: MembershipTiming;
   #closed = false;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
@@ -73,9 +80,15 @@ export class BrickNode {
     serveChunks(calls, store);
     await options.onStoreOpen(store.superblock.boot);
     // 2. From here on the brick speaks.
-    const parts: { control: Control | null; volumes: Volumes | null; gc: Gc | null } = {
+    const parts: {
+      control: Control | null;
+      volumes: Volumes | null;
+      gc: Gc | null;
+      repair: Repair | null;
+    } = {
       control: null,
       volumes: null,
+      repair: null,
       gc: null,
     };
     const onState = (state: ClusterState) => {
@@ -94,6 +107,7 @@ export class BrickNode {
       map,
       space: () => store.space(),
       garbage: () => parts.gc?.garbage(),
+      health: () => healthOf(store, parts.repair),
       onState,
       onLease: (untilMs) => map.setLease(untilMs),
       openRaft: openRaft({ host, calls, self }),
@@ -123,12 +137,23 @@ export class BrickNode {
     volumes.onState(control.state());
     const state = () => control.state();
     const repair = new Repair({ host, calls, self, map, store, state });
+    parts.repair = repair;
     const nudge = () => control.nudge();
     const { gcOptions } = options;
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, gc });
+    const node = new BrickNode({
+      host,
+      store,
+      calls,
+      map,
+      control,
+      volumes,
+      repair,
+      gc,
+      timing: { ...defaultTiming, ...timing },
+    });
     serveStats(node);
     node.#scrubLater();
     return node;
@@ -143,6 +168,7 @@ export class BrickNode {
     volumes: Volumes;
     repair: Repair;
     gc: Gc;
+    timing: MembershipTiming;
   }) {
     this.host = parts.host;
     this.store = parts.store;
@@ -152,6 +178,7 @@ export class BrickNode {
     this.volumes = parts.volumes;
     this.repair = parts.repair;
     this.gc = parts.gc;
+    this.timing = parts.timing;
   }
 
   get number(): BrickNumber {
