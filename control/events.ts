@@ -18,7 +18,7 @@ export type Severity = (typeof severities)[number];
 export interface EventRecord {
   /** Counts up without gaps that matter: an event that gathers more of its like is numbered anew. */
   readonly sequence: number;
-  /** The cluster's time and the leader's wall clock when it began; wall time 0: unknown. */
+  /** The cluster's time and the leader's wall clock; wall time 0: unknown. */
   readonly clusterMs: number;
   readonly wallMs: number;
   readonly severity: Severity;
@@ -28,12 +28,14 @@ export interface EventRecord {
   readonly subject: string;
   /** For people. Of an event that gathers its like, what is said after their number. */
   readonly text: string;
-  /** How many it gathers, and of what ("map shard"); absent: it is one of its own. */
-  readonly gathered?: { readonly count: number; readonly noun: string };
+  /** How many it gathers, of what ("map shard"), and since when; absent: it is one of its own. */
+  readonly gathered?: { readonly count: number; readonly noun: string; readonly sinceMs: number };
 }
 
 /** An event that is to be recorded. */
-export type EventDraft = Omit<EventRecord, "sequence" | "clusterMs" | "wallMs">;
+export interface EventDraft extends Pick<EventRecord, "severity" | "kind" | "subject" | "text"> {
+  readonly gathered?: { readonly count: number; readonly noun: string };
+}
 
 /** When it happened, as the leader that decided it knew. */
 export interface EventStamp {
@@ -61,18 +63,26 @@ export function withEvents(
   const records = [...log.records];
   let { next } = log;
   for (const draft of drafts) {
-    const record = { sequence: next, ...stamp, ...draft, text: clipped(draft.text) };
-    const like = draft.gathered === undefined ? -1 : gathererOf(records, record);
-    if (like >= 0) {
-      const [known] = records.splice(like, 1);
-      const { clusterMs, wallMs, gathered } = known!;
-      const count = gathered!.count + draft.gathered!.count;
-      const sum = { count, noun: draft.gathered!.noun };
-      records.push({ ...record, clusterMs, wallMs, gathered: sum });
-    } else records.push(record);
+    const { severity, kind, subject, text, gathered } = draft;
+    const record = { sequence: next, ...stamp, severity, kind, subject, text: clipped(text) };
     next += 1;
+    if (gathered === undefined) records.push(record);
+    else records.push({ ...record, gathered: gather(records, record, gathered) });
   }
   return { next, records: records.slice(-eventsMax) };
+}
+
+/** Takes the event out that the new one gathers, if there is one. */
+function gather(
+  records: EventRecord[],
+  record: EventRecord,
+  { count, noun }: NonNullable<EventDraft["gathered"]>,
+): NonNullable<EventRecord["gathered"]> {
+  const like = gathererOf(records, record);
+  if (like < 0) return { count, noun, sinceMs: record.clusterMs };
+  const known = records[like]!.gathered!;
+  records.splice(like, 1);
+  return { count: known.count + count, noun, sinceMs: known.sinceMs };
 }
 
 /** Events after a sequence, oldest first. */
@@ -95,7 +105,7 @@ function gathererOf(records: readonly EventRecord[], record: EventRecord): numbe
       one.kind === record.kind &&
       one.subject === record.subject &&
       one.text === record.text &&
-      record.clusterMs - one.clusterMs < gatherMs,
+      record.clusterMs - one.gathered.sinceMs < gatherMs,
   );
 }
 
