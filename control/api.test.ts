@@ -173,6 +173,16 @@ test("a member's call passes values both ways, 53-bit sizes included", async () 
   });
 });
 
+test("events after a sequence pass with their numbers and times whole", async () => {
+  await withServer(async (address) => {
+    const since = 2 ** 53 - 2;
+    const reply = await clientOf(address).events(since);
+    assert.deepEqual(reply, { ok: true, value: { events: [eventAt(since + 1)] } });
+    const stranger = await clientOf(address, Buffer.alloc(32, 8)).events(0);
+    assert.equal(!stranger.ok && stranger.fault.code, "refused");
+  });
+});
+
 test("faults pass as values", async () => {
   await withServer(async (address) => {
     assert.deepEqual(await clientOf(address).brickShow(9), {
