@@ -63,7 +63,7 @@ const refreshTimeoutMs = 5000;
 /** A brick's part in the control plane: its copy of the cluster state, its lease, its turn to lead. */
 export class Control {
   readonly #options: ControlOptions;
-  readonly #timing: MembershipTiming;
+  readonly timing: MembershipTiming;
   readonly #incarnation: string;
   readonly #lease = noLease();
   readonly #proposals: Proposals;
@@ -93,7 +93,7 @@ export class Control {
   private constructor(options: ControlOptions) {
     const { host, calls, superblock, map } = options;
     this.#options = options;
-    this.#timing = { ...defaultTiming, ...options.timing };
+    this.timing = { ...defaultTiming, ...options.timing };
     this.#incarnation = host.prng.fill(Buffer.alloc(16)).toString("hex");
     const raft = () => this.#raft;
     const self = { brick: superblock.brick, boot: superblock.boot };
@@ -113,7 +113,7 @@ export class Control {
     this.#sender = new KeepaliveSender({
       host,
       calls,
-      timing: this.#timing,
+      timing: this.timing,
       compose: () => this.#composeKeepalive(),
       leader: () => this.#raft.leader(),
       peers: () => [...this.#peers.keys()],
@@ -218,7 +218,7 @@ export class Control {
     this.#leadership = new Leadership({
       host,
       self: { brick: superblock.brick, boot: superblock.boot },
-      timing: this.#timing,
+      timing: this.timing,
       raft: () => this.#raft,
       state: () => this.state(),
       decide: (command) => this.#submitter.decide(command),

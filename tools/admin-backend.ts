@@ -112,15 +112,15 @@ export class NodeBackend implements AdminBackend {
   }
 
   #problems(stats: ReadonlyMap<number, BrickStats>): ProblemSummary[] {
-    const { control, host, timing } = this.#node;
+    const { control, host } = this.#node;
     return problemsOf({
       state: control.state(),
       events: control.events(),
       stats,
       wallMs: host.clock.wallMs(),
       build: buildVersion,
-      permanentAfterMs: timing.permanentAfterMs,
-      transferAfterMs: timing.transferAfterMs,
+      permanentAfterMs: control.timing.permanentAfterMs,
+      transferAfterMs: control.timing.transferAfterMs,
     });
   }
 

@@ -12,7 +12,7 @@ import type { VolumeOptions } from "../brick/volume/options.ts";
 import type { VolumeHooks } from "../brick/volume/stats.ts";
 import { Volumes } from "../brick/volume/volumes.ts";
 import { Control } from "../control/control-io.ts";
-import { defaultTiming, type MembershipTiming } from "../control/membership.ts";
+import type { MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
 import { askStats, serveStats } from "./brick-stats.ts";
 
@@ -60,7 +60,6 @@ export class BrickNode {
   readonly volumes: Volumes;
   readonly repair: Repair;
   readonly gc: Gc;
-  readonly timing: MembershipTiming;
   #closed = false;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
@@ -143,17 +142,7 @@ export class BrickNode {
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const node = new BrickNode({
-      host,
-      store,
-      calls,
-      map,
-      control,
-      volumes,
-      repair,
-      gc,
-      timing: { ...defaultTiming, ...timing },
-    });
+    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, gc });
     serveStats(node);
     node.#scrubLater();
     return node;
@@ -168,7 +157,6 @@ export class BrickNode {
     volumes: Volumes;
     repair: Repair;
     gc: Gc;
-    timing: MembershipTiming;
   }) {
     this.host = parts.host;
     this.store = parts.store;
@@ -178,7 +166,6 @@ export class BrickNode {
     this.volumes = parts.volumes;
     this.repair = parts.repair;
     this.gc = parts.gc;
-    this.timing = parts.timing;
   }
 
   get number(): BrickNumber {
