@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { EventSummary, ProblemSummary } from "../control/api.ts";
@@ -22,6 +23,18 @@ async function events(since = 0): Promise<EventSummary[]> {
   return JSON.parse(await cluster.endisk("events", "--since", String(since), "--json"));
 }
 
+/** `endisk events --follow --json`, which goes on until it is killed. */
+function follow(since: number): { process: ChildProcess; kinds: () => string[] } {
+  const args = ["events", "--follow", "--json", "--since", String(since), "--data", cluster.data];
+  const process = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  process.stdout.on("data", (bytes: Buffer) => {
+    output += bytes.toString("utf8");
+  });
+  const whole = () => output.split("\n").slice(0, -1);
+  return { process, kinds: () => whole().map((line) => JSON.parse(line).kind) };
+}
+
 function check() {
   return runTool(endiskPath, ["status", "--check", "--data", cluster.data]);
 }
@@ -39,6 +52,7 @@ test("a brick is killed: status names it, and all is well again once it is back"
   assert.ok(started.some(({ kind }) => kind === "volume_created"));
   const last = started.at(-1)!.sequence;
 
+  const followed = follow(last);
   const killedMs = Date.now();
   cluster.kill(3);
   await cluster.waitFor("status tells of brick 3", waitMsMax, async () => {
@@ -55,6 +69,14 @@ test("a brick is killed: status names it, and all is well again once it is back"
   assert.match(output, /you: start it again/);
 
   cluster.startAgain(3);
+  try {
+    await cluster.waitFor("the follower tells of the return", waitMsMax, async () =>
+      followed.kinds().includes("brick_returned"),
+    );
+    assert.ok(followed.kinds().includes("brick_down"));
+  } finally {
+    followed.process.kill();
+  }
   await waitUntilHealthy();
   const kinds = (await events(last)).filter(({ subject }) => subject === "brick 3");
   assert.deepEqual(
