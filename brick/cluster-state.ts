@@ -76,6 +76,8 @@ export interface BrickRecord {
   readonly full: boolean;
   /** Raft voter; everyone else is a learner. */
   readonly voter: boolean;
+  /** What it last said of its own state under this boot; absent: nothing worth telling. */
+  readonly health?: BrickHealth;
   /** clusterTimeMs when it became `down`; 0 when it is not. */
   readonly downSinceMs: number;
   /**
@@ -88,6 +90,13 @@ export interface BrickRecord {
    * power at once. Absent: one was heard.
    */
   readonly unwitnessed?: boolean;
+}
+
+export interface BrickHealth {
+  /** Chunks that it found damaged since its start. */
+  readonly corruptChunks: number;
+  /** While bricks leave or are lost: shards that it leads and has not put in order yet. Coarse. */
+  readonly repairPending: number;
 }
 
 /** An initiator and what it must prove (RFC 7143 §12.1.3, CHAP). */

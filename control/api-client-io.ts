@@ -13,6 +13,7 @@ import type {
   BrickDetail,
   BrickSummary,
   ClusterStatus,
+  EventSummary,
   InitiatorSummary,
   JoinDetails,
   JoinGrant,
@@ -70,6 +71,9 @@ export class ApiClient {
 
   status(): Promise<AdminReply<ClusterStatus>> {
     return this.#call("Status", {});
+  }
+  events(since: number): Promise<AdminReply<{ events: EventSummary[] }>> {
+    return this.#call("Events", { since });
   }
   async brickList(): Promise<AdminReply<{ bricks: BrickSummary[] }>> {
     return this.#call("BrickList", {});

@@ -17,6 +17,7 @@ const service = definitions["endisk.admin.v1.Admin"] as unknown as Record<
 
 export const adminMethods = [
   "Status",
+  "Events",
   "BrickList",
   "BrickShow",
   "BrickDrain",

@@ -198,6 +198,8 @@ async function callBackend(
   switch (method) {
     case "Status":
       return backend.status();
+    case "Events":
+      return backend.events(decodeRequest<{ since: number }>(method, request).since);
     case "BrickList":
     case "VolumeList": {
       const reply = await backend.status();

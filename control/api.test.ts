@@ -5,6 +5,7 @@ import type { ChapRecord } from "../brick/cluster-state.ts";
 import type {
   AdminBackend,
   AdminReply,
+  EventSummary,
   InitiatorSummary,
   JoinDetails,
   VolumeSummary,
@@ -39,6 +40,19 @@ function volumeNamed(name: string, sizeBytes: number, copies: number): VolumeSum
   };
 }
 
+function eventAt(sequence: number): EventSummary {
+  return {
+    sequence,
+    wallMs: 1_790_000_000_123,
+    clusterMs: 2 ** 40 + 1,
+    severity: "warning",
+    kind: "brick_down",
+    subject: "brick 2",
+    text: "brick 2 is down",
+    count: 17,
+  };
+}
+
 /** A backend of one token table and an echo, enough to see what passes the api. */
 class EchoBackend implements AdminBackend {
   readonly tokens = new Map<string, string>();
@@ -48,6 +62,9 @@ class EchoBackend implements AdminBackend {
   async status(): Promise<AdminReply<never>> {
     this.calls += 1;
     return { ok: false, fault: { code: "unavailable", message: "no leader" } };
+  }
+  async events(since: number) {
+    return { ok: true as const, value: { events: [eventAt(since + 1)] } };
   }
   async brickShow(number: number): Promise<AdminReply<never>> {
     this.calls += 1;
@@ -153,6 +170,16 @@ test("a member's call passes values both ways, 53-bit sizes included", async () 
   await withServer(async (address) => {
     const reply = await clientOf(address).volumeCreate("disk1", 2 ** 53 - 2 ** 20, 2);
     assert.deepEqual(reply, { ok: true, value: volumeNamed("disk1", 2 ** 53 - 2 ** 20, 2) });
+  });
+});
+
+test("events after a sequence pass with their numbers and times whole", async () => {
+  await withServer(async (address) => {
+    const since = 2 ** 53 - 2;
+    const reply = await clientOf(address).events(since);
+    assert.deepEqual(reply, { ok: true, value: { events: [eventAt(since + 1)] } });
+    const stranger = await clientOf(address, Buffer.alloc(32, 8)).events(0);
+    assert.equal(!stranger.ok && stranger.fault.code, "refused");
   });
 });
 

@@ -1,5 +1,6 @@
 import type { ChapAlgorithm, ChapRecord } from "../brick/cluster-state.ts";
 import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
+import type { Severity } from "./events.ts";
 
 /**
  * Administration as plain values: what the gRPC service carries, what the brick behind it answers.
@@ -130,6 +131,36 @@ export interface ClusterStatus {
   gcMarked: number;
   dedupHits: number;
   dedupBytes: number;
+  /** What is wrong, the worst first. */
+  problems: ProblemSummary[];
+}
+
+/** Something that is wrong, for people and programs. */
+export interface ProblemSummary {
+  /** For programs. */
+  code: string;
+  severity: Severity;
+  subject: string;
+  what: string;
+  /** Wall clock, milliseconds since 1970; 0: not known. */
+  sinceMs: number;
+  /** What END does about it, and what the operator should do. */
+  doing: string;
+  advice: string;
+}
+
+export interface EventSummary {
+  /** Larger is newer. An event that gathers more of its like gets a new one. */
+  sequence: number;
+  /** The leader's wall clock, milliseconds since 1970 (0: not known), and the cluster's own time. */
+  wallMs: number;
+  clusterMs: number;
+  severity: Severity;
+  kind: string;
+  subject: string;
+  text: string;
+  /** How many of its like it stands for. */
+  count: number;
 }
 
 /** Where a new brick is reached and what it brings. */
@@ -153,6 +184,8 @@ export interface JoinGrant {
 /** The brick behind the api port. Every method may be called on any brick of the cluster. */
 export interface AdminBackend {
   status(): Promise<AdminReply<ClusterStatus>>;
+  /** Events with a larger sequence, oldest first. */
+  events(since: number): Promise<AdminReply<{ events: EventSummary[] }>>;
   brickShow(number: number): Promise<AdminReply<BrickDetail>>;
   brickDrain(number: number): Promise<AdminReply<BrickSummary>>;
   /** `lost`: not drained first, its data is given up. */

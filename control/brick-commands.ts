@@ -1,4 +1,5 @@
 import {
+  type BrickHealth,
   type BrickRecord,
   brickOf,
   type ClusterState,
@@ -11,6 +12,8 @@ import { holdsReplica, withDamaged, withInterruption } from "./shard-commands.ts
 import { withoutPort } from "./unit-commands.ts";
 
 export const bricksMax = 1024;
+/** Of a brick that has said nothing of itself. */
+export const noHealth: BrickHealth = { corruptChunks: 0, repairPending: 0 };
 const brickNumberMax = 65_535;
 
 /** What a brick brings along, whether it begins the cluster or joins it. */
@@ -86,7 +89,7 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
     return refuse(state, "no_change", `brick ${number} has announced boot ${boot} already`);
   }
   const restarted = boot !== brick.boot;
-  const { unwitnessed, ...known } = brick;
+  const { unwitnessed, health, ...known } = brick;
   const open = restarted ? command.witnessed === false : unwitnessed === true;
   const announced: BrickRecord = {
     ...known,
@@ -101,6 +104,7 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
     capacityBytes: command.capacityBytes,
     downSinceMs: 0,
     ...(open && { unwitnessed: true }),
+    ...(!restarted && health !== undefined && { health }),
   };
   const after = withoutPort(withBrick(state, announced), number);
   const damaged = command.cut && restarted;
@@ -234,13 +238,22 @@ function neededBy(
 }
 
 export function brickSpace(state: ClusterState, command: CommandOf<"brickSpace">): Applied {
-  const { number, capacityBytes, usedBytes, full } = command;
+  const { number, capacityBytes, usedBytes, full, health } = command;
   const brick = brickOf(state, number);
   if (brick === undefined) return unknownBrick(state, "note the space of", number);
   const same =
-    brick.capacityBytes === capacityBytes && brick.usedBytes === usedBytes && brick.full === full;
+    brick.capacityBytes === capacityBytes &&
+    brick.usedBytes === usedBytes &&
+    brick.full === full &&
+    (health === undefined || sameHealth(brick.health, health));
   if (same) return refuse(state, "no_change", `brick ${number}: the same space is noted already`);
-  return done(withBrick(state, { ...brick, capacityBytes, usedBytes, full }));
+  const noted = health === undefined ? brick : { ...brick, health };
+  return done(withBrick(state, { ...noted, capacityBytes, usedBytes, full }));
+}
+
+function sameHealth(known: BrickHealth | undefined, said: BrickHealth): boolean {
+  const { corruptChunks, repairPending } = known ?? noHealth;
+  return said.corruptChunks === corruptChunks && said.repairPending === repairPending;
 }
 
 export function setVoter(state: ClusterState, command: CommandOf<"setVoter">): Applied {

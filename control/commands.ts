@@ -40,6 +40,14 @@ const brickFacts = {
   capacityBytes: counter,
 };
 
+/** What a brick says of its own state, since its start. */
+export const brickHealth = z.object({
+  /** Chunks that it found damaged. */
+  corruptChunks: counter,
+  /** While bricks leave or are lost: shards that it leads and has not put in order yet. */
+  repairPending: counter,
+});
+
 const command = z.discriminatedUnion("type", [
   /** The first command of every cluster: makes brick 1, which leads every shard alone. */
   z.object({
@@ -100,6 +108,7 @@ const command = z.discriminatedUnion("type", [
     capacityBytes: counter,
     usedBytes: counter,
     full: z.boolean(),
+    health: brickHealth.optional(),
   }),
   /** View expect + 1 of a shard, if its view is `expect`. */
   z.object({
@@ -219,6 +228,9 @@ const envelope = z.object({
   id: commandId.nullable(),
   /** The leader's estimate of the cluster's time; 0 when it has none to give. */
   timeMs: counter,
+  /** For the event log: the leader's wall clock, and which brick it is. Absent: not known. */
+  wallMs: counter.optional(),
+  leader: brickNumber.optional(),
   command,
 });
 export type Envelope = Omit<z.infer<typeof envelope>, "version">;
@@ -256,8 +268,8 @@ export function decodeEnvelope(bytes: Buffer): EnvelopeDecode {
   }
   const checked = envelope.safeParse(json);
   if (!checked.success) return malformed(issuesOf(checked.error));
-  const { id, timeMs, command } = checked.data;
-  return { ok: true, envelope: { id, timeMs, command } };
+  const { version: _version, ...rest } = checked.data;
+  return { ok: true, envelope: rest };
 }
 
 /** Checks a command that comes from outside, before it is proposed. */

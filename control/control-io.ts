@@ -1,10 +1,11 @@
-import type { ClusterState } from "../brick/cluster-state.ts";
+import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
 import type { Host } from "../brick/host.ts";
 import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { CommandResult } from "./command-result.ts";
 import { type Command, type CommandId, decodeEnvelope } from "./commands.ts";
+import { type EventLog, emptyEventLog } from "./events.ts";
 import type { GarbageReport } from "./gc-planner.ts";
 import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive.ts";
 import { KeepaliveSender } from "./keepalive-io.ts";
@@ -46,6 +47,8 @@ export interface ControlOptions {
   space(): { capacityBytes: number; usedBytes: number; full: boolean };
   /** What there is to say of garbage; see Keepalive. */
   garbage?(): GarbageReport | undefined;
+  /** What this brick has to say of its own state. */
+  health?(): BrickHealth;
   /** After each change; network peers are set already. */
   onState(state: ClusterState): void;
   /** The lease became longer: until this moment of the host's clock the brick may act. */
@@ -60,7 +63,7 @@ const refreshTimeoutMs = 5000;
 /** A brick's part in the control plane: its copy of the cluster state, its lease, its turn to lead. */
 export class Control {
   readonly #options: ControlOptions;
-  readonly #timing: MembershipTiming;
+  readonly timing: MembershipTiming;
   readonly #incarnation: string;
   readonly #lease = noLease();
   readonly #proposals: Proposals;
@@ -90,7 +93,7 @@ export class Control {
   private constructor(options: ControlOptions) {
     const { host, calls, superblock, map } = options;
     this.#options = options;
-    this.#timing = { ...defaultTiming, ...options.timing };
+    this.timing = { ...defaultTiming, ...options.timing };
     this.#incarnation = host.prng.fill(Buffer.alloc(16)).toString("hex");
     const raft = () => this.#raft;
     const self = { brick: superblock.brick, boot: superblock.boot };
@@ -110,7 +113,7 @@ export class Control {
     this.#sender = new KeepaliveSender({
       host,
       calls,
-      timing: this.#timing,
+      timing: this.timing,
       compose: () => this.#composeKeepalive(),
       leader: () => this.#raft.leader(),
       peers: () => [...this.#peers.keys()],
@@ -121,6 +124,11 @@ export class Control {
   /** Never changed in place; version 0 before anything is known. */
   state(): ClusterState {
     return this.#machine.cluster;
+  }
+
+  /** What has happened, as everyone knows it; never changed in place. */
+  events(): EventLog {
+    return this.#machine.events ?? emptyEventLog;
   }
 
   /** Applied once or refused, wherever the leader is; `unavailable` when none answers in time. */
@@ -210,7 +218,7 @@ export class Control {
     this.#leadership = new Leadership({
       host,
       self: { brick: superblock.brick, boot: superblock.boot },
-      timing: this.#timing,
+      timing: this.timing,
       raft: () => this.#raft,
       state: () => this.state(),
       decide: (command) => this.#submitter.decide(command),
@@ -292,6 +300,7 @@ export class Control {
     const { superblock, cut, map, space } = this.#options;
     const { usedBytes, full } = space();
     const garbage = this.#options.garbage?.();
+    const health = this.#options.health?.();
     return {
       clusterId: superblock.clusterId,
       ...this.#facts(),
@@ -301,6 +310,7 @@ export class Control {
       discarded: this.#discarded,
       shards: map.shardStatus(),
       ...(garbage !== undefined && { garbage }),
+      ...(health !== undefined && { health }),
     };
   }
 

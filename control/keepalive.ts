@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { brickHealth } from "./commands.ts";
 
 /**
  * What a brick tells the Raft leader every `keepaliveEveryMs`, and the answer, which is its lease.
@@ -47,6 +48,8 @@ const keepalive = z.object({
   cut: z.boolean(),
   discarded: z.boolean(),
   shards: z.array(shardStatus).max(shardStatusMax),
+  /** Absent: there is nothing to tell. */
+  health: brickHealth.optional(),
   /** Garbage that waits to be collected; absent: none that would be worth it. */
   garbage: z
     .object({

@@ -88,6 +88,8 @@ export class Leadership {
     if (this.#parts.state().version === 0) await this.#parts.decide(this.#parts.found());
     const atMs = this.#parts.state().clusterTimeMs;
     this.#clusterTime = { atMs, fromMs: this.#parts.host.clock.nowMs() };
+    // That it leads becomes known by its first command, if there is nothing else to decide.
+    this.#parts.decide({ type: "advanceTime", toMs: this.timeMs() });
     this.#check();
   }
 

@@ -1,7 +1,14 @@
 import { assert } from "../brick/assert.ts";
-import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
+import {
+  type BrickHealth,
+  type BrickRecord,
+  brickOf,
+  type ClusterState,
+  isReachable,
+} from "../brick/cluster-state.ts";
+import { gcOf } from "../brick/gc/epochs.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { staleStore } from "./brick-commands.ts";
+import { noHealth, staleStore } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
 import type { GarbageReport } from "./gc-planner.ts";
 import type { Keepalive, ShardStatus } from "./keepalive.ts";
@@ -38,6 +45,8 @@ export const defaultTiming: MembershipTiming = {
 
 /** Space is noted in the cluster state in steps of this share of the capacity. */
 const spaceSteps = 64;
+/** The progress of repair is noted in steps of this share of the shards. */
+const repairSteps = 8;
 /** The cluster's time lags by at most this, while something waits for it; a new leader starts there. */
 const timeStepMs = 5000;
 
@@ -241,6 +250,7 @@ export function isTimeWorthNoting(state: ClusterState, clusterNowMs: number): bo
   if (clusterNowMs - state.clusterTimeMs < timeStepMs) return false;
   return (
     Object.keys(state.joinTokens).length > 0 ||
+    gcOf(state).marked < state.gcEpoch ||
     Object.values(state.bricks).some((brick) => brick.downSinceMs > 0) ||
     state.shards.some((shard) => shard.shortSinceMs > 0)
   );
@@ -350,14 +360,35 @@ function isHeardNow(book: LeaderBook, heard: HeardBrick, nowMs: number): boolean
 }
 
 function spaceCommands(state: ClusterState, heard: HeardBrick): Command[] {
-  const { capacityBytes, usedBytes, full } = heard.keepalive;
+  const { capacityBytes, usedBytes, full, health } = heard.keepalive;
   const brick = Object.values(state.bricks).find((one) => one.uuid === heard.keepalive.uuid);
   if (brick === undefined) return [];
   const stepBytes = Math.max(1, Math.floor(capacityBytes / spaceSteps));
   const near = Math.abs(brick.usedBytes - usedBytes) < stepBytes;
-  if (near && brick.full === full && brick.capacityBytes === capacityBytes) return [];
+  const known = near && brick.full === full && brick.capacityBytes === capacityBytes;
+  const worse = health !== undefined && isHealthWorthNoting(state, brick, health);
+  if (known && !worse) return [];
+  const { number } = brick;
   const coarseBytes = Math.floor(usedBytes / stepBytes) * stepBytes;
-  return [
-    { type: "brickSpace", number: brick.number, capacityBytes, usedBytes: coarseBytes, full },
-  ];
+  const space = {
+    type: "brickSpace",
+    number,
+    capacityBytes,
+    usedBytes: coarseBytes,
+    full,
+  } as const;
+  return [worse ? { ...space, health } : space];
+}
+
+/** Its progress in repair is noted when it begins, when it ends, and in steps in between. */
+function isHealthWorthNoting(
+  state: ClusterState,
+  brick: BrickRecord,
+  { corruptChunks, repairPending }: BrickHealth,
+): boolean {
+  const known = brick.health ?? noHealth;
+  if (corruptChunks !== known.corruptChunks) return true;
+  if (repairPending > 0 !== known.repairPending > 0) return true;
+  const step = Math.max(1, Math.floor(state.shards.length / repairSteps));
+  return Math.abs(repairPending - known.repairPending) >= step;
 }

@@ -3,11 +3,17 @@ import { crc32 } from "../brick/crc32.ts";
 import { advanceTime, apply, emptyClusterState } from "./cluster-machine.ts";
 import type { CommandFault, CommandResult } from "./command-result.ts";
 import type { CommandId, Envelope } from "./commands.ts";
+import { eventsOf, leaderEvent } from "./event-rules.ts";
+import { type EventDraft, type EventLog, emptyEventLog, withEvents } from "./events.ts";
 
 /** What Raft replicates: the cluster state, and the results that a retry may ask for again. */
 export interface ReplicatedMachine {
   readonly cluster: ClusterState;
   readonly remembered: { readonly [brick: string]: RememberedResults };
+  /** What has happened, for people; absent: nothing yet. */
+  readonly events?: EventLog;
+  /** The brick that led Raft at the newest entry; absent: not known. */
+  readonly leader?: number;
 }
 
 interface RememberedResults {
@@ -26,23 +32,48 @@ export const emptyMachine: ReplicatedMachine = { cluster: emptyClusterState, rem
 
 /** Applies an entry once, however often it was submitted under the same id. */
 export function applyEnvelope(
-  machine: ReplicatedMachine,
-  { id, timeMs, command }: Envelope,
+  before: ReplicatedMachine,
+  envelope: Envelope,
 ): { machine: ReplicatedMachine; result: CommandResult } {
+  const { id, timeMs, command } = envelope;
+  const machine = withLeader(before, envelope);
   const known = id === null ? null : remembered(machine, id);
   if (known !== null && "result" in known) return { machine, result: known.result };
   const timed = advanceTime(machine.cluster, timeMs);
   const { state, result } = apply(timed, command);
-  if (id === null) return { machine: { ...machine, cluster: state }, result };
+  const noted = withNoted(machine, envelope, eventsOf(timed, state, command), state.clusterTimeMs);
+  if (id === null) return { machine: { ...noted, cluster: state }, result };
   // Entries of one submitter may pass each other: what has been settled stays so.
   const settled = Math.max(id.settled, known?.settled ?? 0);
   const kept = Object.entries(known?.results ?? {}).filter(([at]) => Number(at) >= settled);
   const results = { ...Object.fromEntries(kept), [id.sequence]: result };
   const memory = { boot: id.boot, settled, results };
   return {
-    machine: { cluster: state, remembered: { ...machine.remembered, [id.brick]: memory } },
+    machine: {
+      ...noted,
+      cluster: state,
+      remembered: { ...machine.remembered, [id.brick]: memory },
+    },
     result,
   };
+}
+
+function withLeader(machine: ReplicatedMachine, envelope: Envelope): ReplicatedMachine {
+  const { leader } = envelope;
+  if (leader === undefined || leader === machine.leader) return machine;
+  const event = leaderEvent(machine.leader ?? 0, leader);
+  return { ...withNoted(machine, envelope, [event], machine.cluster.clusterTimeMs), leader };
+}
+
+function withNoted(
+  machine: ReplicatedMachine,
+  { wallMs = 0 }: Envelope,
+  drafts: readonly EventDraft[],
+  clusterMs: number,
+): ReplicatedMachine {
+  if (drafts.length === 0) return machine;
+  const events = withEvents(machine.events ?? emptyEventLog, drafts, { clusterMs, wallMs });
+  return { ...machine, events };
 }
 
 /** What is remembered of the submitter, or at once the answer to this very submission. */

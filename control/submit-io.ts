@@ -93,7 +93,7 @@ export class Submitter {
     const id = this.#beginId();
     if (id === null) return fault("limit", "too many commands are under way");
     try {
-      const result = await this.#proposals.propose({ id, timeMs: this.#timeMs(), command });
+      const result = await this.#propose(id, this.#timeMs(), command);
       return result ?? fault("unavailable", `${command.type}: this brick leads no more`);
     } finally {
       this.#outstanding.delete(id.sequence);
@@ -141,8 +141,15 @@ export class Submitter {
     if (timeMs === 0) return { type: "elsewhere", leader: 0 };
     const refusal = this.#refusal(id, command);
     if (refusal !== null) return { type: "result", result: { ok: false, fault: refusal } };
-    const result = await this.#proposals.propose({ id, timeMs, command });
+    const result = await this.#propose(id, timeMs, command);
     return result === null ? null : { type: "result", result };
+  }
+
+  /** As the leader that this brick is; the event log says when and under whom. */
+  #propose(id: CommandId, timeMs: number, command: Command): Promise<CommandResult | null> {
+    const wallMs = Math.max(0, Math.floor(this.#host.clock.wallMs()));
+    const leader = this.#self.brick;
+    return this.#proposals.propose({ id, timeMs, wallMs, leader, command });
   }
 
   #beginId(): CommandId | null {

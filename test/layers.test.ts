@@ -131,9 +131,10 @@ test("only -io files and tools import files, sockets, timers and processes", () 
 test("deciding cores do not wait", () => {
   const cores = [
     /^control\/raft\/(?!.*-io\.ts$)/,
-    /^control\/(?:cluster-machine|view-planner|lease|keepalive|membership|voters|api-auth)\.ts$/,
+    /^control\/(?:cluster-machine|view-planner|lease|keepalive|membership|voters|api-auth|events|event-rules.*)\.ts$/,
     /^iscsi\/(?:pdu|login|login-keys|login-request|login-security|login-throttle|text-keys)\.ts$/,
     /^iscsi\/(?:admission|chap|command-order|lun|serial32|session-state|text-exchange)\.ts$/,
+    /^tools\/health\//,
     /^brick\/map\/(?:replica|shard-replica)\.ts$/,
   ];
   const wrong = product

@@ -31,6 +31,7 @@ test("every command has help", async () => {
     ["brick", "remove"],
     ["token"],
     ["status"],
+    ["events"],
     ["volume"],
     ["volume", "create"],
     ["volume", "list"],
@@ -67,6 +68,7 @@ test("a wrong value is refused with exit code 2 and what would be right", async 
     [["volume", "allow", "disk0"], /say whom: either an INITIATOR/],
     [["volume", "allow", "disk0", "--no-auth", "--lun", "1"], /--lun goes with an INITIATOR/],
     [["volume", "allow", "disk0", "iqn.2026-11.test:a", "--lun", "256"], /must be from 0 to 255/],
+    [["events", "--since", "yesterday"], /--since "yesterday" is not the number of an event/],
     [["frobnicate"], /unknown command/],
   ] as const) {
     const { code, output } = await endisk(...args);

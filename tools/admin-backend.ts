@@ -19,18 +19,23 @@ import type {
   BrickDetail,
   BrickSummary,
   ClusterStatus,
+  EventSummary,
   InitiatorSummary,
   JoinDetails,
   JoinGrant,
+  ProblemSummary,
   ShardsSummary,
   VolumeSummary,
 } from "../control/api.ts";
 import type { CommandFault } from "../control/command-result.ts";
 import type { Command } from "../control/commands.ts";
+import { eventsSince, eventText } from "../control/events.ts";
 import { replicasNow } from "../control/shard-commands.ts";
 import { targetNameOf } from "../iscsi/target-name.ts";
 import type { BrickNode } from "./brick-node.ts";
 import { askStats, type BrickStats } from "./brick-stats.ts";
+import { buildVersion } from "./build-version.ts";
+import { problemsOf } from "./health/problems.ts";
 
 const faultCodes: Record<CommandFault["code"], AdminFaultCode> = {
   not_initialised: "unavailable",
@@ -90,7 +95,32 @@ export class NodeBackend implements AdminBackend {
         gcMarked: gcOf(state).marked,
         dedupHits: total((one) => one.dedupHits),
         dedupBytes: total((one) => one.dedupBytes),
+        problems: this.#problems(stats),
       };
+    });
+  }
+
+  async events(since: number): Promise<AdminReply<{ events: EventSummary[] }>> {
+    return this.#fresh(async () => ({
+      events: eventsSince(this.#node.control.events(), since).map((record) => {
+        const { sequence, wallMs, clusterMs, severity, kind, subject, gathered } = record;
+        const text = eventText(record);
+        const count = gathered?.count ?? 1;
+        return { sequence, wallMs, clusterMs, severity, kind, subject, text, count };
+      }),
+    }));
+  }
+
+  #problems(stats: ReadonlyMap<number, BrickStats>): ProblemSummary[] {
+    const { control, host } = this.#node;
+    return problemsOf({
+      state: control.state(),
+      events: control.events(),
+      stats,
+      wallMs: host.clock.wallMs(),
+      build: buildVersion,
+      permanentAfterMs: control.timing.permanentAfterMs,
+      transferAfterMs: control.timing.transferAfterMs,
     });
   }
 

@@ -1,8 +1,35 @@
+import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
 import type { LatencyHistogram } from "../brick/latency-histogram.ts";
 import type { RealNetwork } from "../brick/rpc/network-io.ts";
+import { liveMembers, replicasNow } from "../control/shard-commands.ts";
 import type { BrickNode } from "./brick-node.ts";
 import type { CommandCounters } from "./command-counters.ts";
-import type { MetricSources } from "./metrics.ts";
+import type { MetricName, MetricSources } from "./metrics.ts";
+
+/** What the cluster state says of the whole cluster, as far as this brick has it. */
+function clusterGauges(state: ClusterState): Partial<Record<MetricName, number>> {
+  const bricks = Object.values(state.bricks);
+  const wanted = replicasNow(state);
+  let unavailable = 0;
+  let unled = 0;
+  let short = 0;
+  for (const shard of state.shards) {
+    const live = liveMembers(state, shard).length;
+    const primary = brickOf(state, shard.primary);
+    const leads = isReachable(primary) && primary!.boot === shard.primaryBoot;
+    if (live === 0) unavailable += 1;
+    else if (live < wanted || shard.candidates.length > 0) short += 1;
+    if (live === 0 || !leads) unled += 1;
+  }
+  return {
+    endisk_bricks_down: bricks.filter(({ downSinceMs }) => downSinceMs > 0).length,
+    endisk_bricks_failed: bricks.filter(({ status }) => status === "failed").length,
+    endisk_shards_unavailable: unavailable,
+    endisk_shards_unled: unled,
+    endisk_shards_short: short,
+    endisk_replicas_damaged: state.shards.reduce((n, one) => n + (one.damaged?.length ?? 0), 0),
+  };
+}
 
 /** Where each metric of a brick comes from; read when someone scrapes. */
 export function brickMetrics(parts: {
@@ -61,6 +88,12 @@ export function brickMetrics(parts: {
         endisk_gc_compacted_bytes_total: store.counters.compactedBytes,
         endisk_gc_recycled_segments_total: store.counters.recycledSegments,
         endisk_gc_stamp_memory_bytes: store.stamps.memoryBytes,
+        endisk_repair_pending_shards: repair.restoringShards(),
+        endisk_repair_short_extents: repair.backlog().short,
+        endisk_log_damaged_ranges: store.counters.damagedRanges,
+        endisk_full: space.full ? 1 : 0,
+        endisk_lease_valid: control.leaseValid(node.host.clock.nowMs()) ? 1 : 0,
+        ...clusterGauges(control.state()),
         endisk_sessions: commands.sessionCount,
         endisk_shards_led: shards.filter((shard) => shard.primary === node.number).length,
         endisk_raft_leader: control.leader() === node.number ? 1 : 0,
@@ -68,6 +101,6 @@ export function brickMetrics(parts: {
       };
     },
     commands: () => commands,
-    latencies,
+    latencies: new Map([...latencies, ["flush", store.flushLatency]]),
   };
 }

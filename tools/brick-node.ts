@@ -1,5 +1,5 @@
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
-import type { ClusterState } from "../brick/cluster-state.ts";
+import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
 import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
@@ -43,6 +43,12 @@ export interface NodeOptions {
   readonly onStoreOpen: (boot: number) => Promise<void> | void;
 }
 
+/** What the leader is told. */
+function healthOf(store: Store, repair: Repair | null): BrickHealth {
+  const { corruptChunks } = store.counters;
+  return { corruptChunks, repairPending: repair?.restoringShards() ?? 0 };
+}
+
 /** The parts of one brick joined over any host, real or simulated. */
 export class BrickNode {
   readonly host: Host;
@@ -72,9 +78,15 @@ export class BrickNode {
     serveChunks(calls, store);
     await options.onStoreOpen(store.superblock.boot);
     // 2. From here on the brick speaks.
-    const parts: { control: Control | null; volumes: Volumes | null; gc: Gc | null } = {
+    const parts: {
+      control: Control | null;
+      volumes: Volumes | null;
+      gc: Gc | null;
+      repair: Repair | null;
+    } = {
       control: null,
       volumes: null,
+      repair: null,
       gc: null,
     };
     const onState = (state: ClusterState) => {
@@ -93,6 +105,7 @@ export class BrickNode {
       map,
       space: () => store.space(),
       garbage: () => parts.gc?.garbage(),
+      health: () => healthOf(store, parts.repair),
       onState,
       onLease: (untilMs) => map.setLease(untilMs),
       openRaft: openRaft({ host, calls, self }),
@@ -122,6 +135,7 @@ export class BrickNode {
     volumes.onState(control.state());
     const state = () => control.state();
     const repair = new Repair({ host, calls, self, map, store, state });
+    parts.repair = repair;
     const { healOptions } = options;
     const healParts = { host, calls, self, store, state };
     const heal = new Heal({

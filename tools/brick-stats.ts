@@ -3,6 +3,7 @@ import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import type { BrickNode } from "./brick-node.ts";
+import { buildVersion } from "./build-version.ts";
 
 const count = z.number().min(0);
 
@@ -26,6 +27,20 @@ const statsSchema = z.object({
   stateVersion: count,
   /** Shards led here that may still need chunks of bricks that leave. */
   repairPending: count,
+  /** Shards led here that were not found in order since the last brick left or was lost. */
+  restoringShards: count.default(0),
+  /** Extents that the last walks of these shards could not put in order; of them, ones for which
+   * nothing can be done until more bricks are up, or less full. Absent: an older brick. */
+  repairShort: count.default(0),
+  repairStuck: count.default(0),
+  /** Since its start: chunks found damaged, and damage in its log that the replay met. */
+  corruptChunks: count.default(0),
+  damagedRanges: count.default(0),
+  /** The log may lack what was acknowledged, until other replicas have made that good. */
+  logLoss: z.boolean().default(false),
+  /** The build that runs, and its wall clock when it answered; absent: an older brick. */
+  build: z.string().max(64).default(""),
+  wallMs: count.default(0),
   /** Of the shards led here: mapped bytes by branch. */
   mapped: z.array(z.tuple([count, z.number()])),
 });
@@ -36,6 +51,7 @@ const statsTimeoutMs = 1500;
 export function brickStats(node: BrickNode): BrickStats {
   const { full: _full, dedupHits, dedupBytes, ...space } = node.store.space();
   const { inlineDedupHits, inlineDedupBytes } = node.map.counters;
+  const { short, stuck } = node.repair.backlog();
   const self = node.number;
   const { shards } = node.control.state();
   return {
@@ -47,6 +63,14 @@ export function brickStats(node: BrickNode): BrickStats {
     shardsCandidate: shards.filter((shard) => shard.candidates.includes(self)).length,
     stateVersion: node.control.state().version,
     repairPending: node.repair.pendingShards().length,
+    restoringShards: node.repair.restoringShards(),
+    repairShort: short,
+    repairStuck: stuck,
+    corruptChunks: node.store.counters.corruptChunks,
+    damagedRanges: node.store.counters.damagedRanges,
+    logLoss: node.store.cut || node.store.damaged,
+    build: buildVersion,
+    wallMs: Math.max(0, node.host.clock.wallMs()),
     mapped: [...node.map.mappedBytes()],
   };
 }

@@ -1,7 +1,9 @@
 import { Command, CommanderError } from "commander";
 import { SecretFileError } from "../control/api-secret-io.ts";
 import { BrickStartError } from "./brick-options.ts";
+import { buildVersion } from "./build-version.ts";
 import { addBrick } from "./commands/brick.ts";
+import { addEvents } from "./commands/events.ts";
 import { addInit } from "./commands/init.ts";
 import { addDiscovery, addInitiator } from "./commands/initiator.ts";
 import { addStatus } from "./commands/status.ts";
@@ -15,7 +17,7 @@ import { UsageError } from "./options.ts";
 function program(): Command {
   const endisk = new Command("endisk")
     .description("END, the Expandable Network Disk: replicated thin disks over iSCSI")
-    .version("0.1.0")
+    .version(buildVersion)
     .enablePositionalOptions()
     .exitOverride()
     .addHelpText("after", exitCodeHelp);
@@ -24,6 +26,7 @@ function program(): Command {
   addBrick(endisk);
   addToken(endisk);
   addStatus(endisk);
+  addEvents(endisk);
   addVolume(endisk);
   addInitiator(endisk);
   addDiscovery(endisk);

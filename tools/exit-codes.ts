@@ -17,11 +17,14 @@ export const exitCode = {
   refused: 6,
   /** The data directory is used by another process. */
   inUse: 7,
+  /** `status --check`: the answer came, and something is wrong. */
+  unhealthy: 8,
 } as const;
 
 export const exitCodeHelp = `
 Exit codes: 0 done, 1 failed, 2 wrong option, 3 cluster not reachable now, 4 not found,
-5 conflict with the present state, 6 refused (secret or token), 7 data directory in use.`;
+5 conflict with the present state, 6 refused (secret or token), 7 data directory in use,
+8 \`status --check\` found something wrong.`;
 
 /** Ends a command with a message and an exit code, without a stack trace. */
 export class CommandError extends Error {

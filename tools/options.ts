@@ -3,6 +3,8 @@ import { canonicalName, iscsiNameBytesMax } from "../brick/unit/iscsi-name.ts";
 import { GiB, KiB, MiB, TiB, volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 import { lunMax } from "../control/access-schema.ts";
 
+export { sizeText } from "../brick/size-text.ts";
+
 /**
  * The values of command line options. Every refusal says what the value was for, the value, and
  * what would be right.
@@ -167,18 +169,4 @@ export function parseOption<T>(what: string, value: unknown, schema: z.ZodType<T
 
 export function parseOptional<T>(what: string, value: unknown, schema: z.ZodType<T>): T | null {
   return value === undefined ? null : parseOption(what, value, schema);
-}
-
-/** Rounded down to three digits, never more than there is: "1TiB", "512MiB", "1.23GiB". */
-export function sizeText(bytes: number): string {
-  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit += 1;
-  }
-  const digits = value >= 100 || Number.isInteger(value) ? 0 : value >= 10 ? 1 : 2;
-  const scale = 10 ** digits;
-  return `${Math.floor(value * scale) / scale}${units[unit]}`;
 }

@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import type { Host } from "../host.ts";
+import { LatencyHistogram } from "../latency-histogram.ts";
 import { type BatchRecord, batchBytesMax, batchRecordsMax, encodeBatch } from "./batch.ts";
 import { alignUp, batchAlignBytes, batchHeaderBytes, recordBytesInBatch } from "./batch-format.ts";
 import type { SegmentFiles } from "./segment-files.ts";
@@ -60,6 +61,8 @@ export class Log {
     writtenBytes: 0,
     refused: 0,
   };
+  /** How long each write and flush took. */
+  readonly flushLatency = new LatencyHistogram();
   queuedBytes = 0;
   /** Runs after the callbacks of each commit, when what comes after them may be written down. */
   onCommitted: () => void = () => {};
@@ -204,10 +207,12 @@ export class Log {
     // After a batch come zeros: without them a recycled segment's old bytes would look like the
     // torn beginning of the next batch.
     if (epoch > 1 && endBytes < this.#segments.segmentBytes) batch.buffers.push(zeroPage);
+    const startMs = this.#host.clock.nowMs();
     await this.#files.with(segment.number, async (file) => {
       await file.write(offsetBytes, batch.buffers);
       await file.sync();
     });
+    this.flushLatency.observe(this.#host.clock.nowMs() - startMs);
     segment.flushedBytes = endBytes;
     this.#end = {
       position: position + 1,

@@ -93,6 +93,23 @@ export class Repair {
   }
 
   /**
+   * Shards led here that were not found in order since the last brick left or was lost, in whatever
+   * view: what `endisk status` calls the rest of a repair.
+   */
+  restoringShards(): number {
+    const state = this.#state();
+    const leaving = leavingBricks(state);
+    if (leaving === "") return 0;
+    let restoring = 0;
+    for (const [shard, { primary }] of state.shards.entries()) {
+      if (primary !== this.#self) continue;
+      const clean = this.#walks.get(shard)?.clean ?? "";
+      if (clean.slice(clean.indexOf(":") + 1) !== leaving) restoring += 1;
+    }
+    return restoring;
+  }
+
+  /**
    * Shards that this brick is to lead in which something on bricks that leave may still be needed:
    * all that were not found in order since.
    */
@@ -104,6 +121,18 @@ export class Repair {
       if (this.#walks.get(shard)?.clean !== purposeOf(state, view)) pending.push(shard);
     }
     return pending;
+  }
+
+  /** Extents short of copies in the shards led here, as the last walks found; see Walk. */
+  backlog(): { short: number; stuck: number } {
+    let short = 0;
+    let stuck = 0;
+    for (const { shard } of this.#led()) {
+      const walk = this.#walks.get(shard);
+      short += walk?.left ?? 0;
+      stuck += walk?.stuck ?? 0;
+    }
+    return { short, stuck };
   }
 
   /**

@@ -2,6 +2,7 @@ import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
 import { Stamps } from "../gc/stamps.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
+import type { LatencyHistogram } from "../latency-histogram.ts";
 import {
   batchAlignBytes,
   type ChunkOrigin,
@@ -230,6 +231,11 @@ export class Store {
     this.#compaction = new Compaction(identity, { ...parts, stamps, reads: this.#reads });
     this.#log.onCommitted = () => this.#afterCommit();
     if (this.#index.learn(learnAtOpenKeys)) this.#learnLater();
+  }
+
+  /** How long the log's writes and flushes took. */
+  get flushLatency(): LatencyHistogram {
+    return this.#log.flushLatency;
   }
 
   /**

@@ -1,19 +1,29 @@
 import type { Command } from "commander";
 import type { BrickSummary, ClusterStatus, VolumeSummary } from "../../control/api.ts";
+import { exitCode } from "../exit-codes.ts";
+import { healthText } from "../health/health-text.ts";
+import { isHealthy } from "../health/problems.ts";
 import { sizeText } from "../options.ts";
 import { table } from "../table.ts";
 import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
 
 export function addStatus(endisk: Command): void {
   withClusterOptions(
-    endisk.command("status").description("Show the cluster: bricks, volumes, space, health"),
-  ).action(async (options: AdminOptions) => {
-    const status = await ask(options, (client) => client.status());
-    print(options, status, () => statusText(status));
-  });
+    endisk
+      .command("status")
+      .description("Show the cluster: what is wrong and what to do, bricks, volumes, space"),
+  )
+    .option("--check", `end with exit code ${exitCode.unhealthy} when something is wrong`)
+    .action(async (options: AdminOptions & { check?: boolean }) => {
+      const status = await ask(options, (client) => client.status());
+      print(options, status, () => statusText(status, Date.now()));
+      if (options.check === true && !isHealthy(status.problems)) {
+        process.exitCode = exitCode.unhealthy;
+      }
+    });
 }
 
-export function statusText(status: ClusterStatus): string {
+export function statusText(status: ClusterStatus, wallMs: number): string {
   const { shards } = status;
   const short = shards.short === 0 ? "" : `, ${shards.short} short of copies`;
   const away = shards.unavailable === 0 ? "" : `, ${shards.unavailable} UNAVAILABLE`;
@@ -22,6 +32,8 @@ export function statusText(status: ClusterStatus): string {
   const overhead = `${sizeText(status.overheadBytes)} of headers`;
   const epoch = `epoch ${status.gcEpoch}${status.gcMarked < status.gcEpoch ? ", being marked" : ""}`;
   return [
+    healthText(status.problems, wallMs),
+    "",
     `cluster ${status.clusterId}, led by brick ${status.leader || "(none)"}`,
     `space   ${used}, ${sizeText(status.freeBytes)} free, ${reserve}`,
     `used    ${sizeText(status.chunkBytes)} of chunks, ${overhead}, ${sizeText(status.reclaimableBytes)} reclaimable`,
