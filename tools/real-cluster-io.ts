@@ -31,6 +31,8 @@ export interface RealClusterOptions {
   restart?: boolean;
   capacity?: string;
   volumes?: readonly string[];
+  /** For its processes, besides this one's own. */
+  environment?: Readonly<Record<string, string>>;
   /** Where portals listen, when not on loopback alone: initiators are then denied by default. */
   portalHost?: string;
 }
@@ -100,7 +102,8 @@ export class RealCluster {
   }
 
   #env(): NodeJS.ProcessEnv {
-    return { ...process.env, XDG_STATE_HOME: join(this.folder, "state") };
+    const { environment } = this.#options;
+    return { ...process.env, ...environment, XDG_STATE_HOME: join(this.folder, "state") };
   }
 
   #keepLines(child: ChildProcess, seen: (line: string) => void): void {

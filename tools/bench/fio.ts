@@ -8,7 +8,7 @@ import { runTool } from "../run-tool-io.ts";
 export interface Job {
   name: string;
   /** fio's name of the pattern. */
-  pattern: "randread" | "randwrite" | "read" | "write";
+  pattern: "randread" | "randwrite" | "read" | "write" | "randrw";
   blockBytes: number;
   depth: number;
 }
@@ -18,11 +18,15 @@ export interface JobResult {
   megabytesPerSecond: number;
   p50Us: number;
   p99Us: number;
+  p999Us: number;
+  /** Bytes that the client wrote. */
+  writtenBytes: number;
   clientCpuPercent: number;
 }
 
 interface FioSide {
   iops: number;
+  io_bytes: number;
   bw_bytes: number;
   clat_ns: { percentile?: Record<string, number> };
 }
@@ -49,6 +53,8 @@ export async function runFio(options: {
     `--iodepth=${job.depth}`,
     `--size=${options.spanBytes}`,
     "--norandommap=1",
+    // Of a mix; others do not heed it.
+    "--rwmixread=70",
     // Every block that is written differs from all others: nothing to deduplicate.
     "--scramble_buffers=1",
     "--output-format=json",
@@ -68,13 +74,17 @@ export async function runFio(options: {
 function resultOf(job: Job, text: string): JobResult {
   const report = JSON.parse(text.slice(text.indexOf("{"))).jobs[0];
   if (report.error !== 0) throw new Error(`fio ${job.name}: error ${report.error}`);
-  const side: FioSide = job.pattern.endsWith("read") ? report.read : report.write;
-  const percentileUs = (name: string) => (side.clat_ns.percentile?.[name] ?? 0) / 1000;
+  const sides: FioSide[] = [report.read, report.write];
+  const sum = (figure: (side: FioSide) => number) => figure(sides[0]!) + figure(sides[1]!);
+  const worstUs = (name: string) =>
+    Math.max(...sides.map((side) => side.clat_ns.percentile?.[name] ?? 0)) / 1000;
   return {
-    iops: side.iops,
-    megabytesPerSecond: side.bw_bytes / 1e6,
-    p50Us: percentileUs("50.000000"),
-    p99Us: percentileUs("99.000000"),
+    iops: sum((side) => side.iops),
+    megabytesPerSecond: sum((side) => side.bw_bytes) / 1e6,
+    p50Us: worstUs("50.000000"),
+    p99Us: worstUs("99.000000"),
+    p999Us: worstUs("99.900000"),
+    writtenBytes: sides[1]!.io_bytes,
     clientCpuPercent: report.usr_cpu + report.sys_cpu,
   };
 }

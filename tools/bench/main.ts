@@ -1,50 +1,27 @@
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { z } from "zod";
 import { capacitySchema, parseOption, sizeSchema, sizeText } from "../options.ts";
-import { RealCluster } from "../real-cluster-io.ts";
+import { RealCluster, type RealClusterOptions } from "../real-cluster-io.ts";
 import { runTool } from "../run-tool-io.ts";
 import { table } from "../table.ts";
-import { type Job, type JobResult, runFio } from "./fio.ts";
-import { cpuSeconds, residentBytes } from "./process-cost.ts";
+import { type Job, runFio } from "./fio.ts";
+import { fillJob, jobs } from "./jobs.ts";
+import { type BenchResult, heads, type Measured, mediansOf, rowsOf } from "./measured.ts";
+import { cpuSeconds, diskBytes, residentBytes } from "./process-cost.ts";
 import { Tgt } from "./tgt.ts";
 
 /**
- * `npm run bench`: a cluster of three bricks of its own on this machine, and tgtd on a plain file,
- * under the same jobs in turn. END writes everything durably on two bricks before it answers; tgtd
- * answers from the page cache.
+ * `npm run bench`: a cluster of its own on this machine, and tgtd on a plain file, under the same jobs
+ * in turn. END writes everything durably on two bricks before it answers; tgtd answers from the page
+ * cache.
  */
 
 const cacheFolder = fileURLToPath(new URL("../../.cache/fio", import.meta.url));
 const buildScript = fileURLToPath(new URL("build-fio.sh", import.meta.url));
-const bricks = [1, 2, 3];
-
-const KiB = 1024;
-const jobs: readonly Job[] = [
-  { name: "4 KiB random write", pattern: "randwrite", blockBytes: 4 * KiB, depth: 1 },
-  { name: "4 KiB random write", pattern: "randwrite", blockBytes: 4 * KiB, depth: 32 },
-  { name: "4 KiB random read", pattern: "randread", blockBytes: 4 * KiB, depth: 1 },
-  { name: "4 KiB random read", pattern: "randread", blockBytes: 4 * KiB, depth: 32 },
-  { name: "1 MiB seq. write", pattern: "write", blockBytes: 1024 * KiB, depth: 1 },
-  { name: "1 MiB seq. write", pattern: "write", blockBytes: 1024 * KiB, depth: 32 },
-  { name: "1 MiB seq. read", pattern: "read", blockBytes: 1024 * KiB, depth: 1 },
-  { name: "1 MiB seq. read", pattern: "read", blockBytes: 1024 * KiB, depth: 32 },
-];
-
-/** Written once before anything is measured, so that reads meet data. */
-const fillJob: Job = { name: "fill", pattern: "write", blockBytes: 1024 * KiB, depth: 8 };
-
-interface Measured extends JobResult {
-  target: string;
-  job: string;
-  depth: number;
-  cpuSeconds: number;
-  cpuUsPerCommand: number;
-  residentBytes: number;
-}
 
 interface Subject {
   name: string;
@@ -53,39 +30,57 @@ interface Subject {
 }
 
 interface BenchPlan {
+  bricks: number;
   seconds: number;
+  rounds: number;
   spanBytes: number;
   capacity: string;
   only: RegExp;
   tgt: boolean;
   json: string | null;
+  before: Measured[] | null;
+  profile: string | null;
 }
 
-const secondsSchema = z
-  .string()
-  .regex(/^\d{1,4}$/, "is not a number of seconds")
-  .transform(Number);
+const countOf = (what: string, max: number) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,3}$/, `is not a number of ${what}`)
+    .transform(Number)
+    .refine((value) => value <= max, `is more than ${max}`);
 
 await new Command("bench")
-  .description("Measure a cluster of three bricks on this machine beside tgtd on a plain file")
+  .description("Measure a cluster on this machine beside tgtd on a plain file")
+  .option("--bricks <N>", "of the cluster", "4")
   .option("--seconds <N>", "for each job", "5")
+  .option("--rounds <N>", "of which the medians are taken", "1")
   .option("--span <SIZE>", "part of the volume that is used", "512MiB")
   .option("--capacity <SIZE>", "space each brick offers", "8GiB")
   .option("--only <REGEX>", "jobs whose name and depth match, as in 'write, 32'", ".")
   .option("--no-tgt", "END alone")
   .option("--json <FILE>", "write the results there, too")
+  .option("--compare <FILE>", "show how much faster than an earlier --json each job was")
+  .option("--profile <DIR>", "leave a CPU profile of each brick there (slows them down a little)")
   .action(async (given: Record<string, string> & { tgt: boolean }) => {
     parseOption("--capacity", given.capacity, capacitySchema);
     await bench({
-      seconds: parseOption("--seconds", given.seconds, secondsSchema),
+      bricks: parseOption("--bricks", given.bricks, countOf("bricks", 9)),
+      seconds: parseOption("--seconds", given.seconds, countOf("seconds", 9999)),
+      rounds: parseOption("--rounds", given.rounds, countOf("rounds", 99)),
       spanBytes: parseOption("--span", given.span, sizeSchema),
       capacity: given.capacity!,
       only: new RegExp(given.only!),
       tgt: given.tgt,
       json: given.json ?? null,
+      before: given.compare === undefined ? null : readResult(given.compare).measured,
+      profile: given.profile === undefined ? null : resolve(given.profile),
     });
   })
   .parseAsync();
+
+function readResult(file: string): BenchResult {
+  return JSON.parse(readFileSync(file, "utf8")) as BenchResult;
+}
 
 async function bench(plan: BenchPlan): Promise<void> {
   const fio = join(cacheFolder, "fio");
@@ -95,30 +90,32 @@ async function bench(plan: BenchPlan): Promise<void> {
     if (built.code !== 0) throw new Error(`build-fio.sh: ${built.output}`);
   }
   const folder = mkdtempSync(join(tmpdir(), "endisk-bench-"));
-  const cluster = new RealCluster({ capacity: plan.capacity });
+  const { bricks, capacity } = plan;
+  const cluster = new RealCluster({ bricks, capacity, ...profiling(plan) });
   let tgt: Tgt | null = null;
   try {
     await cluster.start();
+    const numbers = Array.from({ length: bricks }, (_, at) => at + 1);
     const subjects: Subject[] = [
-      {
-        name: "END",
-        url: cluster.url(1),
-        pids: () => bricks.map((number) => cluster.pid(number)),
-      },
+      { name: "END", url: cluster.url(1), pids: () => numbers.map((one) => cluster.pid(one)) },
     ];
     if (plan.tgt) {
-      const port = Number(cluster.portal(9).split(":")[1]);
+      const port = Number(cluster.portal(10).split(":")[1]);
       tgt = await Tgt.start({ folder, port, sizeBytes: plan.spanBytes });
       const { url, pid } = tgt;
       subjects.push({ name: "tgtd", url, pids: () => [pid] });
     }
-    const measured = await measureAll(plan, fio, subjects);
-    report(plan, measured);
+    report(plan, mediansOf(await measureAll(plan, fio, subjects)));
   } finally {
     await tgt?.stop();
     await cluster.dispose();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function profiling({ profile }: BenchPlan): RealClusterOptions {
+  if (profile === null) return {};
+  return { environment: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` } };
 }
 
 async function measureAll(
@@ -132,10 +129,12 @@ async function measureAll(
     await runFio({ fio, url, job: fillJob, spanBytes: plan.spanBytes, seconds: null });
   }
   const measured: Measured[] = [];
-  for (const job of jobs.filter(({ name, depth }) => plan.only.test(`${name}, ${depth}`))) {
-    for (const subject of subjects) {
-      say(`${job.name}, depth ${job.depth}: ${subject.name}`);
-      measured.push(await measure(plan, fio, subject, job));
+  for (let round = 1; round <= plan.rounds; round += 1) {
+    for (const job of jobs.filter(({ name, depth }) => plan.only.test(`${name}, ${depth}`))) {
+      for (const subject of subjects) {
+        say(`round ${round}: ${job.name}, depth ${job.depth}: ${subject.name}`);
+        measured.push(await measure(plan, fio, subject, job));
+      }
     }
   }
   return measured;
@@ -147,55 +146,37 @@ async function measure(
   subject: Subject,
   job: Job,
 ): Promise<Measured> {
-  const before = cpuSeconds(subject.pids());
-  const { url } = subject;
+  const { url, pids } = subject;
   const { spanBytes, seconds } = plan;
-  const result = await runFio({ fio, url, job, spanBytes, seconds });
-  const spent = cpuSeconds(subject.pids()) - before;
+  const before = { cpu: cpuSeconds(pids()), disk: diskBytes(pids()) };
+  const { writtenBytes, ...result } = await runFio({ fio, url, job, spanBytes, seconds });
+  const spent = cpuSeconds(pids()) - before.cpu;
+  const written = diskBytes(pids()) - before.disk;
   return {
     target: subject.name,
     job: job.name,
     depth: job.depth,
     ...result,
-    cpuSeconds: spent,
     cpuUsPerCommand: (spent * 1e6) / Math.max(1, result.iops * seconds),
-    residentBytes: residentBytes(subject.pids()),
+    residentBytes: residentBytes(pids()),
+    diskBytesPerByte: writtenBytes === 0 ? null : written / writtenBytes,
   };
 }
 
-function report(plan: BenchPlan, measured: readonly Measured[]): void {
-  const rows = measured.map((row) => {
-    const beside = measured.find(
-      (other) => other.target === "tgtd" && other.job === row.job && other.depth === row.depth,
-    );
-    const ratio = beside === undefined ? "-" : `${(row.iops / beside.iops).toFixed(2)}x`;
-    return [
-      row.job,
-      row.depth,
-      row.target,
-      Math.round(row.iops),
-      row.megabytesPerSecond.toFixed(1),
-      Math.round(row.p50Us),
-      Math.round(row.p99Us),
-      row.cpuSeconds.toFixed(1),
-      Math.round(row.cpuUsPerCommand),
-      Math.round(row.residentBytes / (KiB * KiB)),
-      row.target === "tgtd" ? "" : ratio,
-    ];
-  });
-  const heads = ["job", "depth", "target", "IOPS", "MB/s", "p50 us", "p99 us", "CPU s", "us/cmd"];
+function report(plan: BenchPlan, measured: Measured[]): void {
+  const { bricks, seconds, rounds, spanBytes, json, before } = plan;
+  const machine = `${cpus().length} x ${cpus()[0]?.model ?? "CPU"}`;
   say("");
-  say(table([...heads, "MiB", "of tgtd"], rows));
+  say(table(heads, rowsOf(measured, before)));
   say("");
-  const cpu = `${cpus().length} x ${cpus()[0]?.model ?? "CPU"}`;
-  say(`${cpu}; ${plan.seconds} s a job on ${sizeText(plan.spanBytes)}; three bricks, two copies,`);
-  say("all on this machine. CPU s and MiB are of the three bricks together, or of tgtd.");
-  if (plan.json !== null) {
-    writeFileSync(
-      plan.json,
-      `${JSON.stringify({ cpu, plan: { ...plan, only: plan.only.source }, measured }, null, 2)}\n`,
-    );
-  }
+  say(`${machine}; ${bricks} bricks, two copies, all on this machine; ${seconds} s a job on`);
+  say(
+    `${sizeText(spanBytes)}, median of ${rounds}. us/cmd: CPU of all bricks together, or of tgtd;`,
+  );
+  say("MiB: their memory; disk: bytes that reached it for each byte written.");
+  if (json === null) return;
+  const result: BenchResult = { machine, bricks, seconds, rounds, measured };
+  writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
 }
 
 function say(line: string): void {

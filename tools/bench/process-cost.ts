@@ -25,3 +25,13 @@ export function residentBytes(pids: readonly number[]): number {
   }
   return kib * 1024;
 }
+
+/** What they have had written to disks so far. */
+export function diskBytes(pids: readonly number[]): number {
+  let bytes = 0;
+  for (const pid of pids) {
+    const io = readFileSync(`/proc/${pid}/io`, "latin1");
+    bytes += Number(/^write_bytes: (\d+)$/m.exec(io)?.[1] ?? 0);
+  }
+  return bytes;
+}

@@ -1,0 +1,106 @@
+import type { JobResult } from "./fio.ts";
+
+/** One job on one target, in one round or as the median of several. */
+export interface Measured extends Omit<JobResult, "writtenBytes"> {
+  target: string;
+  job: string;
+  depth: number;
+  /** Of all its processes together. */
+  cpuUsPerCommand: number;
+  residentBytes: number;
+  /** Bytes that reached the disk for each byte that the client wrote; null for reads. */
+  diskBytesPerByte: number | null;
+}
+
+/** What a run of the bench leaves behind, and a later one compares itself with. */
+export interface BenchResult {
+  machine: string;
+  bricks: number;
+  seconds: number;
+  rounds: number;
+  measured: Measured[];
+}
+
+/** The same job on the same target, each figure the median of its rounds. */
+export function mediansOf(rounds: readonly Measured[]): Measured[] {
+  const byJob = Map.groupBy(rounds, jobAndTarget);
+  return [...byJob.values()].map((same) => {
+    const of = (figure: (one: Measured) => number) => median(same.map(figure));
+    const disk = same.map((one) => one.diskBytesPerByte).filter((one) => one !== null);
+    return {
+      ...same[0]!,
+      iops: of((one) => one.iops),
+      megabytesPerSecond: of((one) => one.megabytesPerSecond),
+      p50Us: of((one) => one.p50Us),
+      p99Us: of((one) => one.p99Us),
+      p999Us: of((one) => one.p999Us),
+      cpuUsPerCommand: of((one) => one.cpuUsPerCommand),
+      residentBytes: Math.max(...same.map((one) => one.residentBytes)),
+      diskBytesPerByte: disk.length === 0 ? null : median(disk),
+    };
+  });
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+function jobAndTarget({ job, depth, target }: Measured): string {
+  return `${job}/${depth}/${target}`;
+}
+
+/** The row of the same job and depth with another target. */
+export function beside(
+  measured: readonly Measured[],
+  row: Measured,
+  target: string,
+): Measured | undefined {
+  const key = jobAndTarget({ ...row, target });
+  return measured.find((other) => jobAndTarget(other) === key);
+}
+
+const MiB = 1024 * 1024;
+
+export const heads = [
+  "job",
+  "depth",
+  "target",
+  "IOPS",
+  "MB/s",
+  "p50 us",
+  "p99 us",
+  "p99.9 us",
+  "us/cmd",
+  "MiB",
+  "disk",
+  "of tgtd",
+  "before",
+];
+
+/** `before`: an earlier result, by which each row is divided. */
+export function rowsOf(
+  measured: readonly Measured[],
+  before: readonly Measured[] | null,
+): (string | number)[][] {
+  return measured.map((row) => {
+    const tgtd = row.target === "tgtd" ? undefined : beside(measured, row, "tgtd");
+    const was = before === null ? undefined : beside(before, row, row.target);
+    return [
+      row.job,
+      row.depth,
+      row.target,
+      Math.round(row.iops),
+      row.megabytesPerSecond.toFixed(1),
+      Math.round(row.p50Us),
+      Math.round(row.p99Us),
+      Math.round(row.p999Us),
+      Math.round(row.cpuUsPerCommand),
+      Math.round(row.residentBytes / MiB),
+      row.diskBytesPerByte === null ? "" : row.diskBytesPerByte.toFixed(2),
+      tgtd === undefined ? "" : `${(row.iops / tgtd.iops).toFixed(2)}x`,
+      was === undefined ? "" : `${(row.iops / was.iops).toFixed(2)}x`,
+    ];
+  });
+}
