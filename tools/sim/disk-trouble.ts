@@ -3,7 +3,7 @@ import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
 import { pause, rest, type Scene } from "./scene.ts";
-import type { DiskDials } from "./sim-disk.ts";
+import type { DiskDials, FileCall } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
 /** A disk that fails is looked at this often, and mended after so long if nobody met the failure. */
@@ -18,6 +18,11 @@ const strikesMax = 4;
 const orderMs = 1_000;
 /** Where something is to be damaged is looked for so often: most of a file may be zeros. */
 const aimsMax = 64;
+
+interface FailingFiles {
+  readonly call: FileCall;
+  readonly folder: string;
+}
 
 export interface DiskCounts {
   failures: number;
@@ -68,13 +73,19 @@ export class DiskTrouble {
     const machine = world.machine(brick);
     const { disk, bootCount } = machine;
     const before = { ...disk.dials };
-    const failing: Partial<DiskDials>[] = [
-      { syncErrorChance: 1 },
+    const failing: (Partial<DiskDials> | FailingFiles)[] = [
+      { call: "sync", folder: "log/" },
+      { call: "sync", folder: "raft/" },
       { writeErrorChance: 1 },
       { kvErrorChance: 1 },
       { capacityBytes: disk.usedBytes() },
     ];
-    Object.assign(disk.dials, prng.pick(failing));
+    const failure = prng.pick(failing);
+    if ("call" in failure) {
+      // Of one kind of file alone, so that nobody stops the brick in another's place.
+      disk.fault = (call, path) =>
+        call === failure.call && path.startsWith(failure.folder) ? "EIO" : null;
+    } else Object.assign(disk.dials, failure);
     this.counts.failures += 1;
     const { syncFailures } = disk;
     let failedMs = never;
@@ -90,6 +101,7 @@ export class DiskTrouble {
     }
     await pause(this.#scene, prng.between(0, this.#dials.restartMsMax));
     Object.assign(disk.dials, before);
+    disk.fault = null;
     cluster.start(brick);
   }
 
