@@ -120,6 +120,11 @@ test("a cluster that was without power starts anew, and says so once", () => {
   ]);
 });
 
+test("a cluster of one brick is without power whenever it starts", () => {
+  const lines = said(new TestCluster(1), announcement(1, 2, { witnessed: false }));
+  assert.match(lines[1]!, /^cold_start/);
+});
+
 test("bricks that a witness saw had power", () => {
   const cluster = new TestCluster(3);
   said(cluster, announcement(1, 2, { witnessed: false }));

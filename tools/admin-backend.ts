@@ -29,6 +29,7 @@ import type {
 } from "../control/api.ts";
 import type { CommandFault } from "../control/command-result.ts";
 import type { Command } from "../control/commands.ts";
+import { bricksText, counted } from "../control/counted-text.ts";
 import { eventsSince, eventText } from "../control/events.ts";
 import { replicasNow } from "../control/shard-commands.ts";
 import { targetNameOf } from "../iscsi/target-name.ts";
@@ -273,12 +274,21 @@ export class NodeBackend implements AdminBackend {
 
   /** Answers from a state that is as new as the call. */
   async #fresh<T>(read: () => Promise<T | FaultAnswer>): Promise<AdminReply<T>> {
-    if (!(await this.#node.control.refresh())) {
-      const message = "no quorum of the control plane answers: see that most bricks run";
-      return { ok: false, fault: { code: "unavailable", message } };
-    }
+    if (!(await this.#node.control.refresh())) return { ok: false, fault: await this.#noQuorum() };
     const value = await read();
     return value instanceof FaultAnswer ? { ok: false, fault: value.fault } : { ok: true, value };
+  }
+
+  /** Without a leader nothing is known for sure; but who votes, and who of them answers, helps. */
+  async #noQuorum(): Promise<AdminFault> {
+    const { control, calls, number } = this.#node;
+    const voters = Object.values(control.state().bricks).filter((brick) => brick.voter);
+    const answers = await Promise.all(voters.map((one) => askStats(calls, one.number)));
+    const silent = voters.filter((_, at) => answers[at] === null).map((one) => one.number);
+    const who =
+      silent.length === 0 ? "" : `; brick ${number} hears nothing of ${bricksText(silent)}`;
+    const message = `no quorum of the control plane answers: most of its ${counted(voters.length, "voter")} must run and reach each other${who}`;
+    return { code: "unavailable", message };
   }
 
   async #done(command: Command): Promise<AdminReply<null>> {

@@ -51,7 +51,24 @@ function presenceProblem(facts: HealthFacts, brick: BrickRecord): Problem | null
 
 function down(facts: HealthFacts, brick: BrickRecord): Problem {
   const { state, permanentAfterMs } = facts;
-  const { number, downSinceMs } = brick;
+  const { number, downSinceMs, status, voter } = brick;
+  const sinceMs = wallOf(facts, downSinceMs);
+  const subject = `brick ${number}`;
+  if (status === "draining") {
+    const { left } = repairProgress(facts, sinceMs);
+    return {
+      code: "brick_down",
+      severity: "warning",
+      subject,
+      what: `brick ${number} is down, while it is being emptied`,
+      sinceMs,
+      doing: progressText(facts, sinceMs),
+      advice:
+        left === 0 ? `\`endisk brick remove ${number}\`` : `wait, or start brick ${number} again`,
+    };
+  }
+  // A voter is not removed before another, or nobody, votes in its place.
+  const drain = voter ? `\`endisk brick drain ${number}\`, then ` : "";
   const led = state.shards.filter(({ primary }) => primary === number).length;
   const waits = permanentAfterMs - (state.clusterTimeMs - downSinceMs);
   const takeover = led === 0 ? "others lead its map shards" : `others take over ${led} map shards`;
@@ -59,11 +76,11 @@ function down(facts: HealthFacts, brick: BrickRecord): Problem {
   return {
     code: "brick_down",
     severity: "warning",
-    subject: `brick ${number}`,
+    subject,
     what: `brick ${number} is down`,
-    sinceMs: wallOf(facts, downSinceMs),
+    sinceMs,
     doing: `${takeover}; new writes go elsewhere at full copies; nothing is copied yet: ${restore}`,
-    advice: `start it again; if it will not come back: \`endisk brick remove ${number} --lost\``,
+    advice: `start it again; if it will not come back: ${drain}\`endisk brick remove ${number} --lost\``,
   };
 }
 
