@@ -129,8 +129,11 @@ class RealFile implements DiskFile {
   readonly #name: string;
   readonly #paces: Paces;
   #open = true;
-  /** Its length was changed since the last sync; bytes written are synced with the writing. */
-  #resized = false;
+  /**
+   * What this handle writes is synced with the writing. But whoever wrote before, and died, may have left
+   * bytes that are read and not yet on the medium; and a changed length is not written.
+   */
+  #unsynced = true;
 
   constructor(fd: number, name: string, paces: Paces) {
     this.#fd = fd;
@@ -202,8 +205,8 @@ class RealFile implements DiskFile {
 
   sync(): Promise<void> {
     this.#check();
-    if (!this.#resized) return Promise.resolve();
-    this.#resized = false;
+    if (!this.#unsynced) return Promise.resolve();
+    this.#unsynced = false;
     return call((done) => fs.fdatasync(this.#fd, done));
   }
 
@@ -222,7 +225,7 @@ class RealFile implements DiskFile {
 
   truncate(sizeBytes: number): Promise<void> {
     this.#check();
-    this.#resized = true;
+    this.#unsynced = true;
     return call((done) => fs.ftruncate(this.#fd, sizeBytes, done));
   }
 

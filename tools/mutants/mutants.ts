@@ -41,9 +41,9 @@ export const mutants: readonly Mutant[] = [
     caughtBy: crashTests,
   },
   {
-    name: "a torn batch stays where it was",
-    file: "brick/store/store.ts",
-    text: "if (replayed.torn !== null) await eraseTorn(files, replayed.torn);",
+    name: "what a killed process left is taken for durable",
+    file: "brick/store/store-open.ts",
+    text: "    // What a crashed process left in the page cache is read as if it were durable: make it so.\n    await file.sync();\n",
     instead: "",
     caughtBy: crashTests,
   },
