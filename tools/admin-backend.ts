@@ -29,7 +29,7 @@ import type {
 } from "../control/api.ts";
 import type { CommandFault } from "../control/command-result.ts";
 import type { Command } from "../control/commands.ts";
-import { bricksText, counted } from "../control/counted-text.ts";
+import { bricksText } from "../control/counted-text.ts";
 import { eventsSince, eventText } from "../control/events.ts";
 import { replicasNow } from "../control/shard-commands.ts";
 import { targetNameOf } from "../iscsi/target-name.ts";
@@ -285,9 +285,11 @@ export class NodeBackend implements AdminBackend {
     const voters = Object.values(control.state().bricks).filter((brick) => brick.voter);
     const answers = await Promise.all(voters.map((one) => askStats(calls, one.number)));
     const silent = voters.filter((_, at) => answers[at] === null).map((one) => one.number);
+    const all = bricksText(voters.map((one) => one.number));
+    const needed = voters.length === 1 ? `${all} must run` : `most of ${all} must run`;
     const who =
       silent.length === 0 ? "" : `; brick ${number} hears nothing of ${bricksText(silent)}`;
-    const message = `no quorum of the control plane answers: most of its ${counted(voters.length, "voter")} must run and reach each other${who}`;
+    const message = `no quorum of the control plane answers: ${needed}${who}`;
     return { code: "unavailable", message };
   }
 

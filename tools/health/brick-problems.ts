@@ -183,16 +183,35 @@ function ownProblems(facts: HealthFacts, { number, full }: BrickRecord): Problem
   return problems;
 }
 
+/** One voter, by design, until there are three bricks to vote: worth knowing. */
+function singleVoter({ state }: HealthFacts, voters: readonly BrickRecord[]): Problem[] {
+  const bricks = Object.values(state.bricks).filter((brick) => isReachable(brick));
+  if (voters.length !== 1 || bricks.length < 2) return [];
+  const { number } = voters[0]!;
+  return [
+    {
+      code: "single_voter",
+      severity: "info",
+      subject: "cluster",
+      what: `brick ${number} alone carries the control plane: without it nothing is served`,
+      sinceMs: 0,
+      doing: "three bricks vote once there are three",
+      advice: "add a brick",
+    },
+  ];
+}
+
 /** What is wrong with the control plane. */
-export function voterProblems({ state, events, stats, ...rest }: HealthFacts): Problem[] {
+export function voterProblems(facts: HealthFacts): Problem[] {
+  const { state } = facts;
   const voters = Object.values(state.bricks).filter((brick) => brick.voter);
   const away = voters.filter((brick) => !isReachable(brick));
   const needed = Math.floor(voters.length / 2) + 1;
   const spare = voters.length - away.length - needed;
-  if (away.length === 0 || spare > 0) return [];
+  if (away.length === 0) return singleVoter(facts, voters);
+  if (spare > 0) return [];
   const named = bricksText(away.map(({ number }) => number));
   const since = Math.min(...away.map((brick) => brick.downSinceMs));
-  const facts = { state, events, stats, ...rest };
   return [
     {
       code: "quorum_thin",

@@ -254,6 +254,14 @@ const cases: readonly Case[] = [
     advice: /^start brick 3 again$/,
   },
   {
+    code: "single_voter",
+    severity: "info",
+    broken: (well) => withBrick(withBrick(well, 2, { voter: false }), 3, { voter: false }),
+    what: /^brick 1 alone carries the control plane/,
+    doing: /three bricks vote/,
+    advice: /^add a brick$/,
+  },
+  {
     code: "shards_unavailable",
     severity: "critical",
     broken: (well) => withShards(downFor(well, 0), { members: [3], shortSinceMs: clusterMs - 40 }),
