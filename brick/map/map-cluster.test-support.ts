@@ -62,7 +62,7 @@ export class MapCluster {
     };
   }
 
-  async start(brick: BrickNumber): Promise<TestNode> {
+  async start(brick: BrickNumber, leaseMs = Number.POSITIVE_INFINITY): Promise<TestNode> {
     const host = this.world.host(brick);
     host.network.setPeers(new Map([1, 2, 3, 4, gatewayBrick].map((one) => [one, `sim:${one}`])));
     const opened = (async () => {
@@ -82,7 +82,7 @@ export class MapCluster {
     const node = await this.world.complete(opened);
     this.#boots.set(brick, node.store.superblock.boot);
     this.nodes.set(brick, node);
-    node.map.setLease(Number.POSITIVE_INFINITY);
+    node.map.setLease(node.host.clock.nowMs() + leaseMs);
     if (this.shard.view > 0) node.map.onState(this.#state());
     return node;
   }

@@ -48,6 +48,23 @@ async function verify(cluster: MapCluster, expected: Map<number, string>): Promi
   }
 }
 
+test("without its lease a primary answers nothing; with it, it goes on", async () => {
+  const { cluster, expected } = await begin(4);
+  cluster.crash(1);
+  const { map } = await cluster.start(1, 2000);
+  cluster.view({ primary: 1, members: [1, 2] });
+  assert.equal((await cluster.fence(6)).status, "ok");
+  await verify(cluster, expected);
+  await cluster.world.runFor(2000);
+  // Whoever led meanwhile may have taken other writes.
+  await assert.rejects(cluster.lookup(0, 20), /no look-up succeeded/);
+  await assert.rejects(cluster.write(1, 0, 8, 77), /no answer that counts/);
+  await assert.rejects(cluster.fence(7), /no answer that counts/);
+  map.setLease(Number.POSITIVE_INFINITY);
+  assert.equal((await cluster.fence(7)).status, "ok");
+  await verify(cluster, expected);
+});
+
 for (const seed of [1, 2, 3]) {
   test(`seed ${seed}: a write is on both members, and read back`, async () => {
     const { cluster, expected } = await begin(seed);

@@ -238,6 +238,16 @@ test("scrub finds exactly the chunks whose bytes changed", async () => {
   assert.deepEqual(read, { ok: true, bytes: chunkOf(0, 8192) });
 });
 
+test("a chunk whose bytes changed is not given out, and counts as not stored", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  await put(store, chunkOf(1, 8192));
+  host.files.get("log/segment-00000001")![4096]! ^= 1;
+  const key = chunkKey(chunkOf(1, 8192));
+  assert.deepEqual(await store.readChunk(key), { ok: false, fault: { code: "corrupt" } });
+  assert.equal(store.has(key), false);
+});
+
 test("corruption in the middle is a fault, and both sides of it are kept", async () => {
   const host = new TraceHost();
   const store = await openStore(host);

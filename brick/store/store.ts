@@ -17,6 +17,7 @@ import { MiB } from "../units.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
+import { FatalKv } from "./fatal-kv.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
 import { type SliceRead, SliceReads } from "./slice-reads.ts";
@@ -164,7 +165,7 @@ export class Store {
       diskFloorBytes: options.diskFloorBytes ?? diskFloorBytesDefault,
     });
     // 2. What the last checkpoint covers.
-    const kv = await host.disk.openKv("index");
+    const kv = new FatalKv(host, await host.disk.openKv("index"));
     const { checkpoint, rows } = readCheckpoint(kv);
     await host.disk.syncFolder("");
     await findSegments(host, segments, rows);
@@ -189,6 +190,7 @@ export class Store {
     const last = replayed.clean ? segments.byNumber.get(replayed.end.segment) : undefined;
     segments.start(last ?? null);
     const log = new Log(host, identity, segments, files, replayed.end);
+    kv.start();
     const parts = { superblock: known, copies, files, segments, kv, index, log };
     const found = { damage: replayed.damage, damagedKeys };
     return new Store(host, options, parts, found, checkpoint.position);
@@ -439,7 +441,7 @@ export class Store {
     const chunkBytes = this.#index.bytes;
     const value = encodeCheckpoint({ ...place, chunkCount, chunkBytes });
     changes.push({ key: checkpointKvKey, value });
-    this.#writeKv(changes);
+    this.kv.write(changes, { sync: true });
     this.#index.checkpointed();
     for (const segment of rows.clean) segment.dirty = false;
     for (const participant of this.#options.participants) participant.collected();
@@ -460,12 +462,11 @@ export class Store {
       segment.writtenBytes = 0;
       segment.flushedBytes = 0;
     }
-    this.#writeKv(
-      found.map((segment) => {
-        const value = encodeSegmentRow({ ...segment, state: "free" });
-        return { key: segmentKvKey(segment.number), value };
-      }),
-    );
+    const rows = found.map((segment) => {
+      const value = encodeSegmentRow({ ...segment, state: "free" });
+      return { key: segmentKvKey(segment.number), value };
+    });
+    this.kv.write(rows, { sync: true });
     // 2. The first page is zeros, so that a first batch that never came is told from a torn one.
     for (const segment of found) {
       await this.#files.with(segment.number, async (file) => {
@@ -572,15 +573,6 @@ export class Store {
       logBytes > checkpointLogBytesMax
     ) {
       this.checkpoint();
-    }
-  }
-
-  /** A store that failed to write must not answer any more. */
-  #writeKv(changes: readonly KvChange[]): void {
-    try {
-      this.kv.write(changes, { sync: true });
-    } catch (error) {
-      this.#host.crash(error);
     }
   }
 }

@@ -294,6 +294,21 @@ test("slices that are not the chunk's are never served: it is looked for as a wh
   }
 });
 
+test("with an outline that was proven before, slices are proven all the same", async () => {
+  for (const which of [0, 1]) {
+    const bench = makeBench(makeCluster(19), { ...noCache, chunkCacheBytes: 1 << 20 });
+    const chunk = randomBytes(64 * KiB);
+    await write(bench, 0, chunk);
+    assert.ok((await read(bench, 8 * KiB, 4 * KiB)).ok);
+    const damaged = Buffer.from(chunk);
+    damaged[21 * KiB]! ^= 1;
+    const lying = bench.cluster.brick(holdersOf(bench, chunk)[which]!);
+    lying.chunks.set(chunkKey(chunk).toString("hex"), damaged);
+    const found = bytesOf(await read(bench, 20 * KiB, 4 * KiB));
+    assert.ok(found.equals(chunk.subarray(20 * KiB, 24 * KiB)));
+  }
+});
+
 test("a read after a write does not take the answer of a look-up from before it", async () => {
   const bench = makeBench(makeCluster(13), noCache);
   const { cluster, gateway } = bench;

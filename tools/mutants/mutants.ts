@@ -36,8 +36,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a checkpoint is not synced",
     file: "brick/store/store.ts",
-    text: "this.kv.write(changes, { sync: true });",
-    instead: "this.kv.write(changes, { sync: false });",
+    text: "    this.kv.write(changes, { sync: true });\n    this.#index.checkpointed();",
+    instead: "    this.kv.write(changes, { sync: false });\n    this.#index.checkpointed();",
     caughtBy: crashTests,
   },
   {
@@ -140,10 +140,10 @@ export const mutants: readonly Mutant[] = [
     caughtBy: mapTests,
   },
   {
-    name: "records cut from the log count again after a restart",
-    file: "brick/map/replay.ts",
-    text: "entry.op <= facts.commitOp || replica.cuts.some((cut) => entry.op > cut.keptTo)",
-    instead: "entry.op <= facts.commitOp",
+    name: "a replica that lacks older records is taken for complete",
+    file: "brick/map/replica.ts",
+    text: "  return replica.facts.overlayFrom === 0;\n",
+    instead: "  return replica.facts.overlayFrom >= 0;\n",
     caughtBy: mapTests,
   },
   {
