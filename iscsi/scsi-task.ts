@@ -7,7 +7,7 @@ import { refused, type ScsiCommand, type ScsiResult } from "./scsi/command.ts";
 import { runCommand } from "./scsi/device-server.ts";
 import { absentInquiry } from "./scsi/inquiry.ts";
 import { findCommand } from "./scsi/opcodes.ts";
-import { sense } from "./scsi/sense.ts";
+import { scsiStatus, sense } from "./scsi/sense.ts";
 import { absentRequestSense, reportLuns } from "./scsi/unit-commands.ts";
 import { serialAdd } from "./serial32.ts";
 import { type ScsiTask, type Session, taskAttribute } from "./session-state.ts";
@@ -64,6 +64,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     r2tOffset: 0,
     state: "held",
     aborted: false,
+    cleared: false,
     failure: null,
     damaged: false,
     task: null,
@@ -176,6 +177,7 @@ function runOnAbsentUnit({ cdb, luns }: ScsiTask): ScsiResult {
 }
 
 function finishTask(task: ScsiTask, result: ScsiResult): void {
+  if (task.cleared && result.status === scsiStatus.taskAborted) task.aborted = true;
   sendOn(
     task,
     result,
@@ -261,6 +263,23 @@ export function abortTasks(tasks: readonly ScsiTask[], settled: () => void): voi
     session.connection.wake();
   }
   oneSettled();
+}
+
+/**
+ * The same for tasks that another initiator's request ends. What had come to its end by then is
+ * answered: with TAS 0 an initiator would wait in vain for a command that nobody could abort any more.
+ */
+export function clearTasks(tasks: readonly ScsiTask[], settled: () => void): void {
+  const running = tasks.filter((task) => task.state === "running");
+  const others = tasks.filter((task) => task.state !== "running");
+  for (const task of running) task.cleared = true;
+  let parts = 2;
+  const oneSettled = () => {
+    parts -= 1;
+    if (parts === 0) settled();
+  };
+  abortTasks(others, oneSettled);
+  cancelTasks(running, oneSettled);
 }
 
 /**

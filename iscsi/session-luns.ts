@@ -10,7 +10,7 @@ import {
   takeUnitRecord,
 } from "./scsi/logical-unit.ts";
 import { sense } from "./scsi/sense.ts";
-import { abortTasks, cancelTasks } from "./scsi-task.ts";
+import { cancelTasks, clearTasks } from "./scsi-task.ts";
 import type { ScsiTask, Session, SessionLun, TargetNode } from "./session-state.ts";
 import { targetNameOf } from "./target-name.ts";
 
@@ -74,7 +74,7 @@ function takeRecord(node: TargetNode, unit: LogicalUnit, record: UnitRecord): Pr
       if (begun && task.nexus !== null && ended.has(task.nexus)) tasks.push(task);
     }
   }
-  return new Promise((resolve) => abortTasks(tasks, resolve));
+  return new Promise((resolve) => clearTasks(tasks, resolve));
 }
 
 /** The session has ended and settled, or may not use the unit any more and has settled there. */

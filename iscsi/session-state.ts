@@ -189,6 +189,8 @@ export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   r2tOffset: number;
   state: "held" | "fenced" | "waiting" | "receiving" | "running" | "ended";
   aborted: boolean;
+  /** Ended by another initiator: no answer is owed, unless it had come to its end. */
+  cleared: boolean;
   /** Ends the command with this once its data has come. */
   failure: Sense | null;
   /** Some of its data came with a wrong digest. */

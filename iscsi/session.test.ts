@@ -182,24 +182,28 @@ test("task management that cannot be done says why", async () => {
   assert.equal(ask({ function: 100 }), 5);
 });
 
-test("a reset of one session aborts another's writes and tells it", async () => {
-  const { initiator, volume, node } = await attach();
-  const other = new TestInitiator(node);
-  other.login({ target, isid: 2 });
-  await other.clearAttention();
-  const running = slowWrites(volume);
-  const options = { write: true, expectedLength: 512 };
-  other.command(write10(0, 1), options, pattern(512));
-  const reset = { immediate: true, initiatorTaskTag: 1, function: 5, cmdSn: initiator.cmdSn };
-  initiator.send(taskManagementRequest, reset);
-  await settled();
-  assert.deepEqual(initiator.take(), []);
-  running[0]?.end(true);
-  await settled();
-  assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
-  assert.deepEqual(other.take(), []);
-  assert.equal(senseText((await other.read(testUnitReady, 0)).sense), "6/29/03");
-});
+for (const landed of [true, false]) {
+  const what = landed ? "is answered when it had landed" : "gets no answer when it had not";
+  test(`a reset of one session ends another's write, which ${what}`, async () => {
+    const { initiator, volume, node } = await attach();
+    const other = new TestInitiator(node);
+    other.login({ target, isid: 2 });
+    await other.clearAttention();
+    const running = slowWrites(volume);
+    const options = { write: true, expectedLength: 512 };
+    other.command(write10(0, 1), options, pattern(512));
+    const reset = { immediate: true, initiatorTaskTag: 1, function: 5, cmdSn: initiator.cmdSn };
+    initiator.send(taskManagementRequest, reset);
+    await settled();
+    assert.deepEqual(initiator.take(), []);
+    running[0]?.end(landed);
+    await settled();
+    assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
+    if (landed) assert.equal((await other.outcome()).status, 0);
+    else assert.deepEqual(other.take(), []);
+    assert.equal(senseText((await other.read(testUnitReady, 0)).sense), "6/29/03");
+  });
+}
 
 test("TARGET COLD RESET answers, then ends every session of the target", async () => {
   const { initiator, node } = await attach();
