@@ -148,10 +148,10 @@ async function measure(
 ): Promise<Measured> {
   const { url, pids } = subject;
   const { spanBytes, seconds } = plan;
-  const before = { cpu: cpuSeconds(pids()), disk: diskBytes(pids()) };
+  const before = { cpu: cpuSeconds(pids()), disk: diskBytes() };
   const { writtenBytes, ...result } = await runFio({ fio, url, job, spanBytes, seconds });
   const spent = cpuSeconds(pids()) - before.cpu;
-  const written = diskBytes(pids()) - before.disk;
+  const written = diskBytes() - before.disk;
   return {
     target: subject.name,
     job: job.name,
@@ -173,7 +173,7 @@ function report(plan: BenchPlan, measured: Measured[]): void {
   say(
     `${sizeText(spanBytes)}, median of ${rounds}. us/cmd: CPU of all bricks together, or of tgtd;`,
   );
-  say("MiB: their memory; disk: bytes that reached it for each byte written.");
+  say("MiB: their memory; disk: bytes that reached the machine's for each byte written.");
   if (json === null) return;
   const result: BenchResult = { machine, bricks, seconds, rounds, measured };
   writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
