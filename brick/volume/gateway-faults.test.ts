@@ -233,6 +233,25 @@ test("a frozen brick does not hold up reads and writes", async () => {
   assert.deepEqual(cluster.violations, []);
 });
 
+test("a read that its lease ends under is answered when there is one again", async () => {
+  const bench = makeBench(makeCluster(20), noCache);
+  const { cluster, gateway, lease } = bench;
+  await write(bench, 0, large);
+  for (const brick of cluster.bricks.values()) brick.frozen = true;
+  let answered = false;
+  const reading = gateway.read(0, large.length).then((result) => {
+    answered = true;
+    return result;
+  });
+  await cluster.time.run(5);
+  lease.valid = false;
+  for (const brick of cluster.bricks.values()) brick.frozen = false;
+  await cluster.time.run(500);
+  assert.equal(answered, false);
+  lease.valid = true;
+  assert.ok(bytesOf(await cluster.time.until(reading)).equals(large));
+});
+
 test("sequential reads look ahead; readers of one chunk share its search", async () => {
   const bench = makeBench(makeCluster(11), { ...noCache, chunkCacheBytes: 1 << 20 });
   const { cluster, gateway } = bench;
