@@ -1,6 +1,7 @@
 import { keyName } from "../chunk/chunk-index.ts";
 import type { ClusterState } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
+import { chunksOf } from "../map/entry.ts";
 import type { Replica } from "../map/replica.ts";
 import { liveShareMax, liveShareMaxUrgent } from "../store/compaction.ts";
 import type { Store } from "../store/store.ts";
@@ -76,7 +77,9 @@ export class Sweeper {
   #pinned(): Set<string> {
     const names = new Set<string>();
     for (const { pending } of this.#parts.replicas()) {
-      for (const { key } of pending.values()) if (key !== null) names.add(keyName(key));
+      for (const entry of pending.values()) {
+        for (const { key } of chunksOf(entry)) names.add(keyName(key));
+      }
     }
     return names;
   }
