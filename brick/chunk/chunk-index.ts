@@ -1,4 +1,5 @@
 import type { Kv, KvChange } from "../host.ts";
+import { keyAfter } from "../kv-key.ts";
 import type { Segments } from "../log/segments.ts";
 import {
   type ChunkEntry,
@@ -15,8 +16,6 @@ import { KeyFilter } from "./key-filter.ts";
 export function keyName(key: Buffer): string {
   return key.toString("latin1", 0, 32);
 }
-
-const zeroByte = Buffer.alloc(1);
 
 /**
  * Chunk key -> place in the log: what the last checkpoint wrote, under a small overlay of what has
@@ -116,7 +115,7 @@ export class ChunkIndex {
     const found = this.#kv.range(this.#learning.from, indexEnd, limit);
     for (const [kvKey] of found) this.#learning.filter.add(keyName(kvKey.subarray(1)));
     if (found.length === limit) {
-      this.#learning.from = Buffer.concat([found.at(-1)![0], zeroByte]);
+      this.#learning.from = keyAfter(found.at(-1)![0]);
       return true;
     }
     this.#filter = this.#learning.filter;

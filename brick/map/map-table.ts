@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import type { Kv, KvChange } from "../host.ts";
+import { keyAfter } from "../kv-key.ts";
 import { decodeGrain, encodeGrain, type Grain } from "./grain.ts";
 
 export interface GrainKey {
@@ -59,7 +60,6 @@ const uint32Max = 2 ** 32 - 1;
 const uint48Max = 2 ** 48 - 1;
 /** Above the rest of any record key. */
 const aboveRecords = Buffer.alloc(recordKeyBytes - tablePrefixBytes + 1, 0xff);
-const zeroByte = Buffer.alloc(1);
 const recordsEnd = Buffer.from([keyPrefix, stateByte]);
 
 interface Table {
@@ -178,7 +178,7 @@ export class MapTable {
     let position = after;
     while (entries.length < limit) {
       const want = limit - entries.length;
-      const start = position === null ? prefix : keyAfter(prefix, position);
+      const start = position === null ? prefix : keyAfter(keyIn(prefix, position));
       const stored = this.#store().range(start, end, want);
       // Each source is known up to here; null is to its end.
       const storedTo = stored.length < want ? null : parseKey(stored.at(-1)![0]);
@@ -232,7 +232,7 @@ export class MapTable {
         newest.set(at.grain, { generation: at.generation, bytes });
       }
       more = pairs.length === page;
-      if (more) start = Buffer.concat([pairs.at(-1)![0], zeroByte]);
+      if (more) start = keyAfter(pairs.at(-1)![0]);
     }
     const found: { grain: number; value: Grain }[] = [];
     for (let grain = firstGrain; grain < firstGrain + count; grain += 1) {
@@ -333,7 +333,7 @@ export class MapTable {
       const want = limit - removed;
       const pairs = kv.range(first, tableEnd, want);
       for (const [key] of pairs) if (this.#removeStored(key)) removed += 1;
-      if (pairs.length === want) from = Buffer.concat([pairs.at(-1)![0], zeroByte]);
+      if (pairs.length === want) from = keyAfter(pairs.at(-1)![0]);
     }
     this.#sweepFrom = from;
     return removed;
@@ -572,10 +572,6 @@ function keyIn(prefix: Buffer, key: GrainKey): Buffer {
   prefix.copy(out);
   writeKey(out, key.branch, key.grain, key.generation);
   return out;
-}
-
-function keyAfter(prefix: Buffer, key: GrainKey): Buffer {
-  return Buffer.concat([keyIn(prefix, key), zeroByte]);
 }
 
 function parseKey(key: Buffer): GrainKey {

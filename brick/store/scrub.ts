@@ -1,6 +1,7 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import { chunkKey, keyEquals } from "../chunk/key.ts";
 import { DiskError, type Host, type Kv } from "../host.ts";
+import { keyAfter } from "../kv-key.ts";
 import { decodeBatch } from "../log/batch.ts";
 import { alignUp, batchAlignBytes, decodeBatchHeader } from "../log/batch-format.ts";
 import type { LogIdentity } from "../log/log.ts";
@@ -187,7 +188,7 @@ export class Scrub {
         if (entry !== null && inRanges(entry, step)) suspects.push(kvKey.subarray(1));
       }
       if (found.length < indexEntriesPerRead) break;
-      start = Buffer.concat([found.at(-1)![0], Buffer.alloc(1)]);
+      start = keyAfter(found.at(-1)![0]);
       await new Promise<void>((resolve) => this.#host.clock.soon(resolve));
     }
     for (const key of suspects) {

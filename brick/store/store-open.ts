@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import type { Disk, DiskFile, Host, Kv } from "../host.ts";
+import { keyAfter } from "../kv-key.ts";
 import {
   type BatchHeader,
   batchAlignBytes,
@@ -98,7 +99,7 @@ export function readCheckpoint(kv: Kv): { checkpoint: Checkpoint; rows: Map<numb
       rows.set(row.number, row);
     }
     if (found.length < rowsPerRead) return { checkpoint, rows };
-    start = Buffer.concat([found.at(-1)![0], Buffer.alloc(1)]);
+    start = keyAfter(found.at(-1)![0]);
   }
 }
 

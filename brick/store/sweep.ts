@@ -1,5 +1,6 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import type { Kv } from "../host.ts";
+import { keyAfter } from "../kv-key.ts";
 import { type ChunkEntry, indexEnd, indexStart } from "./store-keys.ts";
 
 export interface SweepStep {
@@ -8,8 +9,6 @@ export interface SweepStep {
   droppedChunks: number;
   droppedBytes: number;
 }
-
-const zeroByte = Buffer.alloc(1);
 
 /**
  * Looks at up to `limit` chunks of the index as the last checkpoint left it, in the order of their
@@ -33,6 +32,6 @@ export function sweepStep(
     step.droppedBytes += entry.lengthBytes;
   }
   const last = found.at(-1);
-  if (last !== undefined && found.length === limit) step.next = Buffer.concat([last[0], zeroByte]);
+  if (last !== undefined && found.length === limit) step.next = keyAfter(last[0]);
   return step;
 }
