@@ -31,6 +31,8 @@ import { type PlannedChange, planViews } from "./view-planner.ts";
 import { planVoters, voterCommands } from "./voters.ts";
 
 const checkEveryMs = 100;
+/** Without news the plans are gone over this often: some steps become due by time alone. */
+const reviewEveryMs = 1000;
 /** Views changed in one round of planning; the rest follow in the next. */
 const changesMax = 64;
 /** Keepalives that wait for the same quorum round; more are dropped, and come again. */
@@ -47,6 +49,14 @@ interface LeaderParts {
   recoveries: Recoveries;
   /** Makes the first state, when this brick leads a cluster that has none. */
   found(): Command;
+}
+
+interface Reviewed {
+  readonly state: ClusterState | null;
+  readonly newsCount: number;
+  /** The bricks heard of late. */
+  readonly heard: string;
+  readonly atMs: number;
 }
 
 interface Asker {
@@ -68,6 +78,10 @@ export class Leadership {
   #planning = false;
   #planAgain = false;
   #changingVoters = false;
+  /** What the last review of all plans went by. */
+  #reviewed: Reviewed = { state: null, newsCount: 0, heard: "", atMs: 0 };
+  /** The last plan had steps to take: they may have failed. */
+  #unfinished = false;
   /** Views that their primaries should give up, by shard. */
   #releases = new Map<number, { view: number; primary: BrickNumber }>();
   #timer: TimerHandle | null = null;
@@ -128,12 +142,13 @@ export class Leadership {
     if (this.#ended || this.#clusterTime === null) return answer({ type: "elsewhere", leader: 0 });
     const strange = strangeness(this.#parts.state(), from, keepalive);
     if (strange !== null) return answer(refusal("stranger", strange));
+    const { newsCount } = this.#book;
     if (!hear(this.#book, from, keepalive, this.#parts.host.clock.nowMs())) return;
     const arrival = arrivalCommand(this.#book, this.#parts.state(), from, keepalive);
     if (arrival !== null) {
       const fault = await this.#arrive(from, arrival);
       if (fault !== null) return answer(fault);
-    } else if (keepalive.shards.length > 0) this.wake();
+    } else if (this.#book.newsCount !== newsCount) this.wake();
     if (this.#askers.length >= askersMax) return;
     this.#askers.push({ from, keepalive, answer });
     this.#ask();
@@ -198,6 +213,24 @@ export class Leadership {
       if (command.type === "brickDown") this.#fell(command);
       else this.#decideIfItHolds(command);
     }
+    if (this.#isReviewDue(state)) this.#review(state);
+    this.#changeVoters();
+  }
+
+  /** Whether anything has come up since the last review, or some step may be due by time alone. */
+  #isReviewDue(state: ClusterState): boolean {
+    const { host } = this.#parts;
+    const nowMs = host.clock.nowMs();
+    const heard = [...heardBricks(this.#book, state, nowMs)].join();
+    const { newsCount } = this.#book;
+    const last = this.#reviewed;
+    const same = last.state === state && last.newsCount === newsCount && last.heard === heard;
+    if (same && !this.#unfinished && nowMs - last.atMs < reviewEveryMs) return false;
+    this.#reviewed = { state, newsCount, heard, atMs: nowMs };
+    return true;
+  }
+
+  #review(state: ClusterState): void {
     for (const command of damageCommands(this.#book, state)) this.#decideIfItHolds(command);
     const gc = planGc(state, {
       nowMs: this.timeMs(),
@@ -208,7 +241,6 @@ export class Leadership {
     if (gc !== null) this.#decideIfItHolds(gc);
     const toMs = this.timeMs();
     if (isTimeWorthNoting(state, toMs)) this.#decideIfItHolds({ type: "advanceTime", toMs });
-    this.#changeVoters();
     this.wake();
   }
 
@@ -235,6 +267,7 @@ export class Leadership {
         heard: heardBricks(this.#book, state, this.#parts.host.clock.nowMs()),
         reports: shardReports(this.#book, state),
       });
+      this.#unfinished = changes.length > 0;
       this.#releases = new Map();
       const steps: Promise<boolean>[] = [];
       for (const change of changes) {

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import { assert } from "../brick/assert.ts";
 import {
   type BrickHealth,
@@ -64,6 +65,8 @@ export interface LeaderBook {
   quietFromMs: number;
   checkedMs: number;
   readonly heard: Map<BrickNumber, HeardBrick>;
+  /** Counts the keepalives that said of shards what was not known. */
+  newsCount: number;
   /** Bricks whose `brickDown` is under way: nothing may be granted to them until it is settled. */
   readonly falling: Set<BrickNumber>;
 }
@@ -88,6 +91,7 @@ export function beginBook(
     quietFromMs: nowMs,
     checkedMs: nowMs,
     heard: new Map(),
+    newsCount: 0,
     falling: new Set(),
   };
 }
@@ -122,8 +126,10 @@ export function hear(
   if (known !== undefined && known.boot > keepalive.boot) return false;
   if (known === undefined || known.boot !== keepalive.boot) {
     book.heard.set(from, { boot: keepalive.boot, heardMs: nowMs, grantedMs: null, keepalive });
+    book.newsCount += 1;
     return true;
   }
+  if (!isDeepStrictEqual(known.keepalive.shards, keepalive.shards)) book.newsCount += 1;
   known.heardMs = Math.max(known.heardMs, nowMs);
   known.keepalive = keepalive;
   return true;

@@ -35,6 +35,10 @@ const silenceMsMax = 6000;
 const refusalLogEveryMs = 1000;
 /** Turns of the event loop that messages wait for others at most, while others come. */
 const lingerTurnsMax = 3;
+/** They wait only while so many leave together on average: alone, nothing is gained. */
+const lingerMessagesMin = 1.5;
+/** Flushes that the average looks back on, roughly. */
+const flushesAveraged = 16;
 
 export interface NetworkOptions extends HandshakeIdentity {
   /** Of this start of the brick; goes out in every message. */
@@ -117,6 +121,8 @@ class TcpNetwork implements RealNetwork {
   #queuedCount = 0;
   #queuedAtLook = 0;
   #lingered = 0;
+  /** Messages that left together, on average. */
+  #flushMessagesMean = 1;
   #checkedAtMs = performance.now();
   #refusalLoggedAtMs = Number.NEGATIVE_INFINITY;
   #open = true;
@@ -260,7 +266,10 @@ class TcpNetwork implements RealNetwork {
       const peers = this.#unflushed;
       this.#unflushed = [];
       this.#lingered = 0;
+      const sentBefore = this.stats.sentMessages;
       for (const peer of peers) this.#flushPeer(peer);
+      const sent = this.stats.sentMessages - sentBefore;
+      this.#flushMessagesMean += (sent - this.#flushMessagesMean) / flushesAveraged;
     }
     const own = this.#own;
     this.#own = [];
@@ -272,13 +281,15 @@ class TcpNetwork implements RealNetwork {
   }
 
   /**
-   * While every turn of the event loop brings more to send, it waits for a few turns more: under load
+   * Under load, while every turn of the event loop brings more to send, it waits for a few turns more:
    * a write of the socket costs more than all else that is done for a message. The first turn that
-   * brings nothing ends the waiting, so that a lone message leaves a moment later and no more.
+   * brings nothing ends the waiting. A lone message leaves with the turn that made it: before its
+   * sender's own flush, which is asked for after it, keeps the loop busy.
    */
   #mayLinger(): boolean {
     const grew = this.#queuedCount !== this.#queuedAtLook;
     this.#queuedAtLook = this.#queuedCount;
+    if (this.#flushMessagesMean < lingerMessagesMin) return false;
     if (!grew || this.#unflushed.length === 0 || this.#lingered >= lingerTurnsMax) return false;
     this.#lingered += 1;
     return true;
