@@ -34,13 +34,40 @@ test("holds at most its bytes, and what it returns is what was put", () => {
   );
 });
 
-test("the least recently used goes first", () => {
-  const cache = new ChunkCache(3 * 1500);
-  for (const number of [1, 2, 3]) cache.put(keyOf(number), Buffer.alloc(1200, number));
-  assert.ok(cache.get(keyOf(1)));
-  cache.put(keyOf(4), Buffer.alloc(1200, 4));
-  assert.equal(cache.get(keyOf(2)), undefined);
-  for (const number of [1, 3, 4]) assert.ok(cache.get(keyOf(number)));
+const put = (cache: ChunkCache, number: number) =>
+  cache.put(keyOf(number), Buffer.alloc(1200, number));
+const holds = (cache: ChunkCache, number: number) => cache.get(keyOf(number)) !== undefined;
+
+test("what was asked for is spared when the oldest go", () => {
+  const cache = new ChunkCache(40 * 1500);
+  for (let number = 1; number <= 40; number += 1) put(cache, number);
+  assert.ok(holds(cache, 1));
+  for (const number of [41, 42]) put(cache, number);
+  assert.ok(holds(cache, 1) && holds(cache, 40));
+  assert.ok(!holds(cache, 2) && !holds(cache, 3));
+});
+
+test("once it has been full, what comes once pushes nothing out, and what comes again is kept", () => {
+  const cache = new ChunkCache(40 * 1500);
+  for (let number = 1; number <= 42; number += 1) put(cache, number);
+  const kept = [];
+  for (let number = 1; number <= 42; number += 1) if (holds(cache, number)) kept.push(number);
+  for (let number = 50; number < 250; number += 1) put(cache, number);
+  for (const number of kept) assert.ok(holds(cache, number), `${number} was pushed out`);
+  assert.ok(!holds(cache, 60));
+  put(cache, 60);
+  assert.ok(holds(cache, 60));
+});
+
+test("outlines are kept at once, and parts of a chunk are told apart", () => {
+  const cache = new ChunkCache(40 * 1500);
+  for (let number = 1; number <= 42; number += 1) put(cache, number);
+  cache.put(keyOf(99), Buffer.alloc(512, 1), "outline");
+  assert.equal(cache.get(keyOf(99), "outline")?.length, 512);
+  for (const _ of [1, 2]) cache.put(keyOf(99), Buffer.alloc(1024, 2), "3+1");
+  assert.equal(cache.get(keyOf(99), "3+1")?.length, 1024);
+  assert.equal(cache.get(keyOf(99), "3+2"), undefined);
+  assert.equal(cache.get(keyOf(99)), undefined);
 });
 
 test("does not pin a large receive buffer for a small chunk", () => {

@@ -82,7 +82,7 @@ interface Line {
 interface Entry {
   readonly line: Line;
   readonly grain: number;
-  /** null: there is no such record. */
+  /** As it is stored; null while a change has not been encoded, which waits until somebody asks. */
   bytes: Buffer | null;
   /** The record itself, while it is dirty: such a grain is often changed again soon. */
   value: Grain | null;
@@ -134,7 +134,7 @@ export class MapTable {
       this.#cache(entry);
     }
     entry.used = true;
-    return entry.bytes === null ? undefined : (entry.value ?? decode(entry.bytes));
+    return entry.value ?? (entry.bytes === null ? undefined : decode(entry.bytes));
   }
 
   /** null removes the record. Kept in memory until it is collected. */
@@ -146,14 +146,13 @@ export class MapTable {
     grain: Grain | null,
   ): void {
     const line = this.#line(kind, shard, incarnation, key);
-    const bytes = grain === null ? null : encodeGrain(grain);
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
-      entry = { line, grain: key.grain, bytes, value: grain, used: true };
+      entry = { line, grain: key.grain, bytes: null, value: grain, used: true };
       line.entries.set(key.grain, entry);
     } else {
       if (this.#clean.delete(entry)) this.#cleanBytes -= cost(entry);
-      entry.bytes = bytes;
+      entry.bytes = null;
       entry.value = grain;
     }
     this.#dirty.add(entry);
@@ -210,7 +209,8 @@ export class MapTable {
     for (const line of lines) {
       if (line.generation > generation) continue;
       for (let grain = firstGrain; grain < firstGrain + count; grain += 1) {
-        const bytes = line.entries.get(grain)?.bytes ?? null;
+        const entry = line.entries.get(grain);
+        const bytes = entry === undefined ? null : bytesOf(entry);
         if (bytes === null || newest.has(grain)) continue;
         newest.set(grain, { generation: line.generation, bytes });
       }
@@ -284,7 +284,7 @@ export class MapTable {
     this.#looseDirty.clear();
     const changes: KvChange[] = [];
     for (const entry of this.#collecting) {
-      changes.push({ key: recordKey(entry.line, entry.grain), value: entry.bytes });
+      changes.push({ key: recordKey(entry.line, entry.grain), value: bytesOf(entry) });
     }
     for (const { key, bytes } of this.#looseCollecting.values()) {
       changes.push({ key, value: bytes });
@@ -443,6 +443,12 @@ function decode(bytes: Buffer): Grain {
   return grain;
 }
 
+/** null: there is no such record. */
+function bytesOf(entry: Entry): Buffer | null {
+  if (entry.bytes === null && entry.value !== null) entry.bytes = encodeGrain(entry.value);
+  return entry.bytes;
+}
+
 function cost(entry: Entry): number {
   return entryBytes + (entry.bytes?.length ?? 0);
 }
@@ -513,7 +519,7 @@ function mergeInto(
     const isChanged = changedKey !== null && compareKeys(changedKey, key) === 0;
     if (storedKey !== null && compareKeys(storedKey, key) === 0) storedAt += 1;
     if (isChanged) changedAt += 1;
-    const bytes = isChanged ? entry!.bytes : pair![1];
+    const bytes = isChanged ? bytesOf(entry!) : pair![1];
     if (bytes !== null) entries.push({ ...key, value: decode(bytes), bytes });
   }
 }

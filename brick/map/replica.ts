@@ -237,7 +237,9 @@ function applyWrite(
   { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders }: MapChange,
 ): void {
   assert(key !== null);
-  const extent = { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+  // A copy: the record outlives the message, whose memory is large.
+  const part = { chunkSector, chunkSectors, key: Buffer.from(key), holders };
+  const extent = { firstSector, sectorCount, ...part };
   change(replica, place, kind, grain, sectorCount, (old) =>
     overwriteSectors(old, place.op, extent),
   );
@@ -287,27 +289,27 @@ function change(
   const made = make(old);
   if (made === null || made === undefined) return;
   if (kind === "base") {
-    putBase(replica, key, made, old);
-    const released = added + mappedSectors(old) - mappedSectors(made);
+    const released = added - putBase(replica, key, made, old);
     replica.effects.counters.releasedBytes += released * sectorBytes;
   } else table.put(kind, shard, incarnation, key, made);
 }
 
 /**
  * A grain emptied while some brick of the chain is away stays as an empty record: else the brick
- * would not learn, when it catches up, that the grain is gone.
+ * would not learn, when it catches up, that the grain is gone. Returns how many sectors more are mapped.
  */
 export function putBase(
   replica: Replica,
   key: GrainKey,
   grain: Grain,
   old: Grain | undefined,
-): void {
+): number {
   const { table, shard, facts, mapped } = replica;
   const change = mappedSectors(grain) - mappedSectors(old);
   if (change !== 0) mapped.set(key.branch, (mapped.get(key.branch) ?? 0) + change);
   const keep = grain.extents.length > 0 || replica.view === null || replica.view.chain.length > 0;
   table.put("base", shard, facts.incarnation, key, keep ? grain : null);
+  return change;
 }
 
 /** Base records merged in one go; more are left for the next wake. */
