@@ -85,9 +85,10 @@ export function mappedSectors(grain: Grain | undefined): number {
   return sectors;
 }
 
+/** Explicit zeros have the very `zeroKey`: whoever makes an extent sees to it. To look at the bytes of
+ * every key of a record would be most of what a small write costs. */
 export function isZeros({ key }: Extent): boolean {
-  // The first byte tells nearly all keys from zeros, without a call of native code.
-  return key === zeroKey || (key[0] === 0 && key.equals(zeroKey));
+  return key === zeroKey;
 }
 
 /** Whether an extent, computed or decoded, may name a part of a chunk. */
@@ -96,7 +97,7 @@ export function isChunkExtent(extent: Extent): boolean {
     isRange(extent.firstSector, extent.sectorCount) &&
     isPart(extent, extent.sectorCount) &&
     extent.holders.length <= holdersMax &&
-    !isZeros(extent)
+    !isZeroKey(extent.key)
   );
 }
 
@@ -276,8 +277,12 @@ function isZerosExtent(extent: Extent): boolean {
     extent.chunkSector === 0 &&
     extent.chunkSectors === extent.sectorCount &&
     extent.holders.length === 0 &&
-    isZeros(extent)
+    isZeroKey(extent.key)
   );
+}
+
+function isZeroKey(key: Buffer): boolean {
+  return key === zeroKey || key.equals(zeroKey);
 }
 
 /** holders[8 x 2]: 0 after the last. */
