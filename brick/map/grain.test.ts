@@ -10,10 +10,10 @@ import {
   type Grain,
   mappedSectors,
   overlayOver,
-  overwriteSectors,
   rehint,
   zeroKey,
 } from "./grain.ts";
+import { overwriteSectors } from "./grain-model.test-support.ts";
 
 /** One sector as the model has it: chunk and sector in it, "zeros", or undefined. */
 type Cell = string | undefined;

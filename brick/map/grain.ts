@@ -31,12 +31,6 @@ export interface Grain {
   readonly extents: readonly Extent[];
 }
 
-/** A write of `op`: the extent replaces what was in its range. */
-export function overwriteSectors(grain: Grain | undefined, op: number, extent: Extent): Grain {
-  assert(isChunkExtent(extent), "the extent of a write is malformed");
-  return replace(grain, op, extent.firstSector, extent.sectorCount, extent);
-}
-
 /** An unmap of `op`. An overlay must remember it, as an extent of explicit zeros. */
 export function clearSectors(
   grain: Grain | undefined,
@@ -47,7 +41,7 @@ export function clearSectors(
 ): Grain {
   assert(isRange(firstSector, sectorCount));
   const zeros = explicitZeros ? zerosOf(firstSector, sectorCount) : null;
-  return replace(grain, op, firstSector, sectorCount, zeros);
+  return replaceSectors(grain, op, firstSector, sectorCount, zeros);
 }
 
 /** The chunk is at other bricks as of `op`: every extent of it names them. */
@@ -121,7 +115,8 @@ function zerosOf(firstSector: number, sectorCount: number): Extent {
   return { firstSector, sectorCount, ...chunk };
 }
 
-function replace(
+/** The grain with a range of sectors taken out and `put` in its place. */
+export function replaceSectors(
   grain: Grain | undefined,
   op: number,
   firstSector: number,
@@ -192,7 +187,7 @@ function append(extents: Extent[], extent: Extent): void {
  * holders and a key of zeros.
  */
 const recordVersion = 1;
-const recordHeaderBytes = 12;
+export const recordHeaderBytes = 12;
 const formChunk = 0;
 const formZeros = 1;
 /** An extent as it is stored, here and in messages. */

@@ -6,7 +6,7 @@ import type { Extent } from "./grain.ts";
 import { isZeros, mappedSectors } from "./grain.ts";
 import type { MapChange } from "./group.ts";
 import type { MapService } from "./map-service-io.ts";
-import type { GrainKey } from "./map-table.ts";
+import type { GrainKey } from "./map-table-keys.ts";
 import { ownBranch } from "./owed.ts";
 import type { Replica } from "./replica.ts";
 

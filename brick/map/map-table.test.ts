@@ -5,7 +5,8 @@ import { openSimKv, SimKvStore } from "../../tools/sim/sim-kv.ts";
 import type { Kv } from "../host.ts";
 import { Prng } from "../prng.ts";
 import { encodeGrain, type Grain } from "./grain.ts";
-import { type GrainKey, MapTable, MapTableError, type TableKind } from "./map-table.ts";
+import { MapTable } from "./map-table.ts";
+import { type GrainKey, MapTableError, type TableKind } from "./map-table-keys.ts";
 
 const kinds = ["base", "overlay"] as const;
 const big = 2 ** 37 - 2;

@@ -2,25 +2,31 @@ import { assert } from "../assert.ts";
 import type { Kv, KvChange } from "../host.ts";
 import { keyAfter } from "../kv-key.ts";
 import { decodeGrain, encodeGrain, type Grain } from "./grain.ts";
-
-export interface GrainKey {
-  branch: number;
-  grain: number;
-  generation: number;
-}
-
-/** A complete replica has a base table; a candidate an overlay beside it. */
-export type TableKind = "base" | "overlay";
+import {
+  aboveRecords,
+  type GrainKey,
+  keyIn,
+  keyPrefix,
+  kindByte,
+  MapTableError,
+  noteByte,
+  noteKey,
+  parseKey,
+  recordKey,
+  recordsEnd,
+  stateByte,
+  stateKey,
+  type TableKind,
+  type TableName,
+  tablePrefix,
+  tablePrefixBytes,
+  uint32Max,
+} from "./map-table-keys.ts";
 
 export interface TableEntry extends GrainKey {
   value: Grain;
   /** The record as it is stored. */
   bytes: Buffer;
-}
-
-/** What the map keeps in the key-value store is not what was written: nothing may be served. */
-export class MapTableError extends Error {
-  override readonly name = "MapTableError";
 }
 
 export interface MapTableOptions {
@@ -40,32 +46,8 @@ const entryBytes = 160;
 const sweepTablesMax = 64;
 /** Records of older generations that a look-up reads along in one go. */
 const lookupSlack = 16;
-export const noteNameBytesMax = 64;
 
-/**
- * Keys of the map in the key-value store, big-endian:
- *
- *     record: 0x02, kind[1] (1 base, 2 overlay), shard[2], incarnation[4], branch[6], grain[6],
- *             2^32 - 1 - generation[4]; the value is a grain record (grain.ts)
- *     state:  0x02, 3, shard[2]; the value is the shard replica's own
- *     note:   0x02, 4, name[up to 64]
- */
-const keyPrefix = 2;
-const kindByte = { base: 1, overlay: 2 } as const;
-const stateByte = 3;
-const noteByte = 4;
-const tablePrefixBytes = 8;
-const recordKeyBytes = 24;
-const uint32Max = 2 ** 32 - 1;
-const uint48Max = 2 ** 48 - 1;
-/** Above the rest of any record key. */
-const aboveRecords = Buffer.alloc(recordKeyBytes - tablePrefixBytes + 1, 0xff);
-const recordsEnd = Buffer.from([keyPrefix, stateByte]);
-
-interface Table {
-  readonly kind: TableKind;
-  readonly shard: number;
-  readonly incarnation: number;
+interface Table extends TableName {
   /** The lines of each branch, newest generation first. */
   readonly branches: Map<number, Line[]>;
   dropped: boolean;
@@ -82,10 +64,8 @@ interface Line {
 interface Entry {
   readonly line: Line;
   readonly grain: number;
-  /** As it is stored; null while a change has not been encoded, which waits until somebody asks. */
+  /** The record as it is stored, well formed; null: there is none. */
   bytes: Buffer | null;
-  /** The record itself, while it is dirty: such a grain is often changed again soon. */
-  value: Grain | null;
   /** Since the cache's hand last passed. */
   used: boolean;
 }
@@ -125,16 +105,28 @@ export class MapTable {
   }
 
   get(kind: TableKind, shard: number, incarnation: number, key: GrainKey): Grain | undefined {
+    const record = this.getRecord(kind, shard, incarnation, key);
+    return record === undefined ? undefined : decode(record);
+  }
+
+  /** The record as it is stored, well formed; never to be written into. */
+  getRecord(
+    kind: TableKind,
+    shard: number,
+    incarnation: number,
+    key: GrainKey,
+  ): Buffer | undefined {
     const line = this.#line(kind, shard, incarnation, key);
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
-      const bytes = this.#store().get(recordKey(line, key.grain)) ?? null;
-      entry = { line, grain: key.grain, bytes, value: null, used: false };
+      const bytes = this.#store().get(recordKey(line.table, key)) ?? null;
+      if (bytes !== null) decode(bytes);
+      entry = { line, grain: key.grain, bytes, used: false };
       line.entries.set(key.grain, entry);
       this.#cache(entry);
     }
     entry.used = true;
-    return entry.value ?? (entry.bytes === null ? undefined : decode(entry.bytes));
+    return entry.bytes ?? undefined;
   }
 
   /** null removes the record. Kept in memory until it is collected. */
@@ -145,15 +137,24 @@ export class MapTable {
     key: GrainKey,
     grain: Grain | null,
   ): void {
+    this.putRecord(kind, shard, incarnation, key, grain === null ? null : encodeGrain(grain));
+  }
+
+  putRecord(
+    kind: TableKind,
+    shard: number,
+    incarnation: number,
+    key: GrainKey,
+    bytes: Buffer | null,
+  ): void {
     const line = this.#line(kind, shard, incarnation, key);
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
-      entry = { line, grain: key.grain, bytes: null, value: grain, used: true };
+      entry = { line, grain: key.grain, bytes, used: true };
       line.entries.set(key.grain, entry);
     } else {
       if (this.#clean.delete(entry)) this.#cleanBytes -= cost(entry);
-      entry.bytes = null;
-      entry.value = grain;
+      entry.bytes = bytes;
     }
     this.#dirty.add(entry);
   }
@@ -209,8 +210,7 @@ export class MapTable {
     for (const line of lines) {
       if (line.generation > generation) continue;
       for (let grain = firstGrain; grain < firstGrain + count; grain += 1) {
-        const entry = line.entries.get(grain);
-        const bytes = entry === undefined ? null : bytesOf(entry);
+        const bytes = line.entries.get(grain)?.bytes ?? null;
         if (bytes === null || newest.has(grain)) continue;
         newest.set(grain, { generation: line.generation, bytes });
       }
@@ -284,7 +284,7 @@ export class MapTable {
     this.#looseDirty.clear();
     const changes: KvChange[] = [];
     for (const entry of this.#collecting) {
-      changes.push({ key: recordKey(entry.line, entry.grain), value: bytesOf(entry) });
+      changes.push({ key: recordKey(entry.line.table, keyOf(entry)), value: entry.bytes });
     }
     for (const { key, bytes } of this.#looseCollecting.values()) {
       changes.push({ key, value: bytes });
@@ -296,7 +296,6 @@ export class MapTable {
   collected(): void {
     for (const entry of this.#collecting) {
       if (this.#dirty.has(entry) || entry.line.table.dropped) continue;
-      entry.value = null;
       this.#cache(entry);
     }
     this.#collecting.clear();
@@ -443,12 +442,6 @@ function decode(bytes: Buffer): Grain {
   return grain;
 }
 
-/** null: there is no such record. */
-function bytesOf(entry: Entry): Buffer | null {
-  if (entry.bytes === null && entry.value !== null) entry.bytes = encodeGrain(entry.value);
-  return entry.bytes;
-}
-
 function cost(entry: Entry): number {
   return entryBytes + (entry.bytes?.length ?? 0);
 }
@@ -519,7 +512,7 @@ function mergeInto(
     const isChanged = changedKey !== null && compareKeys(changedKey, key) === 0;
     if (storedKey !== null && compareKeys(storedKey, key) === 0) storedAt += 1;
     if (isChanged) changedAt += 1;
-    const bytes = isChanged ? bytesOf(entry!) : pair![1];
+    const bytes = isChanged ? entry!.bytes : pair![1];
     if (bytes !== null) entries.push({ ...key, value: decode(bytes), bytes });
   }
 }
@@ -542,61 +535,4 @@ function compareEntries(a: Entry, b: Entry): number {
 
 function keyOf({ line, grain }: Entry): GrainKey {
   return { branch: line.branch, grain, generation: line.generation };
-}
-
-function tablePrefix(kind: TableKind, shard: number, incarnation: number): Buffer {
-  const prefix = Buffer.allocUnsafe(tablePrefixBytes);
-  writePrefix(prefix, kind, shard, incarnation);
-  return prefix;
-}
-
-function writePrefix(out: Buffer, kind: TableKind, shard: number, incarnation: number): void {
-  out[0] = keyPrefix;
-  out[1] = kindByte[kind];
-  out.writeUInt16BE(shard, 2);
-  out.writeUInt32BE(incarnation, 4);
-}
-
-function writeKey(out: Buffer, branch: number, grain: number, generation: number): void {
-  assert(branch <= uint48Max && grain <= uint48Max && generation <= uint32Max);
-  let at = out.writeUIntBE(branch, tablePrefixBytes, 6);
-  at = out.writeUIntBE(grain, at, 6);
-  at = out.writeUInt32BE(uint32Max - generation, at);
-  assert(at === recordKeyBytes);
-}
-
-function recordKey(line: Line, grain: number): Buffer {
-  const { table, branch, generation } = line;
-  const out = Buffer.allocUnsafe(recordKeyBytes);
-  writePrefix(out, table.kind, table.shard, table.incarnation);
-  writeKey(out, branch, grain, generation);
-  return out;
-}
-
-function keyIn(prefix: Buffer, key: GrainKey): Buffer {
-  const out = Buffer.allocUnsafe(recordKeyBytes);
-  prefix.copy(out);
-  writeKey(out, key.branch, key.grain, key.generation);
-  return out;
-}
-
-function parseKey(key: Buffer): GrainKey {
-  if (key.length !== recordKeyBytes) throw new MapTableError("a key in the map table is damaged");
-  return {
-    branch: key.readUIntBE(tablePrefixBytes, 6),
-    grain: key.readUIntBE(tablePrefixBytes + 6, 6),
-    generation: uint32Max - key.readUInt32BE(tablePrefixBytes + 12),
-  };
-}
-
-function stateKey(shard: number): Buffer {
-  const key = Buffer.from([keyPrefix, stateByte, 0, 0]);
-  key.writeUInt16BE(shard, 2);
-  return key;
-}
-
-function noteKey(name: string): Buffer {
-  const key = Buffer.concat([Buffer.from([keyPrefix, noteByte]), Buffer.from(name)]);
-  assert(key.length > 2 && key.length <= 2 + noteNameBytesMax);
-  return key;
 }

@@ -9,7 +9,7 @@ import {
   entryHeadBytes,
 } from "./entry.ts";
 import { decodeGrain, grainRecordBytesMax } from "./grain.ts";
-import type { GrainKey } from "./map-table.ts";
+import type { GrainKey } from "./map-table-keys.ts";
 import { apply, completeAt, mergeOne, mergeOverlay, overlaysOf, type Replica } from "./replica.ts";
 import { decodeRecords, encodeRecords } from "./replica-messages.ts";
 import type { ReplicaReport, UnionPlan, UnionStep } from "./union.ts";

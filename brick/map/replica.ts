@@ -3,16 +3,11 @@ import type { ShardRecord } from "../cluster-state.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
 import { changesOf, type Entry, encodeEntryHead } from "./entry.ts";
-import {
-  clearSectors,
-  type Grain,
-  mappedSectors,
-  overlayOver,
-  overwriteSectors,
-  rehint,
-} from "./grain.ts";
+import { clearSectors, type Grain, mappedSectors, overlayOver, rehint } from "./grain.ts";
+import { mappedInRecord, overwriteRecord, recordOp } from "./grain-splice.ts";
 import type { MapChange } from "./group.ts";
-import type { GrainKey, MapTable } from "./map-table.ts";
+import type { MapTable } from "./map-table.ts";
+import type { GrainKey } from "./map-table-keys.ts";
 import { owedBranch } from "./owed.ts";
 import type { Primary } from "./primary.ts";
 import { encodeReplicaHead, type ReplicaKind } from "./replica-messages.ts";
@@ -212,7 +207,7 @@ export function apply(replica: Replica, entry: Entry, kind: "base" | "overlay"):
       settle(facts.windows, entry, true);
       return;
     case "rehint":
-      change(replica, entry, kind, entry.grain, 0, (grain) =>
+      change(replica, entry, kind, entry.grain, (grain) =>
         grain === undefined ? null : rehint(grain, entry.op, entry.key!, entry.holders),
       );
       return;
@@ -232,17 +227,23 @@ type Place = Pick<Entry, "branch" | "generation" | "op">;
 
 function applyWrite(
   replica: Replica,
-  place: Place,
+  { branch, generation, op }: Place,
   kind: "base" | "overlay",
   { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders }: MapChange,
 ): void {
   assert(key !== null);
-  // A copy: the record outlives the message, whose memory is large.
-  const part = { chunkSector, chunkSectors, key: Buffer.from(key), holders };
-  const extent = { firstSector, sectorCount, ...part };
-  change(replica, place, kind, grain, sectorCount, (old) =>
-    overwriteSectors(old, place.op, extent),
-  );
+  const { table, shard, facts, effects } = replica;
+  const extent = { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+  const incarnation = kind === "base" ? facts.incarnation : facts.overlayIncarnation;
+  const place = { branch, grain, generation };
+  const old = table.getRecord(kind, shard, incarnation, place);
+  if (old !== undefined && recordOp(old) >= op) return;
+  const made = overwriteRecord(old, op, extent);
+  table.putRecord(kind, shard, incarnation, place, made);
+  if (kind === "overlay") return;
+  const more = mappedInRecord(made) - mappedInRecord(old);
+  noteMapped(replica, branch, more);
+  effects.counters.releasedBytes += (sectorCount - more) * sectorBytes;
 }
 
 function applyUnmap(
@@ -253,7 +254,7 @@ function applyUnmap(
 ): void {
   const { branch, generation, op } = place;
   if (grainCount === 0) {
-    change(replica, place, kind, first, 0, (grain) => {
+    change(replica, place, kind, first, (grain) => {
       if (grain === undefined && kind === "base") return null;
       return clearSectors(grain, op, firstSector, sectorCount, kind === "overlay");
     });
@@ -261,24 +262,23 @@ function applyUnmap(
   }
   if (kind === "overlay") {
     for (let grain = first; grain < first + grainCount; grain += 1) {
-      change(replica, place, kind, grain, 0, (old) => clearSectors(old, op, 0, 128, true));
+      change(replica, place, kind, grain, (old) => clearSectors(old, op, 0, 128, true));
     }
     return;
   }
   const { table, shard, facts } = replica;
   const found = table.lookup(shard, facts.incarnation, branch, first, grainCount, generation);
   for (const { grain } of found) {
-    change(replica, place, kind, grain, 0, (old) => old && clearSectors(old, op, 0, 128, false));
+    change(replica, place, kind, grain, (old) => old && clearSectors(old, op, 0, 128, false));
   }
 }
 
-/** Changes one grain, unless its record holds the entry's effect already; `added`: sectors that it maps. */
+/** Changes one grain, unless its record holds the entry's effect already. */
 function change(
   replica: Replica,
   entry: Place,
   kind: "base" | "overlay",
   grain: number,
-  added: number,
   make: (old: Grain | undefined) => Grain | null | undefined,
 ): void {
   const { table, shard, facts } = replica;
@@ -289,8 +289,8 @@ function change(
   const made = make(old);
   if (made === null || made === undefined) return;
   if (kind === "base") {
-    const released = added - putBase(replica, key, made, old);
-    replica.effects.counters.releasedBytes += released * sectorBytes;
+    const more = putBase(replica, key, made, old);
+    replica.effects.counters.releasedBytes -= more * sectorBytes;
   } else table.put(kind, shard, incarnation, key, made);
 }
 
@@ -304,12 +304,16 @@ export function putBase(
   grain: Grain,
   old: Grain | undefined,
 ): number {
-  const { table, shard, facts, mapped } = replica;
-  const change = mappedSectors(grain) - mappedSectors(old);
-  if (change !== 0) mapped.set(key.branch, (mapped.get(key.branch) ?? 0) + change);
+  const { table, shard, facts } = replica;
+  const more = mappedSectors(grain) - mappedSectors(old);
+  noteMapped(replica, key.branch, more);
   const keep = grain.extents.length > 0 || replica.view === null || replica.view.chain.length > 0;
   table.put("base", shard, facts.incarnation, key, keep ? grain : null);
-  return change;
+  return more;
+}
+
+function noteMapped({ mapped }: Replica, branch: number, moreSectors: number): void {
+  if (moreSectors !== 0) mapped.set(branch, (mapped.get(branch) ?? 0) + moreSectors);
 }
 
 /** Base records merged in one go; more are left for the next wake. */

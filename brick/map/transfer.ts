@@ -1,5 +1,5 @@
 import { decodeGrain } from "./grain.ts";
-import type { GrainKey } from "./map-table.ts";
+import type { GrainKey } from "./map-table-keys.ts";
 import type { Peer, Primary } from "./primary.ts";
 import { putBase, type Replica, send } from "./replica.ts";
 import {
