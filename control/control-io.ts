@@ -13,6 +13,7 @@ import { Leadership } from "./leader-io.ts";
 import { isLeaseValid, noLease, reachVersion, takeGrant } from "./lease.ts";
 import type { MapControl } from "./map-control.ts";
 import { defaultTiming, type MembershipTiming } from "./membership.ts";
+import { peersOf } from "./peers.ts";
 import { readPeers, writePeers } from "./peers-io.ts";
 import { Proposals } from "./proposals-io.ts";
 import type { OpenRaft, RaftPort } from "./raft-port.ts";
@@ -267,10 +268,7 @@ export class Control {
 
   #setPeers(state: ClusterState): void {
     const { host, superblock } = this.#options;
-    const peers = new Map<BrickNumber, string>();
-    for (const { number, status, peerAddress } of Object.values(state.bricks)) {
-      if (number !== superblock.brick && status !== "removed") peers.set(number, peerAddress);
-    }
+    const peers = peersOf(superblock.brick, state, this.#peers);
     const known = this.#peers;
     const same =
       peers.size === known.size && [...peers].every(([one, at]) => known.get(one) === at);

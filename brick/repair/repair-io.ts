@@ -16,7 +16,7 @@ import type { Store } from "../store/store.ts";
 import { type BrickNumber, MiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
 import { fetchChunk } from "./fetch-chunk.ts";
-import { leaves, leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
+import { leaves, leavingBricks, planGrain, type RepairTask } from "./repair-plan.ts";
 
 /** Map records looked at in one step of a walk, and the pause between steps. */
 const pageRecords = 128;
@@ -226,14 +226,8 @@ export class Repair {
     const copies = this.#copiesOf(state, entry.branch);
     if (copies === 0) return 0;
     const placement = writePlacement(state);
-    const seen = new Set<string>();
     let bytes = 0;
-    for (const extent of entry.value.extents) {
-      const name = extent.key.toString("latin1");
-      if (seen.has(name)) continue;
-      seen.add(name);
-      const task = planExtent(state, placement, copies, entry.grain, extent);
-      if (task === null) continue;
+    for (const task of planGrain(state, placement, copies, entry.grain, entry.value.extents)) {
       if (task === "stuck") {
         walk.left += 1;
         walk.stuck += 1;
@@ -260,7 +254,7 @@ export class Repair {
     }
     if (task.lost) this.counters.repairBytes += bytes;
     else this.counters.rebalanceBytes += bytes;
-    if (made.length === 0) return null;
+    if (made.length === 0 && task.targets.length > 0) return null;
     const kept = await this.#protect(task.kept, task.key, gcEpoch);
     if (kept === null) return null;
     const complete = kept.length === task.kept.length && made.length === task.targets.length;

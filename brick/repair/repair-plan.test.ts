@@ -6,7 +6,7 @@ import type { Extent } from "../map/grain.ts";
 import { Prng } from "../prng.ts";
 import { type BrickNumber, GiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
-import { leavingBricks, planExtent, type RepairTask } from "./repair-plan.ts";
+import { leavingBricks, planExtent, planGrain, type RepairTask } from "./repair-plan.ts";
 
 type Facts = Partial<BrickRecord> & { status: BrickStatus };
 
@@ -171,6 +171,43 @@ test("what is planned is eligible, distinct, and no more than is missing", () =>
       },
     ),
   );
+});
+
+/** What is done about a grain whose extents, all of one chunk, name these bricks. */
+function planOfSame(state: ClusterState, ...holders: (readonly BrickNumber[])[]) {
+  const extents = holders.map((named) => extentAt(named));
+  return planGrain(state, writePlacement(state), 2, 7, extents);
+}
+
+test("of two extents of one chunk, either may be the one that names too few", () => {
+  const state = stateOf("up", "up", "up");
+  assert.deepEqual(planOfSame(state, [1, 2], [2, 3]), []);
+  for (const holders of [
+    [[1, 2], [2]],
+    [[2], [1, 2]],
+    [[1], [2]],
+  ]) {
+    const [task, ...others] = planOfSame(state, ...holders);
+    assert.ok(task !== undefined && task !== "stuck" && others.length === 0);
+    assert.deepEqual([...task.kept].sort(), [1, 2]);
+    assert.deepEqual(task.targets, []);
+    assert.equal(task.full, true);
+  }
+  const [task] = planOfSame(stateOf("up", "failed", "failed"), [1, 2], [3]);
+  assert.equal(task, "stuck");
+  const [copied, ...more] = planOfSame(stateOf("up", "failed", "up"), [1, 2], [2]);
+  assert.ok(copied !== undefined && copied !== "stuck" && more.length === 0);
+  assert.deepEqual(copied.sources, [1]);
+  assert.deepEqual(copied.targets, [3]);
+});
+
+test("each chunk of a grain is planned for itself, and zeros are none", () => {
+  const state = stateOf("up", "up", "up");
+  const zeros = { ...extentAt([]), key: Buffer.alloc(32) };
+  const extents = [extentAt([1], 1), zeros, extentAt([1, 2], 2), extentAt([3], 3)];
+  const tasks = planGrain(state, writePlacement(state), 2, 7, extents);
+  const kept = tasks.map((task) => (task === "stuck" ? task : task.kept));
+  assert.deepEqual(kept, [[1], [3]]);
 });
 
 test("the bricks that leave change only when one begins to leave, is lost, or stays after all", () => {

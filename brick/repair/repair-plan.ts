@@ -1,5 +1,5 @@
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
-import type { Extent } from "../map/grain.ts";
+import { type Extent, holdersMax, isZeros } from "../map/grain.ts";
 import type { BrickNumber } from "../units.ts";
 import type { Placement } from "../volume/placement.ts";
 
@@ -36,6 +36,45 @@ export function leavingBricks(state: ClusterState): string {
 /** A copy there counts no more, or will not for long. */
 export function leaves(state: ClusterState, number: BrickNumber): boolean {
   return !stays(state, number);
+}
+
+/**
+ * What to do about one grain: a task for each chunk of which some extent names too few. Extents of
+ * one chunk may name different bricks (a copy of sectors takes the holders of its source as they
+ * are); all of them count together, and what repair finds it names for all of them at once.
+ */
+export function planGrain(
+  state: ClusterState,
+  placement: Placement,
+  copies: number,
+  grain: number,
+  extents: readonly Extent[],
+): (RepairTask | "stuck")[] {
+  const byKey = new Map<string, Extent[]>();
+  for (const extent of extents) {
+    if (isZeros(extent)) continue;
+    const name = extent.key.toString("latin1");
+    const same = byKey.get(name);
+    if (same === undefined) byKey.set(name, [extent]);
+    else same.push(extent);
+  }
+  const tasks: (RepairTask | "stuck")[] = [];
+  for (const same of byKey.values()) {
+    const staying = ({ holders }: Extent) => holders.filter((brick) => stays(state, brick));
+    if (same.every((extent) => staying(extent).length >= copies)) continue;
+    const all = new Set([...same.flatMap(staying), ...same.flatMap(({ holders }) => holders)]);
+    const merged = { ...same[0]!, holders: [...all].slice(0, holdersMax) };
+    const task = planExtent(state, placement, copies, grain, merged);
+    tasks.push(task ?? onlyNaming(state, grain, merged));
+  }
+  return tasks;
+}
+
+/** Together they name copies enough: nothing is copied. */
+function onlyNaming(state: ClusterState, grain: number, { key, holders }: Extent): RepairTask {
+  const kept = holders.filter((brick) => stays(state, brick));
+  const sources = holders.filter((brick) => isReachable(brickOf(state, brick)));
+  return { key, grain, kept, sources, targets: [], full: true, lost: false };
 }
 
 /**

@@ -105,6 +105,37 @@ test("writes to the same sector come before or after, never between", async () =
   assert.equal((await readAt(bench, 0, sector)).readUInt32BE(0), 7);
 });
 
+test("a read that looks its grains up one after the other sees none or all of a write that lands as one", async () => {
+  const bench = makeBench(makeCluster(5), noCache);
+  const { gateway, cluster } = bench;
+  const lengthBytes = 80 * KiB;
+  const first = 1024 * 64 * KiB - 30 * KiB;
+  const old = fillWith(1, lengthBytes / sector);
+  const young = fillWith(2, lengthBytes / sector);
+  await until(bench, gateway.writeAtomic(first, [old]));
+  for (const late of [0, 1]) {
+    const [before, after] = late === 0 ? [old, young] : [young, old];
+    gateway.map.clear();
+    const asked: (() => void)[] = [];
+    cluster.lateLookups = asked;
+    const read = gateway.read(first, lengthBytes);
+    await cluster.time.run(20);
+    assert.equal(asked.length, 2, "one shard each");
+    cluster.lateLookups = null;
+    // One shard is looked at before the write, the other one behind it.
+    asked[1 - late]!();
+    await cluster.time.run(20);
+    const write = gateway.writeAtomic(first, [after]);
+    await cluster.time.run(50);
+    asked[late]!();
+    const found = bytesOf(await until(bench, read));
+    assert.ok(found.equals(before), `shard ${late} was looked at late`);
+    assert.deepEqual(await until(bench, write), { ok: true });
+    assert.ok((await readAt(bench, first, lengthBytes)).equals(after));
+  }
+  assert.equal(gateway.ranges.waitingCount, 0);
+});
+
 test("or-write sets bits; many at once set all of theirs", async () => {
   const bench = makeBench(makeCluster(4), noCache);
   const { gateway } = bench;

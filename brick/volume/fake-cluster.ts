@@ -97,6 +97,8 @@ export class FakeCluster {
   staleWrites = 0;
   /** When set, answers to look-ups are made but wait here. */
   heldLookups: (() => void)[] | null = null;
+  /** When set, look-ups that arrive wait here before they are looked at. */
+  lateLookups: (() => void)[] | null = null;
 
   constructor(options: {
     seed: number;
@@ -432,6 +434,10 @@ export class FakeCluster {
 
   #lookup(brick: FakeBrick, body: Buffer, reply: (parts: readonly Buffer[]) => void): void {
     const request = decodeMapLookup(body)!;
+    if (this.lateLookups !== null) {
+      this.lateLookups.push(() => this.#lookup(brick, body, reply));
+      return;
+    }
     const { view, primary } = this.state.shards[request.shard]!;
     const shard = this.shards[request.shard]!;
     const empty = { view, coveredCount: 0, grains: new Map() };

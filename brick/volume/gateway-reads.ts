@@ -8,8 +8,10 @@ import type { FetchOutcome } from "./chunk-reader.ts";
 import type { Gateway } from "./gateway.ts";
 import type { MapFill } from "./map-cache.ts";
 import { Operation, type Origin, unavailable } from "./operation.ts";
+import type { HeldRange } from "./range-lock.ts";
 import { Lookup } from "./shard-link.ts";
 import { slicesFor } from "./slice-plan.ts";
+import { crossesGrains } from "./split.ts";
 import type { VolumeAllocation, VolumeFault, VolumeRead } from "./volume.ts";
 
 /** How long a read waits before it looks for a chunk again that it did not find. */
@@ -91,6 +93,8 @@ class ReadOperation extends Operation implements Reading {
   readonly parts: Part[] = [];
   missing = 0;
   sequential = false;
+  /** Of a read of several grains, until it is answered. */
+  range: HeldRange | null = null;
   readonly #gateway: Gateway;
 
   constructor(
@@ -122,6 +126,9 @@ class ReadOperation extends Operation implements Reading {
     if (this.task !== null) this.task.onCancel = null;
     this.#gateway.answered(this, "read", result.ok ? null : result.fault, this.lengthBytes);
     this.resolve(result);
+    const { range } = this;
+    this.range = null;
+    if (range !== null) this.#gateway.ranges.release(range);
   }
 }
 
@@ -182,10 +189,21 @@ export class Reads {
         this.#gateway.seams.whenClear([read], () =>
           this.#gateway.whenLeased(() => this.#beginAsked(read)),
         );
-      const free = this.#gateway.ranges.read(offsetBytes, offsetBytes + lengthBytes, begin);
+      const free = this.#isFree(read, begin);
       if (free === null) read.fail(unavailable("too many commands are under way"));
       else if (free) begin();
     });
+  }
+
+  /** As RangeLock.read; a read of several grains is held until it is answered. */
+  #isFree(read: ReadOperation, begin: () => void): boolean | null {
+    const { offsetBytes, lengthBytes } = read;
+    const { ranges } = this.#gateway;
+    const endBytes = offsetBytes + lengthBytes;
+    if (!crossesGrains(offsetBytes, lengthBytes)) return ranges.read(offsetBytes, endBytes, begin);
+    if (read.answered) return false;
+    read.range = ranges.readWhole(offsetBytes, endBytes, begin);
+    return read.range === null ? null : read.range.blockers === 0;
   }
 
   /** What a range holds that the caller has locked: everything that was acknowledged before. */

@@ -41,6 +41,8 @@ interface Range {
 /** What a change locks: a range, and perhaps another one apart from it. */
 export interface Locks extends Range {
   readonly also?: Range;
+  /** What lands there lands as one, and must be seen so. */
+  readonly whole?: boolean;
 }
 
 export interface Change {
@@ -166,7 +168,7 @@ export class Writes {
    */
   #lock(operation: WriteOperation, locks: Locks): void {
     const { ranges } = operation;
-    const { also } = locks;
+    const { also, whole } = locks;
     const both = also === undefined ? [locks] : [locks, also];
     const granted = () => {
       operation.waiting -= 1;
@@ -176,7 +178,8 @@ export class Writes {
       );
     };
     for (const { offsetBytes, lengthBytes } of both) {
-      const range = this.gateway.ranges.write(offsetBytes, offsetBytes + lengthBytes, granted);
+      const endBytes = offsetBytes + lengthBytes;
+      const range = this.gateway.ranges.write(offsetBytes, endBytes, granted, whole);
       if (range === null) {
         for (const held of ranges) this.gateway.ranges.release(held);
         ranges.length = 0;

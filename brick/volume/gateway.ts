@@ -21,7 +21,7 @@ import { RangeLock } from "./range-lock.ts";
 import { Seams } from "./seams.ts";
 import { ShardLink } from "./shard-link.ts";
 import type { SliceReader } from "./slice-reader.ts";
-import { groupStored, lengthOf, splitAtomic, splitWrite } from "./split.ts";
+import { crossesGrains, groupStored, lengthOf, splitAtomic, splitWrite } from "./split.ts";
 import { type Access, isEnded, refusalUnder } from "./unit-check.ts";
 import type { VolumeAllocation, VolumeDone, VolumeFault, VolumeRead } from "./volume.ts";
 
@@ -124,7 +124,7 @@ export class Gateway {
     const lengthBytes = lengthOf(data);
     if (lengthBytes > atomicBytesMax) return tooLong;
     const source = new WritePieces(offsetBytes, data, splitAtomic);
-    return this.#change("write", offsetBytes, lengthBytes, source, origin);
+    return this.#changeAsOne(offsetBytes, lengthBytes, source, origin);
   }
 
   unmap(offsetBytes: number, lengthBytes: number, origin: Origin = ours): Promise<VolumeDone> {
@@ -153,7 +153,7 @@ export class Gateway {
     if (lengthOf(compare) !== lengthBytes || lengthBytes > compareBytesMax) return tooLong;
     const decide = compareThenWrite(compare, data);
     const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, decide);
-    return this.#change("write", offsetBytes, lengthBytes, source, origin);
+    return this.#changeAsOne(offsetBytes, lengthBytes, source, origin);
   }
 
   /** Reads, sets bits and writes under one lock of the range. At most `orBytesMax`. */
@@ -165,7 +165,7 @@ export class Gateway {
     const lengthBytes = lengthOf(data);
     if (lengthBytes > orBytesMax) return tooLong;
     const source = new AtomicPieces(this.#reads, offsetBytes, lengthBytes, setBits(data));
-    return this.#change("write", offsetBytes, lengthBytes, source, origin);
+    return this.#changeAsOne(offsetBytes, lengthBytes, source, origin);
   }
 
   /**
@@ -380,6 +380,16 @@ export class Gateway {
   #refusal(offsetBytes: number, lengthBytes: number): VolumeFault | null {
     if (this.#ended !== null) return this.endFault();
     return outside(offsetBytes, lengthBytes, this.#volume.sizeBytes);
+  }
+
+  #changeAsOne(
+    offsetBytes: number,
+    lengthBytes: number,
+    source: PieceSource,
+    origin: Origin,
+  ): Promise<VolumeDone> {
+    const locks = { offsetBytes, lengthBytes, whole: crossesGrains(offsetBytes, lengthBytes) };
+    return this.#change("write", offsetBytes, lengthBytes, source, origin, "write", locks);
   }
 
   #change(

@@ -3,8 +3,11 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { type HeldRange, RangeLock } from "./range-lock.ts";
 
+const kinds = ["read", "wholeRead", "write", "wholeWrite"] as const;
+type Kind = (typeof kinds)[number];
+
 interface Tracked {
-  kind: "read" | "write";
+  kind: Kind;
   start: number;
   end: number;
   granted: boolean;
@@ -14,12 +17,18 @@ interface Tracked {
 
 const step = fc.oneof(
   fc.record({
-    kind: fc.constantFrom("read" as const, "write" as const),
+    kind: fc.constantFrom(...kinds),
     start: fc.nat(20),
     length: fc.integer({ min: 1, max: 6 }),
   }),
   fc.record({ kind: fc.constant("release" as const), pick: fc.nat(1000) }),
 );
+
+/** Whether a command waits for another one that came before it. */
+function waitsFor(one: Tracked, other: Tracked): boolean {
+  if (other.kind === "wholeRead") return one.kind === "wholeWrite";
+  return other.kind !== "read";
+}
 
 test("overlapping commands run in order of arrival; nothing waits without a cause", () => {
   fc.assert(
@@ -31,7 +40,7 @@ test("overlapping commands run in order of arrival; nothing waits without a caus
           .slice(0, all.indexOf(one))
           .some(
             (other) =>
-              other.kind === "write" &&
+              waitsFor(one, other) &&
               !other.released &&
               other.start < one.end &&
               one.start < other.end,
@@ -45,7 +54,7 @@ test("overlapping commands run in order of arrival; nothing waits without a caus
           lock.release(one.range!);
         } else {
           const one: Tracked = {
-            kind: kind as "read" | "write",
+            kind: kind as Kind,
             start: rest.start,
             end: rest.start + rest.length,
             granted: false,
@@ -57,8 +66,11 @@ test("overlapping commands run in order of arrival; nothing waits without a caus
             one.granted = true;
           };
           all.push(one);
-          if (kind === "write") {
-            one.range = lock.write(one.start, one.end, granted)!;
+          if (kind !== "read") {
+            one.range =
+              kind === "wholeRead"
+                ? lock.readWhole(one.start, one.end, granted)!
+                : lock.write(one.start, one.end, granted, kind === "wholeWrite")!;
             if (one.range.blockers === 0) one.granted = true;
           } else if (lock.read(one.start, one.end, granted)) one.granted = true;
         }
@@ -66,7 +78,9 @@ test("overlapping commands run in order of arrival; nothing waits without a caus
           if (!one.released) assert.equal(one.granted, !blocked(one) || one.granted);
           if (!one.released && !one.granted) assert.ok(blocked(one));
         }
-        const writes = all.filter((one) => one.kind === "write" && one.granted && !one.released);
+        const writes = all.filter(
+          (one) => one.kind.endsWith("rite") && one.granted && !one.released,
+        );
         for (const a of writes) {
           for (const b of writes) {
             if (a !== b) assert.ok(a.end <= b.start || b.end <= a.start);

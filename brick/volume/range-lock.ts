@@ -6,22 +6,27 @@ export const rangesMax = 8192;
 export interface HeldRange {
   readonly start: number;
   readonly end: number;
-  /** Where it stands among the writes, for removal without a search; -1 once released. */
+  /** Where it stands among the writes, for removal without a search; -1 once released, and of a read. */
   slot: number;
+  /** A write that waits for the whole reads before it, too. */
+  readonly whole: boolean;
   /** Counts arrivals: only what came earlier blocks. */
   readonly arrival: number;
-  /** Earlier overlapping writes that have not been released. */
+  /** Earlier overlapping ranges that it waits for and that have not been released. */
   blockers: number;
   granted: (() => void) | null;
 }
 
 /**
  * Orders overlapping commands of one volume. A write waits for every earlier write that overlaps
- * it, granted or still waiting; a read likewise, but nobody waits for reads: chunks never change,
- * so a read that overlaps a later write sees old or new, sector by sector.
+ * it, granted or still waiting; a read likewise, but an ordinary write waits for no read: chunks never
+ * change, so a read that overlaps a later write sees old or new, sector by sector. What is to land as
+ * one, a whole write, must be seen as one: a read of several grains looks them up one after the other,
+ * and such a write waits for those that came before it.
  */
 export class RangeLock {
   readonly #writes: HeldRange[] = [];
+  readonly #reads = new Set<HeldRange>();
   readonly #waiting = new Set<HeldRange>();
   #arrivals = 0;
 
@@ -38,10 +43,10 @@ export class RangeLock {
    * `granted` never called; else `granted` is called on the turn of the last release. Returns
    * null when rangesMax is reached.
    */
-  write(start: number, end: number, granted: () => void): HeldRange | null {
+  write(start: number, end: number, granted: () => void, whole = false): HeldRange | null {
     assert(start < end);
     if (this.#writes.length >= rangesMax) return null;
-    const range = this.#arrive(start, end, granted);
+    const range = this.#arrive(start, end, granted, whole);
     range.slot = this.#writes.length;
     this.#writes.push(range);
     return range;
@@ -57,8 +62,24 @@ export class RangeLock {
     return this.#arrive(start, end, granted).blockers === 0;
   }
 
-  /** Ends a write, granted or waiting, and grants what waited for it alone. */
+  /**
+   * As `write`, for a read of more than one grain: until it is released no later whole write that
+   * overlaps it is granted.
+   */
+  readWhole(start: number, end: number, granted: () => void): HeldRange | null {
+    if (this.#reads.size >= rangesMax) return null;
+    const range = this.#arrive(start, end, granted);
+    this.#reads.add(range);
+    return range;
+  }
+
+  /** Ends what holds or waits for a range, and grants what waited for it alone. */
   release(range: HeldRange): void {
+    if (this.#reads.delete(range)) {
+      this.#waiting.delete(range);
+      this.#unblock(range, (other) => other.whole);
+      return;
+    }
     assert(range.slot >= 0 && this.#writes[range.slot] === range);
     const last = this.#writes.pop()!;
     if (last !== range) {
@@ -67,10 +88,15 @@ export class RangeLock {
     }
     range.slot = -1;
     this.#waiting.delete(range);
+    this.#unblock(range, () => true);
+  }
+
+  #unblock(range: HeldRange, waitedForIt: (other: HeldRange) => boolean): void {
     if (this.#waiting.size === 0) return;
     const ready: HeldRange[] = [];
     for (const other of this.#waiting) {
       if (other.arrival < range.arrival || !overlaps(other, range.start, range.end)) continue;
+      if (!waitedForIt(other)) continue;
       other.blockers -= 1;
       assert(other.blockers >= 0);
       if (other.blockers > 0) continue;
@@ -84,14 +110,16 @@ export class RangeLock {
     }
   }
 
-  #arrive(start: number, end: number, granted: () => void): HeldRange {
+  #arrive(start: number, end: number, granted: () => void, whole = false): HeldRange {
     let blockers = 0;
+    if (whole) for (const held of this.#reads) if (overlaps(held, start, end)) blockers += 1;
     for (const held of this.#writes) if (overlaps(held, start, end)) blockers += 1;
     this.#arrivals += 1;
     const range: HeldRange = {
       start,
       end,
       slot: -1,
+      whole,
       arrival: this.#arrivals,
       blockers,
       granted: blockers > 0 ? granted : null,

@@ -123,6 +123,11 @@ function cutAtGrains(offsetBytes: number, data: readonly Buffer[]): Piece[] {
   return pieces;
 }
 
+/** Whether the map has more than one record of the range. */
+export function crossesGrains(offsetBytes: number, lengthBytes: number): boolean {
+  return (offsetBytes % grainBytes) + lengthBytes > grainBytes;
+}
+
 export function runOf(grain: number): number {
   return Math.floor(grain / grainsPerShardRun);
 }

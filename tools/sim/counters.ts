@@ -206,10 +206,23 @@ export class Counters {
   #idOf(content: Buffer): number {
     const id = content.readUIntBE(0, idBytes);
     if (!contentOf(id, content.length).equals(content)) {
-      this.#scene.violation("a counter's content is a mixture");
+      this.#scene.violation(`a counter's content is a mixture: ${describe(content)}`);
     }
     return id;
   }
+}
+
+/** From which sector on which id is there. */
+function describe(content: Buffer): string {
+  const found: string[] = [];
+  let last = -1;
+  for (let at = 0; at < content.length; at += sectorBytes) {
+    // Ids go on across sectors' borders: one that begins in the sector.
+    const id = content.readUIntBE(Math.ceil(at / idBytes) * idBytes, idBytes);
+    if (id !== last) found.push(`${id} from sector ${at / sectorBytes} on`);
+    last = id;
+  }
+  return found.join(", ");
 }
 
 function contentOf(id: number, lengthBytes: number): Buffer {

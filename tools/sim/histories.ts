@@ -52,7 +52,7 @@ export class Histories {
   readBetween(start: number, end: number, firstSector: number, bytes: Buffer): string | null {
     for (let at = 0; at < bytes.length / sectorBytes; at += 1) {
       const sector = firstSector + at;
-      const tag = readTag(bytes.subarray(at * sectorBytes, (at + 1) * sectorBytes), sector);
+      const tag = readTag(bytes, at * sectorBytes, sector);
       if (tag === null) return `sector ${sector}: a mixture or foreign bytes`;
       this.#sector(sector).reads.push({ tag, start, end });
     }
@@ -85,22 +85,30 @@ export class Histories {
   }
 }
 
-/** Fills the buffer's sectors with consecutive tags; each sector names itself twice. */
+/** A sector's tag and number, written twice; the rest is zeros. */
+const nameBytes = 12;
+const zeros = Buffer.alloc(sectorBytes);
+
+/** Fills the buffer's sectors, which are zeros, with consecutive tags. */
 export function writeTags(bytes: Buffer, firstSector: number, firstTag: number): void {
   for (let at = 0; at < bytes.length / sectorBytes; at += 1) {
-    const sector = bytes.subarray(at * sectorBytes, (at + 1) * sectorBytes);
-    sector.writeUIntBE(firstTag + at, 0, 6);
-    sector.writeUIntBE(firstSector + at, 6, 6);
-    sector.copyWithin(12, 0, sectorBytes - 12);
+    for (const from of [at * sectorBytes, at * sectorBytes + nameBytes]) {
+      bytes.writeUIntBE(firstTag + at, from, 6);
+      bytes.writeUIntBE(firstSector + at, from + 6, 6);
+    }
   }
 }
 
 /** The tag, 0 for zeros, or null when the sector is not wholly one write's. */
-function readTag(bytes: Buffer, sector: number): number | null {
-  const tag = bytes.readUIntBE(0, 6);
-  if (tag === 0) return bytes.every((byte) => byte === 0) ? 0 : null;
-  if (bytes.readUIntBE(6, 6) !== sector) return null;
-  const expected = Buffer.alloc(sectorBytes);
-  writeTags(expected, sector, tag);
-  return expected.equals(bytes) ? tag : null;
+function readTag(bytes: Buffer, at: number, sector: number): number | null {
+  const tag = bytes.readUIntBE(at, 6);
+  const second = at + nameBytes;
+  const rest = tag === 0 ? at : second + nameBytes;
+  const end = at + sectorBytes;
+  const isWhole =
+    tag === 0 ||
+    (bytes.readUIntBE(at + 6, 6) === sector &&
+      bytes.readUIntBE(second, 6) === tag &&
+      bytes.readUIntBE(second + 6, 6) === sector);
+  return isWhole && bytes.compare(zeros, 0, end - rest, rest, end) === 0 ? tag : null;
 }

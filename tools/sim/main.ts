@@ -3,8 +3,8 @@ import { type DialGroup, dialGroups } from "./fault-dials.ts";
 import { type SimulationReport, simulate } from "./simulate.ts";
 import { addRun, drawRun, noRuns, runLine, sumLine } from "./soak.ts";
 
-const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--clients N] [--dials LIST] [--gc MS] [--log]
-npm run sim -- --soak [--minutes M] [--seed N] [--dials LIST]
+const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--pause MS] [--clients N] [--dials LIST] [--gc MS] [--log]
+npm run sim -- --soak [--minutes M] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST]
 
 Runs a whole cluster in the simulator: simulated clock, network and disks, the product's own code.
 The same options always give the same hash. Exit status: 0 when every invariant held, 1 when one was
@@ -13,6 +13,7 @@ violated (it is printed), 2 when the options are wrong.
   --seed N      which run (default: a random one, printed)
   --bricks N    bricks in the cluster, 1 to 9 (default 5)
   --hours H     simulated hours under faults (default 1)
+  --pause MS    between an initiator's operations, at most (default 2000)
   --clients N   virtual initiators (default 4)
   --dials LIST  which faults may be drawn besides crashes, whole power cuts, partitions and freezes:
                 of ${dialGroups.join(",")}, or "all" (default), or "none"
@@ -20,7 +21,8 @@ violated (it is printed), 2 when the options are wrong.
                 chunks die and come back, and checks what is owed (default: the usual pace)
   --log         what the bricks say, with the simulated time in ms
   --soak        seed after seed (from --seed on, else random ones), a line for each, which begins with
-                the options that repeat it, and the sum at the end
+                the options that repeat it, and the sum at the end; each draws its bricks (3 to 8),
+                hours and pause unless they are given
   --minutes M   of the machine's time, after which a soak ends (default: when it is interrupted)
 `;
 
@@ -68,6 +70,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     bricks: { type: "string" },
     hours: { type: "string" },
+    pause: { type: "string" },
     clients: { type: "string" },
     dials: { type: "string" },
     minutes: { type: "string" },
@@ -87,14 +90,15 @@ const hours = number("hours", values.hours, 1, 0.001, 24 * 365);
 const clients = number("clients", values.clients, 4, 1, 64);
 const dials = dialsOf(values.dials ?? "all");
 const say = values.log ? (line: string) => process.stdout.write(`${line}\n`) : null;
+const pauseMsMax = number("pause", values.pause, 2000, 1, 3_600_000);
 const gcEveryMs = number("gc", values.gc, 0, 0, 3_600_000);
-const common = { clients, pauseMsMax: 2000, dials, ...(gcEveryMs > 0 && { gcEveryMs }) };
+const common = { clients, dials, ...(gcEveryMs > 0 && { gcEveryMs }) };
 
 async function runOne(): Promise<boolean> {
   const listed = dials.length === dialGroups.length ? "all" : dials.join(",") || "none";
-  const options = `bricks=${bricks} hours=${hours} clients=${clients} dials=${listed}`;
+  const options = `bricks=${bricks} hours=${hours} pause=${pauseMsMax} clients=${clients} dials=${listed}`;
   process.stdout.write(`seed=${seed} ${options}\n`);
-  const report = await simulate({ seed, bricks, hours, ...common }, say);
+  const report = await simulate({ seed, bricks, hours, pauseMsMax, ...common }, say);
   process.stdout.write(`${summary(report)}\nhash=${report.hash}\n`);
   if (report.violation !== null) process.stdout.write(`VIOLATED: ${report.violation}\n`);
   return report.violation === null;
@@ -104,6 +108,11 @@ async function soak(): Promise<boolean> {
   const sum = noRuns();
   const minutes = number("minutes", values.minutes, Number.MAX_SAFE_INTEGER, 0, 2 ** 53);
   const endMs = performance.now() + minutes * 60_000;
+  const given = {
+    ...(values.bricks !== undefined && { bricks }),
+    ...(values.hours !== undefined && { hours }),
+    ...(values.pause !== undefined && { pauseMsMax }),
+  };
   const end = () => {
     process.stdout.write(`${sumLine(sum)}\n`);
     process.exit(sum.violations === 0 ? 0 : 1);
@@ -113,6 +122,7 @@ async function soak(): Promise<boolean> {
   for (let at = 0; performance.now() < endMs; at += 1) {
     const run = drawRun(
       values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : seed + at,
+      given,
     );
     const report = await simulate({ ...run, ...common }, say);
     addRun(sum, report);

@@ -40,6 +40,8 @@ export class SimCluster {
   /** Whether committed cluster state ever said that fewer bricks are up than the copies wanted. */
   everShort = false;
   readonly #numbers: BrickNumber[] = [];
+  /** The others that each brick was told of when it joined. */
+  readonly #told = new Map<BrickNumber, readonly BrickNumber[]>();
   /** Bricks that were lost or removed for good, and when. */
   readonly gone = new Map<BrickNumber, number>();
   /** Told of a brick that does not start; unless set, that ends the run. */
@@ -123,6 +125,7 @@ export class SimCluster {
   }
 
   admit(brick: BrickNumber): void {
+    this.#told.set(brick, this.bricks);
     this.#numbers.push(brick);
     this.start(brick);
   }
@@ -161,11 +164,8 @@ export class SimCluster {
     this.starting.add(brick);
     const host = this.world.host(brick);
     const addresses = addressesOf(brick);
-    const seeds = new Map(
-      this.#numbers
-        .filter((one) => one !== brick)
-        .map((one) => [one, addressesOf(one).peerAddress]),
-    );
+    const told = this.#told.get(brick) ?? [];
+    const seeds = new Map(told.map((one) => [one, addressesOf(one).peerAddress]));
     const opened = BrickNode.open(host, {
       self: brick,
       ...this.#bytes,
@@ -240,19 +240,24 @@ export class SimCluster {
 
   /** Whether every brick is up and every shard has all its replicas, complete. */
   isWhole(): boolean {
+    return this.notWhole() === null;
+  }
+
+  /** What keeps the cluster from being whole; null: nothing. */
+  notWhole(): string | null {
     const state = this.anyNode()?.control.state();
-    if (state === undefined || this.nodes.size < this.bricks.length) return false;
+    if (state === undefined) return "no brick runs";
+    const stopped = this.bricks.filter((brick) => !this.nodes.has(brick));
+    if (stopped.length > 0) return `bricks ${stopped} do not run`;
     const bricks = Object.values(state.bricks).filter(({ number }) => !this.gone.has(number));
+    const away = bricks.filter((brick) => !isReachable(brick));
+    if (away.length > 0) return JSON.stringify(away);
     const wanted = Math.min(Math.max(2, this.options.copies), bricks.length);
-    return (
-      bricks.every((brick) => isReachable(brick)) &&
-      state.shards.every(
-        (shard) =>
-          shard.members.length === wanted &&
-          shard.candidates.length === 0 &&
-          shard.chain.length === 0,
-      )
+    const broken = state.shards.filter(
+      ({ members, candidates, chain }) =>
+        members.length !== wanted || candidates.length > 0 || chain.length > 0,
     );
+    return broken.length > 0 ? `shards not whole: ${JSON.stringify(broken)}` : null;
   }
 
   /** Runs until everything is whole again: the liveness half of every run. */

@@ -207,10 +207,8 @@ class Run {
       await this.#gc.end();
       return this.#violation;
     } catch (error) {
-      const shards = this.#cluster.anyNode()?.control.state().shards;
-      const broken = shards?.filter((one) => one.candidates.length > 0 || one.chain.length > 0);
-      const where = broken?.length ? `; shards not whole: ${JSON.stringify(broken)}` : "";
-      return `${error instanceof Error ? (error.stack ?? error.message) : error}${where}`;
+      const found = error instanceof Error ? (error.stack ?? error.message) : error;
+      return `${found}; ${this.#cluster.notWhole() ?? "all is whole"}`;
     }
   }
 

@@ -8,7 +8,9 @@ export interface SoakSum {
   simulatedMs: number;
   reboots: number;
   powerCuts: number;
+  /** Also those of one way only, and bridges. */
   partitions: number;
+  clogs: number;
   freezes: number;
   diskFailures: number;
   corruptions: number;
@@ -24,6 +26,7 @@ export function noRuns(): SoakSum {
     reboots: 0,
     powerCuts: 0,
     partitions: 0,
+    clogs: 0,
     freezes: 0,
     diskFailures: 0,
     corruptions: 0,
@@ -39,7 +42,8 @@ export function addRun(sum: SoakSum, report: SimulationReport): void {
   sum.simulatedMs += report.simulatedMs;
   sum.reboots += report.reboots;
   sum.powerCuts += faults.powerCuts;
-  sum.partitions += faults.partitions + faults.clogs;
+  sum.partitions += faults.partitions;
+  sum.clogs += faults.clogs;
   sum.freezes += faults.freezes + faults.slow;
   sum.diskFailures += faults.failures;
   sum.corruptions += faults.flips + faults.unreadable;
@@ -49,26 +53,68 @@ export function addRun(sum: SoakSum, report: SimulationReport): void {
   sum.operations += duel.preempts + duel.writes + duel.conflicts;
 }
 
-/** The options of a run of the soak, which its line repeats: `npm run sim -- LINE`. */
-export function drawRun(seed: number): { seed: number; bricks: number; hours: number } {
-  const prng = new Prng(seed + 0.125 * 2 ** 32);
-  return { seed, bricks: prng.between(3, 6), hours: prng.pick([0.05, 0.1, 0.2]) };
+/** What a cluster goes through in a year, as a soak counts years. */
+const yearly = {
+  reboots: 52,
+  partitions: 12,
+  corruptions: 4,
+  losses: 2,
+  powerCuts: 1,
+  operations: 20_000,
+} as const satisfies Partial<Record<keyof SoakSum, number>>;
+
+/**
+ * How many years of a cluster's life the events make: as many as the scarcest kind is enough for.
+ * Quiet time is not among them; the sum tells it apart.
+ */
+export function clusterYears(sum: SoakSum): number {
+  const ratios = Object.entries(yearly).map(
+    ([kind, count]) => sum[kind as keyof typeof yearly] / count,
+  );
+  return Math.min(...ratios);
 }
 
-export function runLine(
-  run: { seed: number; bricks: number; hours: number },
-  report: SimulationReport,
-): string {
-  const { faults } = report;
-  const happened = Object.entries({ reboots: report.reboots, ...faults })
+/** What one run of a soak is; its line repeats it: `npm run sim -- LINE`. */
+export interface SoakRun {
+  readonly seed: number;
+  readonly bricks: number;
+  readonly hours: number;
+  readonly pauseMsMax: number;
+}
+
+/** `given` is what every run of the soak has in common; the rest is drawn from the seed. */
+export function drawRun(seed: number, given: Partial<SoakRun>): SoakRun {
+  const prng = new Prng(seed + 0.125 * 2 ** 32);
+  const bricks = prng.between(3, 8);
+  const hours = prng.pick([0.02, 0.05, 0.1, 0.2]);
+  const pauseMsMax = prng.pick([200, 1_000, 2_000]);
+  return { seed, bricks, hours, pauseMsMax, ...given };
+}
+
+export function runLine(run: SoakRun, report: SimulationReport): string {
+  const happened = Object.entries({ reboots: report.reboots, ...report.faults })
     .filter(([, count]) => count > 0)
     .map(([name, count]) => `${name} ${count}`);
-  const options = `--seed ${run.seed} --bricks ${run.bricks} --hours ${run.hours}`;
+  const { seed, bricks, hours, pauseMsMax } = run;
+  const options = `--seed ${seed} --bricks ${bricks} --hours ${hours} --pause ${pauseMsMax}`;
   const verdict = report.violation === null ? "ok" : `VIOLATED: ${report.violation}`;
   return `${options}  hash=${report.hash}  ${happened.join(", ")}  ${verdict}`;
 }
 
 export function sumLine(sum: SoakSum): string {
-  const hours = (sum.simulatedMs / 3_600_000).toFixed(2);
-  return `${sum.runs} runs, ${hours} simulated hours, ${sum.operations} operations; ${sum.reboots} reboots, ${sum.powerCuts} whole power cuts, ${sum.partitions} partitions and clogs, ${sum.freezes} freezes and slow disks, ${sum.diskFailures} failing disks, ${sum.corruptions} corruptions, ${sum.losses} permanent losses; ${sum.violations} violations`;
+  const days = (sum.simulatedMs / 86_400_000).toFixed(2);
+  const counts = [
+    `${sum.runs} runs`,
+    `${sum.operations} operations`,
+    `${sum.reboots} reboots`,
+    `${sum.powerCuts} whole power cuts`,
+    `${sum.partitions} partitions`,
+    `${sum.clogs} clogs`,
+    `${sum.freezes} freezes and slow disks`,
+    `${sum.diskFailures} failing disks`,
+    `${sum.corruptions} corruptions`,
+    `${sum.losses} permanent losses`,
+  ];
+  const years = `the events of ${clusterYears(sum).toFixed(2)} cluster-years in ${days} simulated days`;
+  return `${counts.join(", ")}: ${years}; ${sum.violations} violations`;
 }
