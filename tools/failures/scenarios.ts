@@ -1,0 +1,53 @@
+import type { Promised, Round } from "./rounds.ts";
+import type { Stage, StageOptions } from "./stage-io.ts";
+
+/** What is done to a cluster, and what its initiators were promised for that case. */
+export interface Scenario {
+  name: string;
+  /** What happens, for people. */
+  about: string;
+  /** How often, unless said otherwise. */
+  rounds: number;
+  promised: Promised;
+  /** Makes what the cluster is to lie on; throws when this machine lacks something for it. */
+  begin(): Promise<Setting>;
+  round(stage: Stage, round: number): Promise<Round>;
+}
+
+export interface Setting {
+  options: StageOptions;
+  /** Undoes what was made. */
+  end(): Promise<void>;
+}
+
+/** FIGURES of the promise: a brick that is killed, and one that is silent. */
+const killPauseMsMax = 5_000;
+const silentPauseMsMax = 10_000;
+
+export const unharmed: Promised = {
+  pauseMsMax: killPauseMsMax,
+  refusals: "none",
+  disconnects: false,
+  repair: false,
+};
+export const portalHit: Promised = { ...unharmed, disconnects: true };
+export const forwarderHit: Promised = { ...unharmed, refusals: "retryable" };
+export const silent: Promised = { ...unharmed, pauseMsMax: silentPauseMsMax };
+export const silentPortal: Promised = { ...silent, disconnects: true };
+export const nobodyLeft: Promised = {
+  pauseMsMax: null,
+  refusals: "retryable",
+  disconnects: true,
+  repair: false,
+};
+
+/** A scenario on loopback and the file system that is there. */
+export function plainly(options: Partial<StageOptions> = {}): () => Promise<Setting> {
+  return async () => ({ options: { bricks: 3, copies: 2, ...options }, end: async () => {} });
+}
+
+/** The bricks other than these, from another one on in each round. */
+export function inTurn(stage: Stage, round: number, without: readonly number[]): number[] {
+  const others = stage.bricks.filter((number) => !without.includes(number));
+  return others.map((_, at) => others[(at + round) % others.length]!);
+}
