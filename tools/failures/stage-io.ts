@@ -19,6 +19,8 @@ export interface StageOptions {
 
 const areaBytesDefault = 32 * 1024 * 1024;
 const depth = 16;
+/** About 15 MB/s: what is measured is the failure, not what the processors can do. */
+const commandsPerSecond = 400;
 /** Before the failure, while it lasts, and after it. */
 const commandsEachTime = 300;
 const pulseMs = 50;
@@ -52,6 +54,7 @@ export class Stage {
       target: targetOf("disk0"),
       areaBytes: options.areaBytes ?? areaBytesDefault,
       depth,
+      commandsPerSecond,
       seed,
       log,
       ...(silentMsMax !== undefined && { silentMsMax }),

@@ -18,6 +18,8 @@ export interface LoadOptions {
   offsetBytes?: number;
   depth: number;
   seed: number;
+  /** At most; absent: as fast as they are answered. */
+  commandsPerSecond?: number;
   /** Sizes of a command, picked evenly. */
   sizesBytes?: readonly number[];
   readShare?: number;
@@ -81,6 +83,7 @@ export class VerifiedLoad {
   #session: Initiator | null = null;
   #connecting: Promise<Initiator | null> | null = null;
   #writeNext = 1;
+  #turnMs = 0;
   #succeededMs = 0;
   #stopping = false;
   #workers: Promise<void>[] = [];
@@ -146,6 +149,7 @@ export class VerifiedLoad {
 
   async #work(): Promise<void> {
     while (!this.#stopping) {
+      await this.#turn();
       const session = await this.#connected();
       // Nobody lets us in, or not for long.
       if (session === null || session.isLost) {
@@ -169,6 +173,15 @@ export class VerifiedLoad {
         this.#busy.fill(0, first, first + count);
       }
     }
+  }
+
+  /** Until the next command may begin; turns that nobody took are not caught up on. */
+  async #turn(): Promise<void> {
+    const { commandsPerSecond } = this.#options;
+    if (commandsPerSecond === undefined) return;
+    const nowMs = performance.now();
+    this.#turnMs = Math.max(nowMs, this.#turnMs + 1000 / commandsPerSecond);
+    if (this.#turnMs > nowMs) await sleep(this.#turnMs - nowMs);
   }
 
   /** The session, made anew when it was lost; null when nobody lets us in now. */
