@@ -2,14 +2,22 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Command } from "commander";
 import { z } from "zod";
 import { parseOption, parseOptional } from "../options.ts";
+import { diskScenarios } from "./disks.ts";
+import { lossScenarios } from "./losses.ts";
+import { networkScenarios } from "./networks.ts";
 import { processScenarios } from "./processes.ts";
 import { broken, isDisturbed, type Round, roundsRow, roundsTable } from "./rounds.ts";
-import type { Scenario } from "./scenarios.ts";
+import { CannotRun, type Scenario } from "./scenarios.ts";
 import { Stage } from "./stage-io.ts";
 
 /** `npm run failures`: real failures on real processes under verified load, against what is promised. */
 
-const scenarios: readonly Scenario[] = [...processScenarios];
+const scenarios: readonly Scenario[] = [
+  ...processScenarios,
+  ...diskScenarios,
+  ...networkScenarios,
+  ...lossScenarios,
+];
 
 const attemptsMax = 20;
 
@@ -84,14 +92,14 @@ async function run(scenario: Scenario, options: RunOptions) {
     const stage = new Stage(setting.options, options.seed, options.log);
     const end = async () => {
       stop = null;
-      await stage.close();
-      await setting.end();
+      await stage.close(setting.end);
     };
     stop = end;
     try {
+      await setting.prepare?.(stage);
       await stage.cluster.startApart();
       for (let number = 0; number < options.rounds; number += 1) {
-        const round = await undisturbed(() => scenario.round(stage, number));
+        const round = await undisturbed(() => setting.round(stage, number));
         ran.push(round);
         say(`  round ${number + 1}: ${roundText(round)}`);
         for (const what of broken(scenario.promised, round)) complain(what);
@@ -100,7 +108,7 @@ async function run(scenario: Scenario, options: RunOptions) {
       await end();
     }
   } catch (error) {
-    complain((error as Error).stack ?? String(error));
+    complain(error instanceof CannotRun ? error.message : ((error as Error).stack ?? ""));
   }
   // Ports and processors come to rest.
   await sleep(500);

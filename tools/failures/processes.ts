@@ -30,8 +30,7 @@ export const processScenarios: readonly Scenario[] = [
     about: "kill -9 of a brick that neither serves the volume nor is logged in to",
     rounds: 20,
     promised: unharmed,
-    begin: plainly(),
-    round: async (stage, round) => {
+    begin: plainly({}, async (stage, round) => {
       const gateway = await stage.gateway();
       const [victim] = inTurn(stage, round, [gateway]);
       return stage.round([gateway], async () => {
@@ -39,7 +38,7 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress(1_000);
         await stage.startAgain(victim!);
       });
-    },
+    }),
   },
   {
     name: "kill-gateway",
@@ -47,8 +46,7 @@ export const processScenarios: readonly Scenario[] = [
       "kill -9 of the brick that serves the volume and is logged in to; others are logged in to",
     rounds: 20,
     promised: portalHit,
-    begin: plainly(),
-    round: async (stage, round) => {
+    begin: plainly({}, async (stage, round) => {
       const gateway = await stage.gateway();
       return stage.round([gateway], async () => {
         stage.usePortals(inTurn(stage, round, [gateway]));
@@ -56,29 +54,27 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress();
         await stage.startAgain(gateway);
       });
-    },
+    }),
   },
   {
     name: "kill-same-portal",
     about: "kill -9 of the same brick, which is started again; only its portal is logged in to",
     rounds: 10,
     promised: portalHit,
-    begin: plainly(),
-    round: async (stage) => {
+    begin: plainly({}, async (stage) => {
       const gateway = await stage.gateway();
       return stage.round([gateway], async () => {
         await stage.kill(gateway);
         await stage.startAgain(gateway);
       });
-    },
+    }),
   },
   {
     name: "kill-behind-portal",
     about: "kill -9 of the brick that serves the volume; another portal is logged in to",
     rounds: 10,
     promised: forwarderHit,
-    begin: plainly(),
-    round: async (stage, round) => {
+    begin: plainly({}, async (stage, round) => {
       const gateway = await stage.gateway();
       const [portal] = inTurn(stage, round, [gateway]);
       return stage.round([portal!], async () => {
@@ -86,52 +82,48 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress();
         await stage.startAgain(gateway);
       });
-    },
+    }),
   },
   {
     name: "freeze",
     about: "SIGSTOP for 8 s of a brick that neither serves the volume nor is logged in to",
     rounds: 6,
     promised: silent,
-    begin: plainly(),
-    round: async (stage, round) => {
+    begin: plainly({}, async (stage, round) => {
       const gateway = await stage.gateway();
       const [victim] = inTurn(stage, round, [gateway]);
       return stage.round([gateway], () => freeze(stage, victim!));
-    },
+    }),
   },
   {
     name: "freeze-gateway",
     about: "SIGSTOP for 8 s of the brick that serves; its initiator waits for it",
     rounds: 4,
     promised: silent,
-    begin: plainly(),
-    round: async (stage) => {
+    begin: plainly({}, async (stage) => {
       const gateway = await stage.gateway();
       return stage.round([gateway], () => freeze(stage, gateway));
-    },
+    }),
   },
   {
     name: "freeze-gateway-leave",
     about: "SIGSTOP for 8 s of the brick that serves; its initiator goes elsewhere after 3 s",
     rounds: 4,
     promised: silentPortal,
-    begin: plainly({ silentMsMax }),
-    round: async (stage, round) => {
+    begin: plainly({ silentMsMax }, async (stage, round) => {
       const gateway = await stage.gateway();
       return stage.round([gateway], async () => {
         stage.usePortals(inTurn(stage, round, [gateway]));
         await freeze(stage, gateway);
       });
-    },
+    }),
   },
   {
     name: "two-of-five",
     about: "kill -9 of two bricks of five at once, three copies; not of the one that serves",
     rounds: 6,
     promised: unharmed,
-    begin: plainly({ bricks: 5, copies: 3 }),
-    round: async (stage, round) => {
+    begin: plainly({ bricks: 5, copies: 3 }, async (stage, round) => {
       const gateway = await stage.gateway();
       const victims = inTurn(stage, round, [gateway]).slice(0, 2);
       return stage.round([gateway], async () => {
@@ -139,15 +131,14 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress(1_000);
         await stage.startAgain(...victims);
       });
-    },
+    }),
   },
   {
     name: "two-of-five-gateway",
     about: "kill -9 of two bricks of five at once, three copies; one of them serves the volume",
     rounds: 6,
     promised: portalHit,
-    begin: plainly({ bricks: 5, copies: 3 }),
-    round: async (stage, round) => {
+    begin: plainly({ bricks: 5, copies: 3 }, async (stage, round) => {
       const gateway = await stage.gateway();
       const [other, ...rest] = inTurn(stage, round, [gateway]);
       return stage.round([gateway], async () => {
@@ -156,15 +147,14 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress();
         await stage.startAgain(gateway, other!);
       });
-    },
+    }),
   },
   {
     name: "two-of-five-two-copies",
     about: "the same with two copies: some data is away until they are started again",
     rounds: 4,
     promised: nobodyLeft,
-    begin: plainly({ bricks: 5, copies: 2 }),
-    round: async (stage, round) => {
+    begin: plainly({ bricks: 5, copies: 2 }, async (stage, round) => {
       const gateway = await stage.gateway();
       const victims = inTurn(stage, round, [gateway]).slice(0, 2);
       return stage.round([gateway], async () => {
@@ -172,27 +162,26 @@ export const processScenarios: readonly Scenario[] = [
         await sleep(frozenMs);
         await stage.startAgain(...victims);
       });
-    },
+    }),
   },
   {
     name: "kill-all",
     about: "kill -9 of all bricks at once; all are started again",
     rounds: 5,
     promised: nobodyLeft,
-    begin: plainly(),
-    round: async (stage, round) =>
+    begin: plainly({}, async (stage, round) =>
       stage.round(inTurn(stage, round, []), async () => {
         await stage.kill(...stage.bricks);
         await stage.startAgain(...stage.bricks);
       }),
+    ),
   },
   {
     name: "reboots",
     about: "each brick in turn is stopped, or killed with -9, and started again",
     rounds: 50,
     promised: portalHit,
-    begin: plainly(),
-    round: async (stage, round) => {
+    begin: plainly({}, async (stage, round) => {
       const victim = stage.bricks[round % stage.bricks.length]!;
       return stage.round(inTurn(stage, round, [victim]), async () => {
         if (round % 2 === 0) await stage.stopBrick(victim);
@@ -201,6 +190,6 @@ export const processScenarios: readonly Scenario[] = [
         await stage.progress();
         await stage.startAgain(victim);
       });
-    },
+    }),
   },
 ];

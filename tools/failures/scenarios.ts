@@ -11,16 +11,20 @@ export interface Scenario {
   promised: Promised;
   /** Makes what the cluster is to lie on; throws when this machine lacks something for it. */
   begin(): Promise<Setting>;
-  round(stage: Stage, round: number): Promise<Round>;
 }
 
 export interface Setting {
   options: StageOptions;
+  /** Before any brick starts. */
+  prepare?(stage: Stage): Promise<void>;
+  round: OneRound;
   /** Undoes what was made. */
   end(): Promise<void>;
 }
 
-/** FIGURES of the promise: a brick that is killed, and one that is silent. */
+export type OneRound = (stage: Stage, round: number) => Promise<Round>;
+
+/** Of a brick that is killed, and of one that is silent. */
 const killPauseMsMax = 5_000;
 const silentPauseMsMax = 10_000;
 
@@ -41,13 +45,22 @@ export const nobodyLeft: Promised = {
   repair: false,
 };
 
-/** A scenario on loopback and the file system that is there. */
-export function plainly(options: Partial<StageOptions> = {}): () => Promise<Setting> {
-  return async () => ({ options: { bricks: 3, copies: 2, ...options }, end: async () => {} });
+/** On loopback and the file system that is there. */
+export function plainly(options: Partial<StageOptions>, round: OneRound): Scenario["begin"] {
+  return async () => ({
+    options: { bricks: 3, copies: 2, ...options },
+    round,
+    end: async () => {},
+  });
 }
 
 /** The bricks other than these, from another one on in each round. */
 export function inTurn(stage: Stage, round: number, without: readonly number[]): number[] {
   const others = stage.bricks.filter((number) => !without.includes(number));
   return others.map((_, at) => others[(at + round) % others.length]!);
+}
+
+/** Why this machine cannot do it, as one sentence; thrown. */
+export class CannotRun extends Error {
+  override readonly name = "CannotRun";
 }

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { votersWanted } from "../../control/voters.ts";
 import { VerifiedLoad } from "../load/verified-load-io.ts";
 import { type Machines, RealCluster, targetOf } from "../real-cluster-io.ts";
 import type { CopiedBytes, Round } from "./rounds.ts";
@@ -29,11 +30,13 @@ const hangMsMax = 120_000;
 
 export class Stage {
   readonly cluster: RealCluster;
-  readonly bricks: readonly number[];
+  /** Those that take part; a brick that is replaced has a new number. */
+  bricks: readonly number[];
   readonly #load: VerifiedLoad;
   readonly #copied: CopiedBytes = { repair: 0, rebalance: 0, settle: 0 };
   /** What was counted so far, by brick and process: a start counts from zero. */
   readonly #counted = new Map<string, number>();
+  #numberNext: number;
   readonly #pulse: NodeJS.Timeout;
   #beatMs = performance.now();
   #stalledMs = 0;
@@ -49,6 +52,7 @@ export class Stage {
       ...(machines !== undefined && { machines }),
     });
     this.bricks = Array.from({ length: bricks }, (_, at) => at + 1);
+    this.#numberNext = bricks + 1;
     this.#load = new VerifiedLoad({
       portals: [],
       target: targetOf("disk0"),
@@ -89,6 +93,45 @@ export class Stage {
   async kill(...bricks: readonly number[]): Promise<void> {
     await this.#countCopied();
     for (const number of bricks) this.cluster.kill(number);
+  }
+
+  /** Counts what would be forgotten, should a brick stop. */
+  async aboutToFail(): Promise<void> {
+    await this.#countCopied();
+  }
+
+  /** A new brick on an empty folder, instead of one that is gone; returns its number. */
+  async replaceBrick(gone: number, through: number): Promise<number> {
+    const added = this.#numberNext;
+    this.#numberNext += 1;
+    this.#startedMs = performance.now();
+    await this.cluster.startBrick(added, through);
+    await this.cluster.waitHealthy(added, hangMsMax);
+    this.#rejoinMs = performance.now() - this.#startedMs;
+    this.bricks = [...this.bricks.filter((number) => number !== gone), added];
+    return added;
+  }
+
+  /** Until the votes are as many as can be, and no brick that leads has anything left to restore. */
+  async waitRepaired(): Promise<void> {
+    await this.cluster.waitWhole(hangMsMax);
+    await this.cluster.waitFor("repair done", hangMsMax, async () => {
+      const { bricks, shards } = await this.cluster.ask((client) => client.status());
+      const voters = bricks.filter((brick) => brick.voter && brick.status === "up").length;
+      if (voters < votersWanted(this.bricks.length) || shards.whole < shards.total) return false;
+      for (const number of this.bricks) {
+        const pending = await this.cluster.metric(number, "endisk_repair_pending_shards");
+        if (pending > 0) return false;
+      }
+      return true;
+    });
+  }
+
+  /** Reads back everything that was acknowledged, between two stretches of load. */
+  async verifyNow(): Promise<void> {
+    await this.#load.stop();
+    await this.#verify();
+    this.#load.start();
   }
 
   /** A clean stop, as before a reboot. */
@@ -154,7 +197,7 @@ export class Stage {
   }
 
   async #countCopied(): Promise<void> {
-    for (const number of [...this.bricks, this.bricks.length + 1]) {
+    for (const number of this.bricks) {
       if (!(await this.cluster.isHealthy(number))) continue;
       for (const name of ["repair", "rebalance", "settle"] as const) {
         const key = `${name} ${number} ${this.cluster.pid(number)}`;
@@ -165,13 +208,15 @@ export class Stage {
     }
   }
 
-  /** Whatever is going on. */
-  async close(): Promise<void> {
+  /** Whatever is going on; `end` takes away what the folders of the bricks lie on. */
+  async close(end: () => Promise<void>): Promise<void> {
     clearInterval(this.#pulse);
     for (const number of this.bricks) {
       if (this.cluster.isRunning(number)) this.cluster.signal(number, "SIGCONT");
     }
     await Promise.race([this.#load.stop(), sleep(hangMsMax, undefined, { ref: false })]);
+    await this.cluster.stop();
+    await end();
     await this.cluster.dispose();
   }
 }
