@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Namespaces } from "./namespaces-io.ts";
-import type { Promised } from "./rounds.ts";
 import { inTurn, type Scenario, silent, silentPortal } from "./scenarios.ts";
 import type { Stage } from "./stage-io.ts";
 
@@ -39,9 +38,6 @@ function cutting(choose: (stage: Stage, round: number) => Promise<Cut>): Scenari
   };
 }
 
-/** While its portal is reached but it may not serve, commands are sent again. */
-const aside: Promised = { ...silentPortal, refusals: "retryable" };
-
 export const networkScenarios: readonly Scenario[] = [
   {
     name: "cut-off",
@@ -69,7 +65,7 @@ export const networkScenarios: readonly Scenario[] = [
     name: "cut-off-from-bricks",
     about: "the brick that serves is cut off from the other bricks, not from its initiator",
     rounds: 4,
-    promised: aside,
+    promised: silentPortal,
     begin: cutting(async (stage, round) => {
       const gateway = await stage.gateway();
       const from = inTurn(stage, round, [gateway]);

@@ -7,6 +7,7 @@ import {
   portalHit,
   type Scenario,
   silent,
+  silentGateway,
   silentPortal,
   unharmed,
 } from "./scenarios.ts";
@@ -99,7 +100,7 @@ export const processScenarios: readonly Scenario[] = [
     name: "freeze-gateway",
     about: "SIGSTOP for 8 s of the brick that serves; its initiator waits for it",
     rounds: 4,
-    promised: silent,
+    promised: silentGateway,
     begin: plainly({}, async (stage) => {
       const gateway = await stage.gateway();
       return stage.round([gateway], () => freeze(stage, gateway));

@@ -34,10 +34,13 @@ export const unharmed: Promised = {
   disconnects: false,
   repair: false,
 };
-export const portalHit: Promised = { ...unharmed, disconnects: true };
+/** What another portal had sent to the gateway that died, or to one not known to be dead, is sent again. */
+export const portalHit: Promised = { ...unharmed, refusals: "retryable", disconnects: true };
 export const forwarderHit: Promised = { ...unharmed, refusals: "retryable" };
 export const silent: Promised = { ...unharmed, pauseMsMax: silentPauseMsMax };
-export const silentPortal: Promised = { ...silent, disconnects: true };
+/** What it had begun when it froze is sent again: another may have taken its place. */
+export const silentGateway: Promised = { ...silent, refusals: "retryable" };
+export const silentPortal: Promised = { ...silentGateway, disconnects: true };
 export const nobodyLeft: Promised = {
   pauseMsMax: null,
   refusals: "retryable",
