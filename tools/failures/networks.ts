@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Namespaces } from "./namespaces-io.ts";
-import { inTurn, type Scenario, silent, silentPortal } from "./scenarios.ts";
+import type { Promised } from "./rounds.ts";
+import { inTurn, killPauseMsMax, type Scenario, silent, silentPortal } from "./scenarios.ts";
 import type { Stage } from "./stage-io.ts";
 
 /** Bricks whose packets are dropped: nobody is told, and they live on. */
@@ -38,6 +39,9 @@ function cutting(choose: (stage: Stage, round: number) => Promise<Cut>): Scenari
   };
 }
 
+/** An initiator that stays at a portal which may not serve waits as long as that lasts. */
+const aside: Promised = { ...silentPortal, pauseMsMax: cutMs + killPauseMsMax };
+
 export const networkScenarios: readonly Scenario[] = [
   {
     name: "cut-off",
@@ -65,7 +69,7 @@ export const networkScenarios: readonly Scenario[] = [
     name: "cut-off-from-bricks",
     about: "the brick that serves is cut off from the other bricks, not from its initiator",
     rounds: 4,
-    promised: silentPortal,
+    promised: aside,
     begin: cutting(async (stage, round) => {
       const gateway = await stage.gateway();
       const from = inTurn(stage, round, [gateway]);

@@ -25,7 +25,7 @@ export interface Setting {
 export type OneRound = (stage: Stage, round: number) => Promise<Round>;
 
 /** Of a brick that is killed, and of one that is silent. */
-const killPauseMsMax = 5_000;
+export const killPauseMsMax = 5_000;
 const silentPauseMsMax = 10_000;
 
 export const unharmed: Promised = {
