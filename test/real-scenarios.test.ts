@@ -12,7 +12,7 @@ import { runScenario } from "../tools/failures/run-io.ts";
 const rounds: Readonly<Record<string, number>> = {
   "freeze-gateway": 1,
   "two-of-five-gateway": 1,
-  reboots: 4,
+  reboots: 3,
   replace: 1,
 };
 
