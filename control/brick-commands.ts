@@ -220,7 +220,10 @@ function neededBy(
 ): string | null {
   const { number } = brick;
   // Force gives up data, never safety: whoever may still act under a lease must have ended first.
-  if (brick.voter) return "it is a voter of the control plane; another takes over once it drains";
+  // The vote of a lost brick is taken by a change of Raft's own, which is safe by itself.
+  if (brick.voter && (isReachable(brick) || !force)) {
+    return "it is a voter of the control plane; another takes over once it drains";
+  }
   if (isReachable(brick)) {
     const led = state.shards.filter((shard) => shard.primary === number).length;
     if (led > 0) return `it answers and leads ${led} map shards; drain it, or stop it first`;

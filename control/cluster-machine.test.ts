@@ -136,6 +136,7 @@ test("not even force removes a brick that may still answer", () => {
   assert.equal(cluster.refused(remove), "not_now");
   cluster.ok({ type: "setVoter", number: 1, voter: false });
   assert.equal(cluster.refused(remove), "not_now");
+  cluster.ok({ type: "setVoter", number: 1, voter: true });
   cluster.down(1);
   assert.equal(cluster.refused({ ...remove, force: false }), "not_now");
   cluster.ok(remove);

@@ -18,7 +18,7 @@ import {
 } from "./membership.ts";
 import { raftLimits } from "./raft/raft-limits.ts";
 import { facts, TestCluster } from "./testing.ts";
-import { planVoters, type RaftMembers, votersWanted } from "./voters.ts";
+import { planVoters, type RaftMembers, voterCommands, votersWanted } from "./voters.ts";
 
 /** A leader that is itself no brick of the state. */
 const nobody = { brick: 99, boot: 1 };
@@ -289,4 +289,20 @@ test("a voter that is down keeps its vote; one that is given up or drained is re
   assert.deepEqual(replaced, { voters: [1, 3, 4], learners: [2] });
   cluster.ok({ type: "removeBrick", number: 2, emptied: false, force: true });
   assert.deepEqual(settleVoters(cluster, replaced).learners, []);
+});
+
+test("of three voters one is lost for good: the two that are left take its vote", () => {
+  const cluster = new TestCluster(3);
+  const start = settleVoters(cluster, { voters: [1], learners: [] });
+  assert.deepEqual(start, { voters: [1, 2, 3], learners: [] });
+  for (const command of voterCommands(cluster.state, start)) cluster.ok(command);
+  const remove = { type: "removeBrick", number: 3, emptied: false, force: true } as const;
+  assert.equal(cluster.refused(remove), "not_now");
+  cluster.down(3);
+  assert.equal(cluster.refused({ ...remove, force: false }), "not_now");
+  cluster.ok(remove);
+  const left = settleVoters(cluster, start);
+  assert.deepEqual(left, { voters: [1], learners: [2] });
+  for (const command of voterCommands(cluster.state, left)) cluster.ok(command);
+  assert.equal(cluster.state.bricks[3]?.voter, false);
 });

@@ -6,9 +6,11 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { ClusterStatus } from "../control/api.ts";
+import type { AdminReply, ClusterStatus } from "../control/api.ts";
+import { ApiClient } from "../control/api-client-io.ts";
 import { writePrivateFile } from "../control/api-secret-io.ts";
-import { readPid } from "./pid-file-io.ts";
+import { findCluster } from "./find-cluster-io.ts";
+import { pidFileHolder, readPid } from "./pid-file-io.ts";
 import { runTool } from "./run-tool-io.ts";
 
 /** A real cluster of real processes on free loopback ports, for the tests and the bench of the whole product. */
@@ -16,6 +18,7 @@ import { runTool } from "./run-tool-io.ts";
 const endiskPath = fileURLToPath(new URL("bin/endisk", import.meta.url));
 const readyMsMax = 90_000;
 const linesMax = 2_000;
+const answerMsMax = 5_000;
 
 /** Ports from `base` on that follow each other: three ranges of `range` ports for the bricks. */
 interface PortPlan {
@@ -26,6 +29,15 @@ interface PortPlan {
 
 const portRange = 10;
 
+/** Where bricks run that have an address each. */
+export interface Machines {
+  host(number: number): string;
+  /** Runs a program there: what goes before its own command line. */
+  command(number: number): readonly string[];
+}
+
+const thisMachine: Machines = { host: () => "127.0.0.1", command: () => [] };
+
 export interface RealClusterOptions {
   bricks?: number;
   restart?: boolean;
@@ -35,6 +47,8 @@ export interface RealClusterOptions {
   environment?: Readonly<Record<string, string>>;
   /** Where portals listen, when not on loopback alone: initiators are then denied by default. */
   portalHost?: string;
+  /** Of bricks that are started apart; absent: all here, on loopback. */
+  machines?: Machines;
 }
 
 export class RealCluster {
@@ -61,11 +75,19 @@ export class RealCluster {
   }
 
   portal(number: number): string {
-    return `127.0.0.1:${this.#ports!.portal + number - 1}`;
+    return `${this.#machines.host(number)}:${this.#ports!.portal + number - 1}`;
   }
 
   api(number: number): string {
-    return `127.0.0.1:${this.#ports!.api + number - 1}`;
+    return `${this.#machines.host(number)}:${this.#ports!.api + number - 1}`;
+  }
+
+  get #machines(): Machines {
+    return this.#options.machines ?? thisMachine;
+  }
+
+  brickFolder(number: number): string {
+    return join(this.data, `brick-${number}`);
   }
 
   url(number: number, volume = "disk0"): string {
@@ -101,6 +123,46 @@ export class RealCluster {
     });
   }
 
+  /** Starts every brick by itself, as on machines of their own, and waits until all is whole. */
+  async startApart(): Promise<void> {
+    this.#ports ??= await freePorts();
+    const { bricks, volumes } = this.#options;
+    const count = bricks ?? 3;
+    const init = ["init", ...this.#newBrickArgs(1)];
+    const made = await runTool(endiskPath, init, { env: this.#env() });
+    if (made.code !== 0) throw this.#failure(`endisk init: ${made.output}`);
+    this.startAgain(1);
+    await this.waitHealthy(1);
+    for (let number = 2; number <= count; number += 1) {
+      await this.startBrick(number);
+      // One after the other, so that DIR/brick-k gets the number k.
+      await this.waitHealthy(number);
+    }
+    for (const volume of volumes ?? ["disk0:1TiB"]) {
+      const [name, size, copies] = volume.split(":");
+      const args = ["--size", size!, "--copies", copies ?? String(Math.min(2, count))];
+      await this.endisk("volume", "create", name!, ...args);
+      // A portal that is not on loopback serves only who may use the volume.
+      if (this.#options.machines) await this.endisk("volume", "allow", name!, "--no-auth");
+    }
+    await this.waitWhole();
+  }
+
+  #newBrickArgs(number: number): string[] {
+    const listen = `${this.#machines.host(number)}:${this.#ports!.listen + number - 1}`;
+    const args = ["--data", this.brickFolder(number), "--listen", listen];
+    args.push("--portal", this.portal(number), "--api", this.api(number));
+    args.push("--capacity", this.#options.capacity ?? "4GiB");
+    return args;
+  }
+
+  #spawnBrick(number: number, args: readonly string[]): void {
+    const [program, ...rest] = [...this.#machines.command(number), endiskPath, "brick", ...args];
+    const brick = spawn(program!, rest, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });
+    this.#keepLines(brick, () => {});
+    this.#extra.push(brick);
+  }
+
   #env(): NodeJS.ProcessEnv {
     const { environment } = this.#options;
     return { ...process.env, ...environment, XDG_STATE_HOME: join(this.folder, "state") };
@@ -121,18 +183,12 @@ export class RealCluster {
   }
 
   /** Starts a further brick as on a machine of its own; resolves when the process is started. */
-  async startBrick(number: number): Promise<void> {
-    const folder = join(this.data, `brick-${number}`);
-    const args = ["brick", "--data", folder, "--capacity", this.#options.capacity ?? "4GiB"];
-    args.push("--portal", this.portal(number), "--api", this.api(number));
-    args.push("--listen", `127.0.0.1:${this.#ports!.listen + number - 1}`);
+  async startBrick(number: number, through = 1): Promise<void> {
     const token = await this.endisk("token");
     const tokenFile = join(this.folder, `token-${number}`);
     writePrivateFile(tokenFile, token);
-    args.push("--join", this.api(1), "--token-file", tokenFile);
-    const brick = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });
-    this.#keepLines(brick, () => {});
-    this.#extra.push(brick);
+    const joining = ["--join", this.api(through), "--token-file", tokenFile];
+    this.#spawnBrick(number, [...this.#newBrickArgs(number), ...joining]);
   }
 
   /** Runs an `endisk` command against this cluster; fails when it does. */
@@ -148,17 +204,47 @@ export class RealCluster {
     return JSON.parse(await this.endisk("status", "--json"));
   }
 
+  /** Asks the cluster within this process; throws what it answers when that is a fault. */
+  async ask<T>(call: (client: ApiClient) => Promise<AdminReply<T>>): Promise<T> {
+    const cluster = findCluster({ data: this.data });
+    const reply = await call(new ApiClient({ ...cluster, wallMs: () => Date.now() }));
+    if (!reply.ok) throw new Error(`${reply.fault.code}: ${reply.fault.message}`);
+    return reply.value;
+  }
+
+  /** Every shard has all its complete replicas up. */
+  async waitWhole(waitMsMax = 60_000): Promise<void> {
+    await this.waitFor("all shards whole", waitMsMax, async () => {
+      try {
+        const { shards } = await this.ask((client) => client.status());
+        return shards.whole === shards.total;
+      } catch {
+        return false;
+      }
+    });
+  }
+
   /** A brick that died, by hand, as on a machine of its own. */
   startAgain(number: number): void {
-    const args = ["brick", "--data", join(this.data, `brick-${number}`)];
-    const brick = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });
-    this.#keepLines(brick, () => {});
-    this.#extra.push(brick);
+    this.#spawnBrick(number, ["--data", this.brickFolder(number)]);
+  }
+
+  #pidFile(number: number): string {
+    return join(this.brickFolder(number), "brick.pid");
+  }
+
+  /** Whether its process is there, frozen or not. */
+  isRunning(number: number): boolean {
+    return pidFileHolder(this.#pidFile(number)) !== null;
+  }
+
+  async waitGone(number: number, waitMsMax = 60_000): Promise<void> {
+    await this.waitFor(`brick ${number} gone`, waitMsMax, async () => !this.isRunning(number));
   }
 
   /** null while it has none. */
   pidNow(number: number): number | null {
-    return readPid(join(this.data, `brick-${number}`, "brick.pid"));
+    return readPid(this.#pidFile(number));
   }
 
   pid(number: number): number {
@@ -167,9 +253,13 @@ export class RealCluster {
     return pid;
   }
 
+  signal(number: number, signal: NodeJS.Signals): void {
+    process.kill(this.pid(number), signal);
+  }
+
   /** kill -9. */
   kill(number: number): void {
-    process.kill(this.pid(number), "SIGKILL");
+    this.signal(number, "SIGKILL");
   }
 
   /** All bricks at once, and their supervisor with them, so that nothing is tidied up. */
@@ -188,7 +278,7 @@ export class RealCluster {
 
   /** A metric of one brick, summed over its labels. */
   async metric(number: number, name: string): Promise<number> {
-    const reply = await fetch(`http://${this.api(number)}/metrics`);
+    const reply = await fetch(`http://${this.api(number)}/metrics`, answerInTime());
     let sum = Number.NaN;
     for (const line of (await reply.text()).split("\n")) {
       const match = /^([a-z_]+)(?:\{[^}]*\})? ([0-9.e+-]+)$/.exec(line);
@@ -199,7 +289,7 @@ export class RealCluster {
 
   async isHealthy(number: number): Promise<boolean> {
     try {
-      return (await fetch(`http://${this.api(number)}/health`)).ok;
+      return (await fetch(`http://${this.api(number)}/health`, answerInTime())).ok;
     } catch {
       return false;
     }
@@ -213,7 +303,7 @@ export class RealCluster {
     const until = performance.now() + waitMsMax;
     while (!(await holds())) {
       if (performance.now() > until) throw this.#failure(`${what}: not within ${waitMsMax} ms`);
-      await sleep(100);
+      await sleep(50);
     }
   }
 
@@ -231,6 +321,11 @@ export class RealCluster {
     if (this.#folder !== null) rmSync(this.#folder, { recursive: true, force: true });
     this.#folder = null;
   }
+}
+
+/** A frozen brick accepts connections and answers nothing. */
+function answerInTime(): RequestInit {
+  return { signal: AbortSignal.timeout(answerMsMax) };
 }
 
 function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {

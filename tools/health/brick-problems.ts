@@ -51,7 +51,7 @@ function presenceProblem(facts: HealthFacts, brick: BrickRecord): Problem | null
 
 function down(facts: HealthFacts, brick: BrickRecord): Problem {
   const { state, permanentAfterMs } = facts;
-  const { number, downSinceMs, status, voter } = brick;
+  const { number, downSinceMs, status } = brick;
   const sinceMs = wallOf(facts, downSinceMs);
   const subject = `brick ${number}`;
   if (status === "draining") {
@@ -67,8 +67,6 @@ function down(facts: HealthFacts, brick: BrickRecord): Problem {
         left === 0 ? `\`endisk brick remove ${number}\`` : `wait, or start brick ${number} again`,
     };
   }
-  // A voter is not removed before another, or nobody, votes in its place.
-  const drain = voter ? `\`endisk brick drain ${number}\`, then ` : "";
   const led = state.shards.filter(({ primary }) => primary === number).length;
   const waits = permanentAfterMs - (state.clusterTimeMs - downSinceMs);
   const takeover = led === 0 ? "others lead its map shards" : `others take over ${led} map shards`;
@@ -80,7 +78,7 @@ function down(facts: HealthFacts, brick: BrickRecord): Problem {
     what: `brick ${number} is down`,
     sinceMs,
     doing: `${takeover}; new writes go elsewhere at full copies; nothing is copied yet: ${restore}`,
-    advice: `start it again; if it will not come back: ${drain}\`endisk brick remove ${number} --lost\``,
+    advice: `start it again; if it will not come back: \`endisk brick remove ${number} --lost\``,
   };
 }
 

@@ -136,14 +136,7 @@ const cases: readonly Case[] = [
     agoMs: 90_000,
     what: /^brick 3 is down$/,
     doing: /nothing is copied yet: in 23 h 58 min it counts as lost/,
-    advice: /start it again; .*: `endisk brick drain 3`, then `endisk brick remove 3 --lost`$/,
-  },
-  {
-    code: "brick_down",
-    broken: (well) => withBrick(downFor(without(well, 3), 0), 3, { voter: false }),
-    what: /^brick 3 is down$/,
-    doing: /nothing is copied yet/,
-    advice: /come back: `endisk brick remove 3 --lost`$/,
+    advice: /start it again; .* come back: `endisk brick remove 3 --lost`$/,
   },
   {
     code: "brick_down",

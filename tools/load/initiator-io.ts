@@ -9,6 +9,7 @@ import {
   opcode,
   PduCutter,
   pingAnswer,
+  pingRequest,
   type ReceivedPdu,
   serialAtMost,
   textOf,
@@ -37,6 +38,8 @@ export interface InitiatorOptions {
   isid?: number;
   lun?: number;
   loginMsMax?: number;
+  /** Pings a target that says nothing, and gives the connection up after this long; absent: waits. */
+  silentMsMax?: number;
 }
 
 interface Task {
@@ -49,6 +52,7 @@ interface Task {
 }
 
 const loginMsMaxDefault = 10_000;
+const pingsBeforeGivingUp = 4;
 
 /** One session with one connection. */
 export class Initiator {
@@ -64,6 +68,8 @@ export class Initiator {
   #commandSn = 1;
   #commandSnMax = 1;
   #expectedStatusSn = 0;
+  #receivedMs = 0;
+  #pinging: NodeJS.Timeout | null = null;
   #immediateBytesMax = 0;
   #segmentBytesMax = 8192;
   /** The NUL-separated keys that the target answered. */
@@ -160,6 +166,18 @@ export class Initiator {
     clearTimeout(timer);
   }
 
+  /** Any PDU, the answer to a ping too, shows that the target lives. */
+  #watchSilence(silentMsMax: number): void {
+    this.#receivedMs = performance.now();
+    this.#pinging = setInterval(() => {
+      const silentMs = performance.now() - this.#receivedMs;
+      if (silentMs >= silentMsMax) this.#fail(`silent for ${Math.round(silentMs)} ms`);
+      else if (silentMs >= silentMsMax / pingsBeforeGivingUp) {
+        this.#write([pingRequest(this.#tagNext++, this.#commandSn, this.#expectedStatusSn)]);
+      }
+    }, silentMsMax / pingsBeforeGivingUp);
+  }
+
   #sendLogin(): void {
     const { target, initiator, isid } = this.#options;
     this.#write(
@@ -183,6 +201,7 @@ export class Initiator {
     const { host, port } = this.#options;
     const lost = new ConnectionLost(`${host}:${port}: ${why}`);
     this.#lost = lost;
+    if (this.#pinging !== null) clearInterval(this.#pinging);
     this.#socket.destroy();
     this.#login?.reject(lost);
     for (const task of [...this.#tasks.values(), ...this.#waiting]) task.lost(lost);
@@ -213,6 +232,7 @@ export class Initiator {
   #receive(pdu: ReceivedPdu): void {
     const { header, data } = pdu;
     const kind = header[0]! & 0x3f;
+    this.#receivedMs = performance.now();
     this.#advance(kind, header);
     switch (kind) {
       case opcode.loginResponse:
@@ -274,6 +294,7 @@ export class Initiator {
     const firstBurst = Math.min(262_144, number("FirstBurstLength", 65_536));
     const immediate = (this.keys.get("ImmediateData") ?? "Yes") === "Yes";
     this.#immediateBytesMax = immediate ? Math.min(firstBurst, this.#segmentBytesMax) : 0;
+    if (this.#options.silentMsMax !== undefined) this.#watchSilence(this.#options.silentMsMax);
     this.#login?.resolve();
     this.#login = null;
   }

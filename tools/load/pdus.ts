@@ -115,6 +115,18 @@ export function padded(bytes: number): number {
   return (bytes + 3) & ~3;
 }
 
+/** An immediate NOP-Out that asks for an answer (RFC 7143 §11.18). */
+export function pingRequest(tag: number, commandSn: number, expectedStatusSn: number): Buffer {
+  const header = Buffer.alloc(headerBytes);
+  header[0] = 0x40 | opcode.nopOut;
+  header[1] = 0x80;
+  header.writeUInt32BE(tag, 16);
+  header.writeUInt32BE(noTag, 20);
+  header.writeUInt32BE(commandSn, 24);
+  header.writeUInt32BE(expectedStatusSn, 28);
+  return header;
+}
+
 export interface LoginState {
   isid: number;
   target: string | null;

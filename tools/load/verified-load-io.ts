@@ -18,10 +18,14 @@ export interface LoadOptions {
   offsetBytes?: number;
   depth: number;
   seed: number;
+  /** At most; absent: as fast as they are answered. */
+  commandsPerSecond?: number;
   /** Sizes of a command, picked evenly. */
   sizesBytes?: readonly number[];
   readShare?: number;
   lun?: number;
+  /** After so long without a sign of life the load leaves a portal; absent: it waits. */
+  silentMsMax?: number;
   /** What the area holds before the load: zeros are checked, too. */
   start?: "zeros" | "anything";
   log?: (line: string) => void;
@@ -31,13 +35,15 @@ export interface LoadReport {
   writes: number;
   reads: number;
   writtenBytes: number;
+  /** Bytes that were read and compared with what may be there. */
+  checkedBytes: number;
   /** Connections that broke, and log-ins that did not succeed. */
   disconnects: number;
   /** Commands that ended with a status other than GOOD, by status and sense. */
   refusals: Record<string, number>;
-  /** The longest time in which no command ended although some were under way. */
+  /** The longest time in which no command succeeded although the load wanted some to. */
   longestPauseMs: number;
-  /** The longest that one answered command took. */
+  /** The longest that one successful command took. */
   longestCommandMs: number;
   /** What was read and should not have been. */
   violations: string[];
@@ -64,6 +70,7 @@ export class VerifiedLoad {
     writes: 0,
     reads: 0,
     writtenBytes: 0,
+    checkedBytes: 0,
     disconnects: 0,
     refusals: {},
     longestPauseMs: 0,
@@ -72,10 +79,12 @@ export class VerifiedLoad {
   };
   #portals: readonly string[];
   #portalNext = 0;
+  #portal: string | null = null;
   #session: Initiator | null = null;
   #connecting: Promise<Initiator | null> | null = null;
   #writeNext = 1;
-  #endedMs = 0;
+  #turnMs = 0;
+  #succeededMs = 0;
   #stopping = false;
   #workers: Promise<void>[] = [];
 
@@ -92,8 +101,23 @@ export class VerifiedLoad {
 
   start(): void {
     this.#stopping = false;
-    this.#endedMs = performance.now();
+    this.#succeededMs = performance.now();
     this.#workers = Array.from({ length: this.#options.depth }, () => this.#work());
+  }
+
+  /** The longest pause and command since this was asked last, and what is going on now. */
+  takePauseMs(): number {
+    const { report } = this;
+    const presentMs = performance.now() - this.#succeededMs;
+    const pauseMs = Math.max(report.longestPauseMs, report.longestCommandMs, presentMs);
+    report.longestPauseMs = 0;
+    report.longestCommandMs = 0;
+    return pauseMs;
+  }
+
+  /** The portal of the present session, or null. */
+  get portal(): string | null {
+    return this.#session?.isLost === false ? this.#portal : null;
   }
 
   /** Lets what is under way end, and stops. */
@@ -125,8 +149,10 @@ export class VerifiedLoad {
 
   async #work(): Promise<void> {
     while (!this.#stopping) {
+      await this.#turn();
       const session = await this.#connected();
-      if (session === null) {
+      // Nobody lets us in, or not for long.
+      if (session === null || session.isLost) {
         await sleep(reconnectPauseMs);
         continue;
       }
@@ -147,6 +173,15 @@ export class VerifiedLoad {
         this.#busy.fill(0, first, first + count);
       }
     }
+  }
+
+  /** Until the next command may begin; turns that nobody took are not caught up on. */
+  async #turn(): Promise<void> {
+    const { commandsPerSecond } = this.#options;
+    if (commandsPerSecond === undefined) return;
+    const nowMs = performance.now();
+    this.#turnMs = Math.max(nowMs, this.#turnMs + 1000 / commandsPerSecond);
+    if (this.#turnMs > nowMs) await sleep(this.#turnMs - nowMs);
   }
 
   /** The session, made anew when it was lost; null when nobody lets us in now. */
@@ -170,8 +205,13 @@ export class VerifiedLoad {
         target: this.#options.target,
         isid: this.#options.seed,
         lun: this.#options.lun ?? 0,
+        ...(this.#options.silentMsMax !== undefined && {
+          silentMsMax: this.#options.silentMsMax,
+          loginMsMax: this.#options.silentMsMax,
+        }),
       });
       this.#session = session;
+      this.#portal = address;
       return session;
     } catch (error) {
       this.#options.log?.(`load: ${(error as Error).message}`);
@@ -210,6 +250,7 @@ export class VerifiedLoad {
   }
 
   #check(first: number, data: Buffer): void {
+    this.report.checkedBytes += data.length;
     for (let at = 0; at < data.length; at += taggedSectorBytes) {
       const sector = first + at / taggedSectorBytes;
       const found = readTag(data, at, this.#run, this.#firstSector + sector);
@@ -236,20 +277,20 @@ export class VerifiedLoad {
         transferCdb(operation, offset, bytes),
         data === undefined ? { readBytes: bytes } : { write: data },
       );
-      this.#ended(startedMs);
-      if (result.status !== goodStatus) this.#refused(result);
+      if (result.status === goodStatus) this.#succeeded(startedMs);
+      else this.#refused(result);
       return result;
     } catch {
       return null;
     }
   }
 
-  #ended(startedMs: number): void {
+  #succeeded(startedMs: number): void {
     const nowMs = performance.now();
     const { report } = this;
-    report.longestPauseMs = Math.max(report.longestPauseMs, nowMs - this.#endedMs);
+    report.longestPauseMs = Math.max(report.longestPauseMs, nowMs - this.#succeededMs);
     report.longestCommandMs = Math.max(report.longestCommandMs, nowMs - startedMs);
-    this.#endedMs = nowMs;
+    this.#succeededMs = nowMs;
   }
 
   #refused(result: CommandResult): void {
@@ -263,7 +304,7 @@ export class VerifiedLoad {
   /** Reads the whole area through one portal; every sector is checked. Returns what is wrong. */
   async verify(portal: string): Promise<string[]> {
     this.usePortals([portal], { drop: true });
-    this.#endedMs = performance.now();
+    this.#succeededMs = performance.now();
     const step = verifyBytes / taggedSectorBytes;
     for (let first = 0; first < this.#history.sectors; first += step) {
       await this.#verifyRange(first, Math.min(step, this.#history.sectors - first));
