@@ -22,7 +22,7 @@ import {
 } from "./map-messages.ts";
 import { MapService } from "./map-service-io.ts";
 
-const gatewayBrick = 9;
+export const gatewayBrick = 9;
 export const branch = 1;
 const clusterId = "00".repeat(16);
 
@@ -39,7 +39,8 @@ export class MapCluster {
   readonly world: SimWorld;
   readonly nodes = new Map<BrickNumber, TestNode>();
   readonly #boots = new Map<BrickNumber, number>();
-  #gateway: Calls;
+  /** Of a machine of its own, which is no brick. */
+  readonly gateway: Calls;
   shard: ShardRecord;
   epoch = 0;
   sequence = 0;
@@ -48,7 +49,7 @@ export class MapCluster {
     this.world = new SimWorld(seed);
     const host = this.world.host(gatewayBrick);
     host.network.setBoot(1);
-    this.#gateway = new Calls(host);
+    this.gateway = new Calls(host);
     host.network.setPeers(new Map([1, 2, 3, 4].map((one) => [one, `sim:${one}`])));
     this.shard = {
       view: 0,
@@ -116,7 +117,7 @@ export class MapCluster {
   async #ask(type: number, body: Buffer[]): Promise<Buffer | null> {
     const reply = await this.world.complete(
       new Promise<Buffer | null>((resolve) => {
-        this.#gateway.call(this.shard.primary, type, body, 400, (answer) =>
+        this.gateway.call(this.shard.primary, type, body, 400, (answer) =>
           resolve(answer.ok ? answer.body : null),
         );
       }),

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { type Mutant, mutants } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { mutants } from "./mutants.ts";
 
 /** `npm run mutants`: makes each wrong version of mutants.ts, and says whether it is caught. */
 
@@ -32,9 +33,9 @@ function runAll(chosen: readonly Mutant[]): boolean {
     for (const name of folders) cpSync(join(root, name), join(folder, name), { recursive: true });
     for (const name of files) cpSync(join(root, name), join(folder, name));
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const commands = new Map(chosen.map(({ caughtBy }) => [caughtBy.join(" "), caughtBy]));
+    const commands = new Map(chosen.map((mutant) => [mutant.caughtBy.join(" "), mutant.caughtBy]));
     for (const [text, caughtBy] of commands) {
-      const { passed, output } = runTests(folder, caughtBy);
+      const { passed, output } = runTests(folder, { caughtBy });
       if (passed) continue;
       say(`without any mutant this fails: ${text}\n${output}`);
       return false;
@@ -56,7 +57,7 @@ function isCaught(folder: string, mutant: Mutant): boolean {
     path,
     sound.replace(mutant.text, () => mutant.instead),
   );
-  const { passed } = runTests(folder, mutant.caughtBy);
+  const { passed } = runTests(folder, mutant);
   writeFileSync(path, sound);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(0).padStart(4);
   say(`${passed ? "NOT CAUGHT" : "caught    "} ${seconds} s  ${mutant.name}`);
@@ -65,10 +66,11 @@ function isCaught(folder: string, mutant: Mutant): boolean {
 
 function runTests(
   folder: string,
-  caughtBy: readonly string[],
+  { caughtBy, scenario }: Pick<Mutant, "caughtBy" | "scenario">,
 ): { passed: boolean; output: string } {
   const tests = caughtBy.every((one) => one.endsWith(".test.ts"));
-  const args = tests ? ["--test", "--test-concurrency=1", ...caughtBy] : [...caughtBy];
+  const which = scenario === undefined ? [] : [`--test-name-pattern=^${literally(scenario)}$`];
+  const args = tests ? ["--test", "--test-concurrency=1", ...which, ...caughtBy] : [...caughtBy];
   const run = spawnSync(process.execPath, args, {
     cwd: folder,
     timeout: limitMs,
@@ -78,6 +80,10 @@ function runTests(
   });
   const output = `${run.stdout}\n${run.stderr}`.split("\n").slice(-40).join("\n");
   return { passed: run.status === 0, output };
+}
+
+function literally(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
 
 function say(line: string): void {

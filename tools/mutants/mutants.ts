@@ -1,18 +1,5 @@
-/**
- * Versions of END that are wrong on purpose: each breaks one rule that data depend on. The suite must
- * catch every one of them; a rule whose breach nothing notices is not tested. `npm run mutants` makes
- * them, one at a time, in a copy of the source.
- */
-export interface Mutant {
-  /** What is wrong with it. */
-  readonly name: string;
-  readonly file: string;
-  /** Stands in the file exactly once. */
-  readonly text: string;
-  readonly instead: string;
-  /** What must fail: test files, or a program and its arguments. */
-  readonly caughtBy: readonly string[];
-}
+import type { Mutant } from "./mutant.ts";
+import { ruleMutants } from "./rule-mutants.ts";
 
 const crashTests = ["brick/store/store-crash.test.ts"];
 const storeTests = ["brick/store/store.test.ts", "brick/store/store-model.test.ts"];
@@ -25,7 +12,13 @@ const gatewayTests = [
 ];
 const gcRace = ["tools/sim/gc-race-main.ts", "--operations", "300000"];
 
+/**
+ * Versions of END that are wrong on purpose: each breaks one rule that data depend on. The suite must
+ * catch every one of them; a rule whose breach nothing notices is not tested. `npm run mutants` makes
+ * them, one at a time, in a copy of the source.
+ */
 export const mutants: readonly Mutant[] = [
+  ...ruleMutants,
   {
     name: "the log answers before it has flushed",
     file: "brick/log/log.ts",
