@@ -282,7 +282,9 @@ function isTransferDue(planning: Planning, number: number, shard: ShardRecord, a
   if (returning) return true;
   const absent = chainBricks(shard).some((one) => {
     const brick = brickOf(state, one);
-    return brick?.status === "down" || (brick?.status === "draining" && !brick.reachable);
+    // It is back, and joins as soon as it is heard.
+    if (isReachable(brick)) return !input.heard.has(one);
+    return brick?.status === "down" || brick?.status === "draining";
   });
   if (!absent) return true;
   return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;

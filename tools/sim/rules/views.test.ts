@@ -1,0 +1,126 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { TestCluster } from "../../../control/testing.ts";
+import { ClusterScene } from "./cluster-scene.test-support.ts";
+
+/** Bricks that go and come back. docs/simulation.md names the rules. */
+
+test("rolling restarts quicker than the wait for a transfer copy nothing", async () => {
+  const scene = await ClusterScene.begin({ bricks: 4, shardCount: 2 });
+  for (let grain = 0; grain < 6; grain += 1) {
+    await scene.write(1, grain, `small ${grain}`);
+    await scene.write(1, grain + 1024, `large ${grain}`, 64 * 1024);
+  }
+  for (const brick of scene.cluster.bricks) {
+    scene.crash(brick);
+    await scene.until(() => scene.cluster.nodes.size > 0 && scene.isDown(brick));
+    await scene.run(2000);
+    await scene.start(brick);
+    await scene.until(() => !scene.isDown(brick));
+  }
+  await scene.cluster.settled();
+  assert.equal(scene.transferBytes, 0);
+  assert.equal(scene.cluster.copiedBytes, 0);
+  for (const grain of [0, 5, 1024, 1029]) {
+    const text = `${grain < 1024 ? "small" : "large"} ${grain % 1024}`;
+    assert.deepEqual(await scene.readEverywhere(grain), new Set([text]));
+  }
+});
+
+test("new writes are at full copies at once while a brick is away", async () => {
+  const scene = await ClusterScene.begin();
+  const { members, primary } = scene.shard();
+  const away = members.find((brick) => brick !== primary)!;
+  const leader = scene.otherThan(away);
+  await scene.write(leader, 1, "before");
+  scene.crash(away);
+  await scene.until(() => scene.isDown(away));
+  await scene.write(leader, 2, "small");
+  await scene.write(leader, 3, "large", 64 * 1024);
+  const { members: now, candidates } = scene.shard();
+  assert.equal([...now, ...candidates].length, 2);
+  for (const grain of [2, 3]) assert.equal(scene.copiesOf(grain).length, 2);
+});
+
+test("a stale backup does not lead, and meanwhile the shard is unavailable, not empty", async () => {
+  const scene = await ClusterScene.begin({ bricks: 5 });
+  const { members, primary } = scene.shard();
+  const stale = members.find((brick) => brick !== primary)!;
+  await scene.write(primary, 1, "old");
+  scene.crash(stale);
+  await scene.until(() => scene.shard().candidates.length === 1);
+  const [candidate] = scene.shard().candidates;
+  await scene.write(primary, 1, "new");
+  const portal = scene.otherThan(...members, candidate!);
+  // The only complete member goes: its candidate alone is no shard, nor is the stale member.
+  scene.crash(primary);
+  await scene.until(() => scene.isDown(primary));
+  await scene.run(3000);
+  const byCandidate = await scene.answerTo(scene.askRead(portal, 1));
+  scene.crash(candidate!);
+  await scene.start(stale);
+  await scene.until(() => !scene.isDown(stale));
+  await scene.run(3000);
+  const byStale = await scene.answerTo(scene.askRead(portal, 1));
+  for (const outcome of [byCandidate, byStale]) {
+    assert.ok(outcome === null || outcome === "fault: unavailable", `${outcome}`);
+  }
+  await scene.start(candidate!);
+  assert.equal(await scene.read(portal, 1), "new");
+});
+
+test("a store that is older than the cluster knows takes no part, and is kept", async () => {
+  const scene = await ClusterScene.begin();
+  const { primary } = scene.shard();
+  const brick = scene.otherThan(primary, scene.raftLeader);
+  const { disk } = scene.cluster.world.machine(brick);
+  await scene.write(primary, 1, "old");
+  scene.kill(brick);
+  const putBack = disk.image();
+  await scene.start(brick);
+  await scene.cluster.settled();
+  await scene.write(primary, 1, "new");
+  scene.kill(brick);
+  await scene.start(brick);
+  await scene.cluster.settled();
+  scene.kill(brick);
+  putBack();
+  const before = disk.paths();
+  await scene.start(brick);
+  await scene.run(5000);
+  assert.ok(scene.isDown(brick));
+  assert.equal(scene.node(brick).control.leaseValid(scene.node(brick).host.clock.nowMs()), false);
+  assert.deepEqual(
+    before.filter((path) => !disk.paths().includes(path)),
+    [],
+  );
+  assert.equal(await scene.read(primary, 1), "new");
+});
+
+test("a change of view does not begin the wait for a transfer anew", () => {
+  const cluster = new TestCluster(4, 1);
+  const change = (primary: number, members: number[], candidates: number[]) =>
+    cluster.ok({
+      type: "changeView",
+      shard: 0,
+      expect: cluster.state.shards[0]!.view,
+      primary,
+      members,
+      candidates,
+      transfer: false,
+      completed: members.filter((one) => cluster.state.shards[0]!.candidates.includes(one)),
+      released: false,
+      recovery: false,
+    });
+  change(1, [1], [2]);
+  change(1, [1, 2], []);
+  cluster.ok({ type: "advanceTime", toMs: 1000 });
+  cluster.down(2);
+  change(1, [1], [3]);
+  const since = cluster.state.shards[0]!.shortSinceMs;
+  assert.equal(since, 1000);
+  cluster.ok({ type: "advanceTime", toMs: 30_000 });
+  cluster.down(3);
+  change(1, [1], [4]);
+  assert.equal(cluster.state.shards[0]!.shortSinceMs, since);
+});
