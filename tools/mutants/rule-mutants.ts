@@ -162,4 +162,105 @@ const recovering = inFile("tools/sim/rules/recovery.test.ts", [
   },
 ]);
 
-export const ruleMutants: readonly Mutant[] = [...acknowledging, ...recovering];
+const leasing = inFile("tools/sim/rules/lease.test.ts", [
+  {
+    name: "a Raft leader renews leases without a round of its quorum",
+    file: "control/leader-io.ts",
+    text: "        const { ok } = await this.#parts.raft().readBarrier();\n        for",
+    instead: "        const ok = true;\n        for",
+    scenario: "a deposed Raft leader renews no lease, not even its own",
+  },
+  {
+    name: "a lease is counted from when it was granted",
+    file: "control/control-io.ts",
+    text: "takeGrant(this.#lease, answer, this.state().version);",
+    instead:
+      "takeGrant(this.#lease, { ...answer, sentMs: this.#options.host.clock.nowMs() }, this.state().version);",
+    scenario: "a lease is counted from when it was asked for",
+  },
+  {
+    name: "a new Raft leader takes nobody to hold a lease",
+    file: "control/membership.ts",
+    text: "const leaseFromMs = Math.max(heard?.grantedMs ?? book.sinceMs, book.sinceMs);",
+    instead: "const leaseFromMs = heard?.grantedMs ?? Number.NEGATIVE_INFINITY;",
+    scenario: "a new Raft leader waits one lease before it gives a brick up",
+  },
+]);
+
+const attaching = inFile("tools/sim/rules/attachment.test.ts", [
+  {
+    name: "a gateway that starts anew goes on under its old epoch",
+    file: "brick/volume/attachments.ts",
+    text: "return held?.brick === self && held.boot === boot() && held.epoch === epoch;",
+    instead: "return held?.brick === self && held.boot <= boot() && held.epoch === epoch;",
+    scenario:
+      "a gateway that restarts inside its lease takes a new epoch, and what it sent before is fenced",
+  },
+  {
+    name: "a shard takes what an older attachment sends",
+    file: "brick/map/requests.ts",
+    text: '  if (request.epoch < fencing) say(replica, answer, "fenced");\n  else if (window === undefined || window.epoch !== request.epoch)',
+    instead: "  if (window === undefined || fencing < 0)",
+    scenario: "an older attachment's write does not land after the takeover",
+  },
+]);
+
+const viewing = inFile("tools/sim/rules/views.test.ts", [
+  {
+    name: "who stands in for a brick is sent the map at once",
+    file: "control/view-planner.ts",
+    text: "  return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;",
+    instead: "  return true;",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "a brick that is back and not heard yet is not waited for",
+    file: "control/view-planner.ts",
+    text: "if (isReachable(brick)) return !input.heard.has(one);",
+    instead: "if (isReachable(brick)) return false;",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "who stands in is sent the map while the member comes back",
+    file: "brick/map/transfer.ts",
+    text: "  if (standsIn(replica, role, peer)) return;\n",
+    instead: "",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "nobody stands in for a brick that is away",
+    file: "control/view-planner.ts",
+    text: "if (staying.length + chosen.length >= wanted) break;",
+    instead: "if (staying.length + chosen.length >= 1) break;",
+    scenario: "new writes are at full copies at once while a brick is away",
+  },
+  {
+    name: "a recovery does not wait for bricks that may come back",
+    file: "control/recovery-io.ts",
+    text: "(brick) => reports.has(brick) || isGivenUp(state, brick),",
+    instead: "(brick) => reports.has(brick) || isGivenUp(state, brick) || brick > 0,",
+    scenario: "a stale backup does not lead, and meanwhile the shard is unavailable, not empty",
+  },
+  {
+    name: "an older copy of a store takes part",
+    file: "control/brick-commands.ts",
+    text: "  if (boot < brick.boot) {\n",
+    instead: "  if (boot < 0) {\n",
+    scenario: "a store that is older than the cluster knows takes no part, and is kept",
+  },
+  {
+    name: "a change of view begins the wait for a transfer anew",
+    file: "control/shard-commands.ts",
+    text: "    shortSinceMs: shard.shortSinceMs,\n",
+    instead: "    shortSinceMs: shard.shortSinceMs && state.clusterTimeMs,\n",
+    scenario: "a change of view does not begin the wait for a transfer anew",
+  },
+]);
+
+export const ruleMutants: readonly Mutant[] = [
+  ...acknowledging,
+  ...recovering,
+  ...leasing,
+  ...attaching,
+  ...viewing,
+];

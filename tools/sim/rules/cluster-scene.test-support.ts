@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
+import { chunkKey } from "../../../brick/chunk/key.ts";
 import type { ClusterState, ShardRecord } from "../../../brick/cluster-state.ts";
 import { isReachable } from "../../../brick/cluster-state.ts";
+import { messageType } from "../../../brick/rpc/message-types.ts";
 import { type BrickNumber, grainBytes, KiB, MiB } from "../../../brick/units.ts";
+import { writePlacement } from "../../../brick/volume/placement.ts";
 import type { VolumeDone } from "../../../brick/volume/volume.ts";
+import { decodeRaftMessage, encodeRaftMessage } from "../../../control/raft/raft-messages.ts";
 import type { BrickNode } from "../../brick-node.ts";
 import { SimCluster, type SimClusterOptions, volumeName } from "../sim-cluster.ts";
 
@@ -10,6 +14,8 @@ const smallBytes = 4 * KiB;
 const tryAgainMs = 100;
 const answerMsMax = 3_000;
 const lookEveryMs = 5;
+/** Within this the next change of a view follows, if there is one. */
+const calmMs = 1_000;
 
 /** What came of a command; null while it is under way, or when its brick has gone. */
 export interface Asked {
@@ -25,6 +31,8 @@ export class ClusterScene {
   /** Moments at which a brick held a lease that the cluster reckoned to have ended. */
   readonly staleLeases: string[] = [];
   #watching = false;
+  /** Of boots that have ended. */
+  #transferredBefore = 0;
 
   private constructor(options: SimClusterOptions) {
     this.cluster = new SimCluster(options);
@@ -38,14 +46,13 @@ export class ClusterScene {
     const voters = sizes.bricks < 3 ? 1 : sizes.bricks < 5 ? 3 : 5;
     const isVoter = ({ voter }: { voter: boolean }) => voter;
     await scene.until(() => Object.values(scene.state.bricks).filter(isVoter).length === voters);
+    await scene.#calm();
     return scene;
   }
 
   /** Writes what a grain holds from its beginning on: 4 KiB unless it is said otherwise. */
   ask(through: BrickNumber, grain: number, text: string, lengthBytes = smallBytes): Asked {
-    const bytes = Buffer.alloc(lengthBytes);
-    bytes.writeUInt8(text.length);
-    bytes.write(text, 1);
+    const bytes = bytesOf(text, lengthBytes);
     return this.#asked(this.#volume(through).write(grain * grainBytes, [bytes]), ({ ok }) => ok);
   }
 
@@ -129,6 +136,30 @@ export class ClusterScene {
     throw new Error("nobody leads");
   }
 
+  /** Leadership is handed over: the brick stands for election at once, as the leader asks it to. */
+  async handOver(to: BrickNumber): Promise<void> {
+    const { network } = this.cluster.world;
+    const from = this.raftLeader;
+    let term = 0;
+    network.filter = (sender, _to, { type, body }) => {
+      if (sender !== from || type !== messageType.raft) return true;
+      const decoded = decodeRaftMessage(Buffer.concat(body as Buffer[]));
+      if (decoded.ok && "term" in decoded.message) term = decoded.message.term;
+      return true;
+    };
+    await this.until(() => term > 0);
+    network.filter = null;
+    const body = encodeRaftMessage({ type: "timeoutNow", term });
+    this.node(from).calls.tell(to, messageType.raft, body);
+    await this.until(() => this.node(to).control.leader() === to);
+  }
+
+  /** Whether the brick may act for that long yet. */
+  isLeased(brick: BrickNumber, forMs = 0): boolean {
+    const { control, host } = this.node(brick);
+    return control.leaseValid(host.clock.nowMs() + forMs);
+  }
+
   /** The first of the bricks that is none of those. */
   otherThan(...bricks: readonly BrickNumber[]): BrickNumber {
     return this.cluster.bricks.find((brick) => !bricks.includes(brick))!;
@@ -139,17 +170,28 @@ export class ClusterScene {
   }
 
   crash(...bricks: readonly BrickNumber[]): void {
-    for (const brick of bricks) this.cluster.crash(brick);
+    for (const brick of bricks) {
+      this.#transferredBefore += this.node(brick).map.counters.transferBytes;
+      this.cluster.crash(brick);
+    }
   }
 
   /** The process dies, the machine does not; it may be started at once. */
   kill(brick: BrickNumber): void {
+    this.#transferredBefore += this.node(brick).map.counters.transferBytes;
     this.cluster.world.machine(brick).kill();
   }
 
   async start(...bricks: readonly BrickNumber[]): Promise<void> {
     for (const brick of bricks) this.cluster.start(brick);
     await this.until(() => bricks.every((brick) => this.cluster.nodes.has(brick)));
+  }
+
+  /** Until the cluster knows of the brick's present boot, and every shard is whole. */
+  async back(brick: BrickNumber): Promise<void> {
+    const { boot } = this.node(brick).store.superblock;
+    await this.until(() => this.state.bricks[brick]!.boot === boot && !this.isDown(brick));
+    await this.cluster.settled();
   }
 
   /** Nobody but those hears these any more. */
@@ -187,9 +229,15 @@ export class ClusterScene {
     return [];
   }
 
-  /** Bytes of map records that primaries have sent to candidates since those started. */
+  /** Where a large write puts its chunk. */
+  holdersFor(text: string, lengthBytes: number): readonly BrickNumber[] {
+    const order = writePlacement(this.state).order(chunkKey(bytesOf(text, lengthBytes)));
+    return order.slice(0, this.cluster.options.copies);
+  }
+
+  /** Bytes of map records that primaries have sent to candidates. */
   get transferBytes(): number {
-    let bytes = 0;
+    let bytes = this.#transferredBefore;
     for (const { map } of this.cluster.nodes.values()) bytes += map.counters.transferBytes;
     return bytes;
   }
@@ -208,6 +256,16 @@ export class ClusterScene {
       this.cluster.world.after(lookEveryMs, look);
     };
     look();
+  }
+
+  /** Shards go where they belong, for the bricks came one after the other. */
+  async #calm(): Promise<void> {
+    for (let before = ""; ; ) {
+      const views = this.state.shards.map(({ view }) => view).join();
+      if (views === before && this.cluster.isWhole()) return;
+      before = views;
+      await this.run(calmMs);
+    }
   }
 
   async #good(through: BrickNumber, ask: () => Asked): Promise<void> {
@@ -233,4 +291,11 @@ export class ClusterScene {
     assert.ok(volume !== undefined, `brick ${through} does not offer the volume`);
     return volume;
   }
+}
+
+function bytesOf(text: string, lengthBytes: number): Buffer {
+  const bytes = Buffer.alloc(lengthBytes);
+  bytes.writeUInt8(text.length);
+  bytes.write(text, 1);
+  return bytes;
 }

@@ -34,11 +34,11 @@ test("a lease is counted from when it was asked for", async () => {
 
 test("a new Raft leader waits one lease before it gives a brick up", async () => {
   const scene = await ClusterScene.begin({ bricks: 4 });
-  const leader = scene.raftLeader;
   const cut = scene.cluster.bricks.find((brick) => !scene.state.bricks[brick]!.voter)!;
   scene.watchLeases();
-  scene.cluster.crash(leader);
+  await scene.until(() => scene.isLeased(cut, 1990));
   scene.isolate(cut);
+  await scene.handOver(scene.otherThan(cut, scene.raftLeader));
   await scene.until(() => scene.isDown(cut));
   await scene.run(1000);
   assert.deepEqual(scene.staleLeases, []);
