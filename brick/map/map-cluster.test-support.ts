@@ -28,6 +28,7 @@ const clusterId = "00".repeat(16);
 
 export interface TestNode {
   host: Host;
+  calls: Calls;
   store: Store;
   map: MapService;
 }
@@ -78,7 +79,7 @@ export class MapCluster {
       });
       await map.attach(store);
       host.network.setBoot(store.superblock.boot);
-      return { host, store, map };
+      return { host, calls, store, map };
     })();
     const node = await this.world.complete(opened);
     this.#boots.set(brick, node.store.superblock.boot);

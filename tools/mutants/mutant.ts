@@ -11,3 +11,10 @@ export interface Mutant {
   /** The one test of these files that must fail; absent: any of them may. */
   readonly scenario?: string;
 }
+
+type Breach = Omit<Mutant, "caughtBy" | "scenario"> & { readonly scenario: string };
+
+/** Mutants that are each caught by one test of the same file. */
+export function inFile(test: string, breaches: readonly Breach[]): Mutant[] {
+  return breaches.map((breach) => ({ ...breach, caughtBy: [test] }));
+}

@@ -1,3 +1,4 @@
+import { moduleMutants } from "./module-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ruleMutants } from "./rule-mutants.ts";
 
@@ -19,6 +20,7 @@ const gcRace = ["tools/sim/gc-race-main.ts", "--operations", "300000"];
  */
 export const mutants: readonly Mutant[] = [
   ...ruleMutants,
+  ...moduleMutants,
   {
     name: "the log answers before it has flushed",
     file: "brick/log/log.ts",

@@ -1,14 +1,9 @@
-import type { Mutant } from "./mutant.ts";
+import { inFile, type Mutant } from "./mutant.ts";
 
 /**
  * Each breaks one rule of replication, membership or garbage collection, and is caught by the one
  * scenario that was written for it: docs/simulation.md tells which.
  */
-
-type Breach = Pick<Mutant, "name" | "file" | "text" | "instead"> & { readonly scenario: string };
-
-const inFile = (test: string, breaches: readonly Breach[]): Mutant[] =>
-  breaches.map((breach) => ({ ...breach, caughtBy: [test] }));
 
 const acknowledging = inFile("tools/sim/rules/acknowledge.test.ts", [
   {
@@ -203,6 +198,13 @@ const attaching = inFile("tools/sim/rules/attachment.test.ts", [
     instead: "  if (window === undefined || fencing < 0)",
     scenario: "an older attachment's write does not land after the takeover",
   },
+  {
+    name: "a gateway believes the primary of an older view",
+    file: "brick/volume/shard-link.ts",
+    text: "answer === null || answer.view < this.#viewNewest ||",
+    instead: "answer === null ||",
+    scenario: "an answer of an older view counts for nothing, and the operation is sent again",
+  },
 ]);
 
 const viewing = inFile("tools/sim/rules/views.test.ts", [
@@ -257,10 +259,70 @@ const viewing = inFile("tools/sim/rules/views.test.ts", [
   },
 ]);
 
+const collecting = inFile("tools/sim/rules/garbage.test.ts", [
+  {
+    name: "a map operation that is sent again names the present epoch",
+    file: "brick/volume/shard-link.ts",
+    text: "    const { piece, key, holders, inline, parts, gcEpoch } = operation;\n",
+    instead:
+      "    const { piece, key, holders, inline, parts } = operation;\n    const { gcEpoch } = this.#context.state();\n",
+    scenario:
+      "a gateway that waits between PUT and map operation over two epochs stores its chunk again",
+  },
+  {
+    name: "a chunk that a PUT finds is not protected",
+    file: "brick/store/store.ts",
+    text: "      this.stamps.stamp(known);\n      this.#countDedup(lengthBytes);\n",
+    instead: "      this.#countDedup(lengthBytes);\n",
+    scenario: "a chunk that a PUT finds is kept, however long it was garbage before",
+  },
+  {
+    name: "the chunks of uncommitted entries are not marked",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "for (const entry of replica.pending.values()) {",
+    instead: "for (const entry of [...replica.pending.values()].slice(0, 0)) {",
+    scenario: "the chunks of what is logged and not committed are marked",
+  },
+  {
+    name: "a walk goes on in the next view",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "return replica.view?.view === view && isSettled(replica);",
+    instead: "return view > 0 && isSettled(replica);",
+    scenario: "a walk that marks ends with its view, and what another view marked does not count",
+  },
+  {
+    name: "what one view marked counts for the next",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "if (done?.view !== view || done.epoch !== state.gcEpoch) return undefined;",
+    instead: "if (done === undefined || done.epoch !== state.gcEpoch) return undefined;",
+    scenario: "a walk that marks ends with its view, and what another view marked does not count",
+  },
+]);
+
+const logging = inFile("tools/sim/rules/log.test.ts", [
+  {
+    name: "a PUT after a restart rests on the page cache",
+    file: "brick/store/store-open.ts",
+    text: "make it so.\n    await file.sync();\n",
+    instead: "make it so.\n",
+    scenario: "what a killed process had not flushed is durable before its next boot answers",
+  },
+  {
+    name: "a boot number is taken without writing it down",
+    file: "brick/store/store-open.ts",
+    text: "boot: superblock.boot + 1 };\n  await copies.write(superblock);\n",
+    instead:
+      "boot: superblock.boot + 1 };\n  if (superblock.boot === 1) await copies.write(superblock);\n",
+    scenario: "each start has a boot number that none before it had, whatever ends it",
+  },
+]);
+
 export const ruleMutants: readonly Mutant[] = [
   ...acknowledging,
   ...recovering,
   ...leasing,
   ...attaching,
   ...viewing,
+  ...collecting,
+  ...logging,
 ];

@@ -1,5 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { BrickRecord, ShardRecord } from "../../../brick/cluster-state.ts";
+import type { Host } from "../../../brick/host.ts";
+import { encodeMapReply } from "../../../brick/map/map-messages.ts";
+import type { CallReply, Calls } from "../../../brick/rpc/calls.ts";
+import { volumeOptionsDefault } from "../../../brick/volume/options.ts";
+import { MapOperation, ShardLink } from "../../../brick/volume/shard-link.ts";
+import { splitUnmap } from "../../../brick/volume/split.ts";
+import { VolumeStats } from "../../../brick/volume/stats.ts";
+import { emptyClusterState } from "../../../control/cluster-machine.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
 
 /** Which gateway serves a volume, and what an older one may still do. docs/simulation.md names the rules. */
@@ -42,4 +51,53 @@ test("an older attachment's write does not land after the takeover", async () =>
   await scene.run(1000);
   assert.deepEqual(await scene.readEverywhere(1), new Set(["new"]));
   assert.notEqual(late.outcome, "good");
+});
+
+test("an answer of an older view counts for nothing, and the operation is sent again", () => {
+  const sent: { to: number; type: number; done: (reply: CallReply) => void }[] = [];
+  const shard = (view: number, primary: number) => ({ view, primary }) as ShardRecord;
+  const up = { status: "up", reachable: true } as BrickRecord;
+  let state = { ...emptyClusterState, shards: [shard(1, 1)], bricks: { 1: up, 2: up } };
+  const calls = {
+    call: (to: number, type: number, _body: unknown, _ms: number, done: never) =>
+      void sent.push({ to, type, done }),
+  };
+  const clock = { nowMs: () => 0, wallMs: () => 0, after: () => timer, soon: () => {} };
+  const timer = { cancel: () => {} };
+  const outcomes: string[] = [];
+  const link = new ShardLink(
+    {
+      host: { clock } as unknown as Host,
+      calls: calls as unknown as Calls,
+      options: volumeOptionsDefault,
+      stats: new VolumeStats(),
+      branch: 1,
+      epoch: 1,
+      state: () => state,
+      generation: () => 1,
+      fenced: () => outcomes.push("fenced"),
+    },
+    0,
+  );
+  const answer = (view: number) =>
+    sent
+      .shift()!
+      .done({ ok: true, body: Buffer.concat(encodeMapReply({ status: "ok", view, holders: [] })) });
+  const piece = splitUnmap(0, 4096)[0]!;
+  link.submit(new MapOperation(piece, null, ({ code }) => outcomes.push(code)));
+  answer(1);
+  assert.deepEqual(
+    sent.map(({ to }) => to),
+    [1],
+  );
+  state = { ...state, shards: [shard(2, 2)] };
+  link.onState();
+  assert.deepEqual(
+    sent.map(({ to }) => to),
+    [1, 2],
+  );
+  answer(1);
+  assert.deepEqual(outcomes, []);
+  answer(2);
+  assert.deepEqual(outcomes, ["done"]);
 });

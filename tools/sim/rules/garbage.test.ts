@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gcOptionsDefault } from "../../../brick/gc/gc-options.ts";
+import { MarkWalk } from "../../../brick/gc/mark-walk-io.ts";
 import { messageType } from "../../../brick/rpc/message-types.ts";
 import { grainBytes } from "../../../brick/units.ts";
+import { emptyClusterState } from "../../../control/cluster-machine.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
+import { MapScene } from "./map-scene.test-support.ts";
 
 /** What garbage collection must leave alone. docs/simulation.md names the rules. */
 
@@ -79,4 +83,35 @@ test("the chunks of what is logged and not committed are marked", async () => {
   scene.lose(null);
   assert.equal(await scene.answerTo(write), "good");
   assert.equal(scene.copiesOf(1).length, 2);
+});
+
+test("a walk that marks ends with its view, and what another view marked does not count", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(1, "marked");
+  const { host, calls, store, map } = scene.node(1);
+  const state = { gcEpoch: 1, gc: { marked: 0, begunMs: 0, steady: {} }, bricks: {}, volumes: {} };
+  const marks = new MarkWalk({
+    host,
+    calls,
+    self: 1,
+    store,
+    options: gcOptionsDefault,
+    replicas: () => map.replicas(),
+    state: () => ({ ...emptyClusterState, ...state }),
+    isClosed: () => false,
+  });
+  const isMarked = () => marks.markedIn(0, scene.shard.view) === 1;
+  assert.ok(await scene.world.complete(marks.step()));
+  assert.ok(isMarked());
+  scene.view({ primary: 1, members: [1, 2] });
+  assert.ok(!isMarked());
+  await scene.run();
+  // A view that begins while it walks.
+  const walking = marks.step();
+  scene.view({ primary: 1, members: [1, 2] });
+  await scene.run();
+  await walking;
+  assert.ok(!isMarked());
+  assert.ok(await scene.world.complete(marks.step()));
+  assert.ok(isMarked());
 });
