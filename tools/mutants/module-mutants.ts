@@ -41,13 +41,6 @@ export const moduleMutants: readonly Mutant[] = [
       instead: "return this.#segments.byNumber.has(entry.segment);",
       scenario: "an index entry into an earlier use of a segment is a miss, for puts too",
     },
-    {
-      name: "a brick goes on after a failed flush",
-      file: "brick/log/log.ts",
-      text: "this.#commit(taken).catch((error: unknown) => this.#host.crash(error));",
-      instead: "this.#commit(taken).catch(() => {});",
-      scenario: "a failed flush ends the brick and answers nothing",
-    },
   ]),
   ...inFile("brick/volume/gateway-faults.test.ts", [
     {

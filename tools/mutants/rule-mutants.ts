@@ -315,6 +315,13 @@ const logging = inFile("tools/sim/rules/log.test.ts", [
       "boot: superblock.boot + 1 };\n  if (superblock.boot === 1) await copies.write(superblock);\n",
     scenario: "each start has a boot number that none before it had, whatever ends it",
   },
+  {
+    name: "a brick goes on after a failed flush",
+    file: "brick/log/log.ts",
+    text: "this.#commit(taken).catch((error: unknown) => this.#host.crash(error));",
+    instead: "this.#commit(taken).catch(() => {});",
+    scenario: "a failed flush ends the brick, and what waited for it is not answered",
+  },
 ]);
 
 export const ruleMutants: readonly Mutant[] = [

@@ -45,7 +45,8 @@ test("a gateway that waits between PUT and map operation over two epochs stores 
 });
 
 test("a chunk that a PUT finds is kept, however long it was garbage before", async () => {
-  const scene = await ClusterScene.begin({ gcEveryMs });
+  // So slowly that the map operation, sent again, is not too old.
+  const scene = await ClusterScene.begin({ gcEveryMs: 1500 });
   const gateway = scene.shard().primary;
   await scene.write(gateway, 1, "twice", grainBytes);
   const holders = scene.copiesOf(1);
@@ -87,7 +88,7 @@ test("the chunks of what is logged and not committed are marked", async () => {
 
 test("a walk that marks ends with its view, and what another view marked does not count", async () => {
   const scene = await MapScene.begin();
-  await scene.put(1, "marked");
+  for (const grain of [1, 2, 3]) await scene.put(grain, `marked ${grain}`);
   const { host, calls, store, map } = scene.node(1);
   const state = { gcEpoch: 1, gc: { marked: 0, begunMs: 0, steady: {} }, bricks: {}, volumes: {} };
   const marks = new MarkWalk({
@@ -95,7 +96,7 @@ test("a walk that marks ends with its view, and what another view marked does no
     calls,
     self: 1,
     store,
-    options: gcOptionsDefault,
+    options: { ...gcOptionsDefault, markPageRecords: 1, pauseMs: 400 },
     replicas: () => map.replicas(),
     state: () => ({ ...emptyClusterState, ...state }),
     isClosed: () => false,
@@ -108,9 +109,10 @@ test("a walk that marks ends with its view, and what another view marked does no
   await scene.run();
   // A view that begins while it walks.
   const walking = marks.step();
-  scene.view({ primary: 1, members: [1, 2] });
   await scene.run();
-  await walking;
+  scene.view({ primary: 1, members: [1, 2] });
+  await scene.world.complete(walking);
+  assert.equal(marks.counters.walks, 1);
   assert.ok(!isMarked());
   assert.ok(await scene.world.complete(marks.step()));
   assert.ok(isMarked());

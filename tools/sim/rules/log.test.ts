@@ -70,3 +70,13 @@ test("each start has a boot number that none before it had, whatever ends it", a
   }
   assert.deepEqual(boots, [1, 2, 3, 4, 5]);
 });
+
+test("a failed flush ends the brick, and what waited for it is not answered", async () => {
+  const scene = await LogScene.begin();
+  const put = scene.put(Buffer.alloc(64 * KiB, "never durable"));
+  // That of the segment that is written, and none of those that are made ready for later.
+  scene.machine.disk.fault = (call, path) =>
+    call === "sync" && path === "log/segment-00000001" ? "EIO" : null;
+  await scene.world.runFor(1000);
+  assert.deepEqual([put.result, scene.machine.running], [null, false]);
+});
