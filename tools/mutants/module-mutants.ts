@@ -117,6 +117,13 @@ export const moduleMutants: readonly Mutant[] = [
       instead: "const damaged = command.cut && !restarted;",
       scenario: "a brick whose log was cut is no complete member until it has caught up",
     },
+    {
+      name: "the end of an older boot's lease takes a brick down",
+      file: "control/brick-commands.ts",
+      text: "was seen to end.\n  if (boot !== brick.boot) return otherBoot",
+      instead: "was seen to end.\n  if (boot < 0) return otherBoot",
+      scenario: "down and up name the boot that they speak of",
+    },
   ]),
   ...inFile("control/membership.test.ts", [
     {
@@ -142,6 +149,20 @@ export const moduleMutants: readonly Mutant[] = [
       scenario:
         "a brick back before permanentAfter is up; after it, it must drop its replicas first",
     },
+    {
+      name: "a keepalive of an older boot is heard",
+      file: "control/membership.ts",
+      text: "  if (known !== undefined && known.boot > keepalive.boot) return false;\n",
+      instead: "",
+      scenario: "a keepalive of an older boot is void",
+    },
+    {
+      name: "a brick is granted a lease while it is being given up",
+      file: "control/membership.ts",
+      text: "brick!.boot === boot && !book.falling.has(number);",
+      instead: "brick!.boot === boot;",
+      scenario: "nothing is granted to a brick that falls, is down, or speaks under another boot",
+    },
   ]),
   ...inFile("control/view-planner.test.ts", [
     {
@@ -150,6 +171,20 @@ export const moduleMutants: readonly Mutant[] = [
       text: "brick!.boot === shard.primaryBoot && !isDamaged",
       instead: "!isDamaged",
       scenario: "a restarted primary loses its view at once, nobody their membership",
+    },
+    {
+      name: "a member that was not heard yet leads",
+      file: "control/view-planner.ts",
+      text: "const leaders = live.filter((one) => input.heard.has(one));",
+      instead: "const leaders = live.filter((one) => one > 0);",
+      scenario: "a member that only the state calls up does not lead before it is heard",
+    },
+    {
+      name: "the chain of views ends while replicas are missing",
+      file: "control/shard-commands.ts",
+      text: "if (next.candidates.length === 0 && next.members.length >= wanted) return [];",
+      instead: "if (next.members.length >= Math.min(1, wanted)) return [];",
+      scenario: "whatever happens to the bricks, no op is lost and every shard is whole in the end",
     },
   ]),
   ...inFile("control/gc.test.ts", [
@@ -199,8 +234,8 @@ export const moduleMutants: readonly Mutant[] = [
     {
       name: "what commits behind a walk, naming a brick that leaves, is not noted",
       file: "brick/repair/repair-io.ts",
-      text: '    walk.clean = "";\n',
-      instead: "",
+      text: "chunksOf(entry).some(isShort)",
+      instead: "chunksOf(entry).slice(0, 0).some(isShort)",
       scenario: "what lands on a brick after its shard was found in order is moved as well",
     },
   ]),
@@ -264,6 +299,24 @@ export const moduleMutants: readonly Mutant[] = [
       text: "  return raft.healing === null;\n",
       instead: "  return raft.self > 0;\n",
       scenario: "Healing: a server that may have forgotten entries neither votes nor stands",
+    },
+    {
+      name: "a Raft learner votes before it has the log",
+      file: "control/raft/membership.ts",
+      text: 'if (change.type === "promote" && !hasCaughtUp(raft, role, change.brick)) {',
+      instead: 'if (change.type === "promote" && role.peers.get(change.brick) === undefined) {',
+      scenario:
+        "Membership: a learner has no part in majorities and is promoted only when it has caught up",
+    },
+  ]),
+  ...inFile("control/raft/raft.test.ts", [
+    {
+      name: "a Raft leader commits an older leader's entry by its copies",
+      file: "control/raft/raft.ts",
+      text: "if (index <= raft.commitIndex || raft.log.termAt(index) !== raft.term) return;",
+      instead: "if (index <= raft.commitIndex) return;",
+      scenario:
+        "Leaders: an entry of an earlier term is committed only with one of the own (section 5.4.2)",
     },
   ]),
 ];

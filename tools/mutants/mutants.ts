@@ -100,6 +100,13 @@ export const mutants: readonly Mutant[] = [
     caughtBy: mapTests,
   },
   {
+    name: "what a view takes over names the bricks of the view before",
+    file: "brick/map/primary.ts",
+    text: "if (replica.pending.size > pendingHintedMax) return;",
+    instead: "if (pendingHintedMax > 0) return;",
+    caughtBy: ["brick/map/map-cluster.test.ts"],
+  },
+  {
     name: "a shard takes writes of an attachment that has ended",
     file: "brick/map/requests.ts",
     text: 'if (request.epoch < fencing) say(replica, answer, "fenced");\n  else if (window === undefined || window.epoch !== request.epoch)',

@@ -89,6 +89,20 @@ const acknowledging = inFile("tools/sim/rules/acknowledge.test.ts", [
       '    entryOf(replica, { ...request, kind: "cancel" }, op, view);\n  propose(replica, role, make, () => {});\n  say(replica, answer, "cancelled");\n',
     scenario: "a cancel is answered once every replica has logged it",
   },
+  {
+    name: "a shard remembers whatever it is asked to",
+    file: "brick/map/requests.ts",
+    text: '  else if (request.sequence >= window.lowWater + windowSpanMax) say(replica, answer, "refused");\n',
+    instead: "",
+    scenario: "a sequence too far ahead of the low-water mark is refused",
+  },
+  {
+    name: "a new primary answers look-ups before it has committed what it took over",
+    file: "brick/map/requests.ts",
+    text: "  if (role === null || facts.commitOp < role.startOp || !role.startDurable)\n    return refuse",
+    instead: "  if (role === null || !role.startDurable)\n    return refuse",
+    scenario: "a new primary shows nothing before what was answered under the old one",
+  },
 ]);
 
 const recovering = inFile("tools/sim/rules/recovery.test.ts", [

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { windowSpanMax } from "../../../brick/map/windows.ts";
 import { gatewayBrick, MapScene } from "./map-scene.test-support.ts";
 
 /** When a shard may answer, and what an answer stands for. docs/simulation.md names the rules. */
@@ -153,4 +154,27 @@ test("a cancel is answered once every replica has logged it", async () => {
   const late = scene.post(7, "cancelled", { sequence: 1 });
   await scene.run();
   assert.deepEqual([cancel.statuses, late.statuses], [["cancelled"], ["cancelled"]]);
+});
+
+test("a sequence too far ahead of the low-water mark is refused", async () => {
+  const scene = await MapScene.begin();
+  const last = scene.post(7, "just inside", { sequence: windowSpanMax });
+  const beyond = scene.post(8, "beyond", { sequence: windowSpanMax + 1 });
+  await scene.run();
+  assert.deepEqual([last.statuses, beyond.statuses], [["ok"], ["refused"]]);
+});
+
+test("a new primary shows nothing before what was answered under the old one", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "old");
+  const write = scene.post(7, "answered a moment ago");
+  await scene.world.runUntil(() => write.statuses.length === 1);
+  scene.crash(1);
+  scene.cut(2, 3);
+  scene.view({ primary: 2, members: [2], candidates: [3], chain: scene.chain });
+  await scene.run(1000);
+  assert.equal(await scene.peek(7), "not_now");
+  scene.heal();
+  await scene.run(1000);
+  assert.equal(await scene.at(7), "answered a moment ago");
 });

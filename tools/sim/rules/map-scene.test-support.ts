@@ -7,9 +7,11 @@ import {
   type TestNode,
 } from "../../../brick/map/map-cluster.test-support.ts";
 import {
+  decodeLookupReply,
   decodeMapReply,
   encodeMapCancel,
   encodeMapFence,
+  encodeMapLookup,
   encodeMapWrite,
   type MapStatus,
 } from "../../../brick/map/map-messages.ts";
@@ -100,6 +102,19 @@ export class MapScene extends MapCluster {
     const { grains } = await this.lookup(grain, 1);
     const [extent] = grains.get(grain) ?? [];
     return extent === undefined ? null : (this.#texts.get(extent.key.toString("hex")) ?? "?");
+  }
+
+  /** What one look-up is answered, if that is no extents. */
+  async peek(grain: number): Promise<MapStatus | null> {
+    const { view } = this.shard;
+    const place = { firstGrain: grain, grainCount: 1, owed: false };
+    const body = encodeMapLookup({ shard: 0, view, branch, epoch: this.epoch, ...place });
+    let status: MapStatus | null = null;
+    this.gateway.call(this.shard.primary, messageType.mapLookup, body, answerMsMax, (answer) => {
+      status = answer.ok ? (decodeLookupReply(answer.body)?.status ?? null) : null;
+    });
+    await this.run();
+    return status;
   }
 
   /** Whatever is under way and can come to its end does. */
