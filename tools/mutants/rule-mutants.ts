@@ -194,6 +194,20 @@ const leasing = inFile("tools/sim/rules/lease.test.ts", [
     instead: "const leaseFromMs = heard?.grantedMs ?? Number.NEGATIVE_INFINITY;",
     scenario: "a new Raft leader waits one lease before it gives a brick up",
   },
+  {
+    name: "a lease is reckoned by the leader's clock alone",
+    file: "control/membership.ts",
+    text: "return timing.leaseMs * (1 + timing.clockDriftPercent / 100);",
+    instead: "return timing.leaseMs;",
+    scenario: "a brick whose clock runs slow is given up after its lease, not before",
+  },
+  {
+    name: "a gateway answers what it has read whatever has become of its lease",
+    file: "brick/volume/gateway-reads.ts",
+    text: "this.#gateway.whenLeased(() => read.answer({ ok: true, buffers }));",
+    instead: "read.answer({ ok: true, buffers });",
+    scenario: "a gateway that was frozen does not answer what it had under way",
+  },
 ]);
 
 const attaching = inFile("tools/sim/rules/attachment.test.ts", [
@@ -270,6 +284,15 @@ const viewing = inFile("tools/sim/rules/views.test.ts", [
     text: "    shortSinceMs: shard.shortSinceMs,\n",
     instead: "    shortSinceMs: shard.shortSinceMs && state.clusterTimeMs,\n",
     scenario: "a change of view does not begin the wait for a transfer anew",
+  },
+  {
+    name: "a member that comes back is not told what is gone",
+    file: "brick/map/transfer.ts",
+    text: "if (entry.value.op <= transfer.sinceOp) continue;",
+    instead:
+      "if (entry.value.op <= transfer.sinceOp || entry.value.extents.length === 0) continue;",
+    scenario:
+      "a brick that returns after several epochs and views brings nothing back, and lacks nothing",
   },
 ]);
 

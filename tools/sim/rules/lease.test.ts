@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { grainBytes } from "../../../brick/units.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
 
 /** Who may act, and until when. docs/simulation.md names the rules. */
@@ -42,4 +43,34 @@ test("a new Raft leader waits one lease before it gives a brick up", async () =>
   await scene.until(() => scene.isDown(cut));
   await scene.run(1000);
   assert.deepEqual(scene.staleLeases, []);
+});
+
+test("a brick whose clock runs slow is given up after its lease, not before", async () => {
+  const scene = await ClusterScene.begin();
+  const slow = scene.otherThan(scene.raftLeader);
+  scene.watchLeases();
+  scene.cluster.world.machine(slow).clock.setRate(0.953);
+  await scene.until(() => scene.isLeased(slow, 1990));
+  scene.isolate(slow);
+  await scene.until(() => scene.isDown(slow));
+  await scene.run(500);
+  assert.deepEqual(scene.staleLeases, []);
+});
+
+test("a gateway that was frozen does not answer what it had under way", async () => {
+  const scene = await ClusterScene.begin();
+  const { primary } = scene.shard();
+  const frozen = scene.otherThan(primary, scene.raftLeader);
+  await scene.write(frozen, 1, "old", grainBytes);
+  // Its answer is complete but for the chunk, which comes when it has thawed.
+  for (const brick of scene.cluster.bricks) scene.hold(brick, frozen);
+  const read = scene.askRead(frozen, 1);
+  await scene.run(5);
+  scene.cluster.world.machine(frozen).freeze(6000);
+  scene.heal();
+  await scene.until(() => scene.isDown(frozen));
+  await scene.write(primary, 1, "new", grainBytes);
+  await scene.run(8000);
+  assert.notEqual(read.outcome, "old");
+  assert.deepEqual(await scene.readEverywhere(1), new Set(["new"]));
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { TestCluster } from "../../../control/testing.ts";
+import { shortOfCopies } from "../copies.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
 
 /** Bricks that go and come back. docs/simulation.md names the rules. */
@@ -125,4 +126,47 @@ test("a change of view does not begin the wait for a transfer anew", () => {
   cluster.down(3);
   change(1, [1], [4]);
   assert.equal(cluster.state.shards[0]!.shortSinceMs, since);
+});
+
+test("a brick that returns after several epochs and views brings nothing back, and lacks nothing", async () => {
+  const scene = await ClusterScene.begin({ bricks: 4, gcEveryMs: 200 });
+  const { primary, members } = scene.shard();
+  const away = members.find((brick) => brick !== primary)!;
+  const portal = scene.otherThan(...members);
+  for (let grain = 0; grain < 6; grain += 1) {
+    await scene.write(portal, grain, `before ${grain}`, grain % 2 === 0 ? 4096 : 64 * 1024);
+  }
+  scene.crash(away);
+  await scene.until(() => scene.shard().candidates.length === 1);
+  const { gcEpoch } = scene.state;
+  const [other] = scene.shard().candidates;
+  await scene.unmap(portal, 0);
+  await scene.unmap(portal, 1);
+  await scene.write(portal, 2, "meanwhile 2", 64 * 1024);
+  scene.crash(other!);
+  await scene.until(() => scene.isDown(other!));
+  await scene.write(portal, 3, "meanwhile 3");
+  await scene.start(other!);
+  await scene.until(() => !scene.isDown(other!));
+  for (let round = 0; scene.state.gcEpoch < gcEpoch + 4; round += 1) {
+    await scene.write(portal, 9, `garbage ${round}`, 64 * 1024);
+    await scene.run(200);
+  }
+  await scene.start(away);
+  await scene.back(away);
+  const epochs = scene.state.gcEpoch + 4;
+  for (let round = 0; scene.state.gcEpoch < epochs; round += 1) {
+    await scene.write(portal, 9, `more ${round}`, 64 * 1024);
+    await scene.run(200);
+  }
+  assert.equal(shortOfCopies(scene.cluster), null);
+  assert.equal(scene.cluster.copiedBytes, 0);
+  // It leads, and a gateway that knows nothing asks it.
+  const { primary: last } = scene.shard();
+  if (last !== away) scene.crash(last);
+  await scene.until(() => scene.shard().primary === away);
+  if (last !== portal) scene.crash(portal);
+  await scene.start(portal);
+  const texts = ["", "", "meanwhile 2", "meanwhile 3", "before 4", "before 5"];
+  for (const [grain, text] of texts.entries()) assert.equal(await scene.read(portal, grain), text);
 });
