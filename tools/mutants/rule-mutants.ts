@@ -361,6 +361,23 @@ const logging = inFile("tools/sim/rules/log.test.ts", [
   },
 ]);
 
+const copying = inFile("tools/sim/rules/copies.test.ts", [
+  {
+    name: "of the bricks that leave, one is walked for",
+    file: "brick/repair/repair-plan.ts",
+    text: ".filter((brick) => !stays(state, brick.number))",
+    instead: ".filter((brick) => !stays(state, brick.number))\n    .slice(0, 1)",
+    scenario: "a brick that is given up while another one is emptied is walked for as well",
+  },
+  {
+    name: "copies on a brick that is down count no more",
+    file: "brick/repair/repair-plan.ts",
+    text: 'status === "up" || status === "down" ||',
+    instead: 'status === "up" ||',
+    scenario: "a reboot copies no chunk, and neither does a brick that stays away",
+  },
+]);
+
 export const ruleMutants: readonly Mutant[] = [
   ...acknowledging,
   ...recovering,
@@ -369,4 +386,5 @@ export const ruleMutants: readonly Mutant[] = [
   ...viewing,
   ...collecting,
   ...logging,
+  ...copying,
 ];
