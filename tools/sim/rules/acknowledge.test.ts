@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { gatewayBrick } from "../../../brick/map/map-cluster.test-support.ts";
 import { windowSpanMax } from "../../../brick/map/windows.ts";
-import { gatewayBrick, MapScene } from "./map-scene.test-support.ts";
+import { MapScene } from "./map-scene.test-support.ts";
 
 /** When a shard may answer, and what an answer stands for. docs/simulation.md names the rules. */
 

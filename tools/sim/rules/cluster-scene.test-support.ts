@@ -53,11 +53,11 @@ export class ClusterScene {
   /** Writes what a grain holds from its beginning on: 4 KiB unless it is said otherwise. */
   ask(through: BrickNumber, grain: number, text: string, lengthBytes = smallBytes): Asked {
     const bytes = bytesOf(text, lengthBytes);
-    return this.#asked(this.#volume(through).write(grain * grainBytes, [bytes]), ({ ok }) => ok);
+    return this.#asked(this.#volume(through).write(grain * grainBytes, [bytes]));
   }
 
   askUnmap(through: BrickNumber, grain: number): Asked {
-    return this.#asked(this.#volume(through).unmap(grain * grainBytes, grainBytes), ({ ok }) => ok);
+    return this.#asked(this.#volume(through).unmap(grain * grainBytes, grainBytes));
   }
 
   /** The text that a read finds; "" for zeros. */
@@ -277,11 +277,10 @@ export class ClusterScene {
     throw new Error(`brick ${through} never answers GOOD`);
   }
 
-  #asked(done: Promise<VolumeDone>, isGood: (result: VolumeDone) => boolean): Asked {
+  #asked(done: Promise<VolumeDone>): Asked {
     const asked: Asked = { outcome: null };
     done.then((result) => {
-      if (isGood(result)) asked.outcome = "good";
-      else asked.outcome = result.ok ? "" : `fault: ${result.fault.code}`;
+      asked.outcome = result.ok ? "good" : `fault: ${result.fault.code}`;
     });
     return asked;
   }

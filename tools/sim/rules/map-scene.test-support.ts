@@ -1,11 +1,6 @@
 import assert from "node:assert/strict";
 import { chunkKey } from "../../../brick/chunk/key.ts";
-import {
-  branch,
-  gatewayBrick,
-  MapCluster,
-  type TestNode,
-} from "../../../brick/map/map-cluster.test-support.ts";
+import { branch, MapCluster, type TestNode } from "../../../brick/map/map-cluster.test-support.ts";
 import {
   decodeLookupReply,
   decodeMapReply,
@@ -186,5 +181,3 @@ export class MapScene extends MapCluster {
     return { statuses };
   }
 }
-
-export { gatewayBrick };
