@@ -79,23 +79,25 @@ export function planViews(state: ClusterState, input: PlanInput): PlannedChange[
   return changes;
 }
 
-/** Who joins the primary that a recovery has found: those that hold something, and no fewer than wanted. */
-export function candidatesAfterRecovery(
+/**
+ * Who joins the primary that a recovery has found: those that hold something, and no fewer than
+ * wanted; and whether they are sent the older records at once.
+ */
+export function replicasAfterRecovery(
   state: ClusterState,
   number: number,
   primary: BrickNumber,
-): BrickNumber[] {
+): { candidates: BrickNumber[]; transfer: boolean } {
   const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick));
   const heard = new Set(reachable.map((brick) => brick.number));
   const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map() };
   const planning = beginPlanning(state, input);
-  return withReplacements(
-    planning,
-    state.shards[number]!,
-    [primary],
-    [],
-    orderFor(planning, number),
-  );
+  const shard = state.shards[number]!;
+  const order = orderFor(planning, number);
+  const members = [primary];
+  const candidates = withReplacements(planning, shard, members, [], order);
+  const aim = { primary, members, candidates, release: false };
+  return { candidates, transfer: isTransferDue(planning, number, shard, aim) };
 }
 
 function beginPlanning(state: ClusterState, input: PlanInput): Planning {

@@ -294,6 +294,13 @@ const viewing = inFile("tools/sim/rules/views.test.ts", [
     scenario:
       "a brick that returns after several epochs and views brings nothing back, and lacks nothing",
   },
+  {
+    name: "after a recovery a stand-in is sent the map at once",
+    file: "control/view-planner.ts",
+    text: "return { candidates, transfer: isTransferDue(planning, number, shard, aim) };",
+    instead: "return { candidates, transfer: aim.candidates.length > 0 };",
+    scenario: "a recovery does not end the wait for a transfer",
+  },
 ]);
 
 const collecting = inFile("tools/sim/rules/garbage.test.ts", [

@@ -100,6 +100,29 @@ test("a store that is older than the cluster knows takes no part, and is kept", 
   assert.equal(await scene.read(primary, 1), "new");
 });
 
+test("a recovery does not end the wait for a transfer", async () => {
+  const scene = await ClusterScene.begin({ bricks: 4 });
+  const { primary, members } = scene.shard();
+  const back = members.find((brick) => brick !== primary)!;
+  const portal = scene.otherThan(...members);
+  for (let grain = 0; grain < 6; grain += 1) await scene.write(portal, grain, `before ${grain}`);
+  scene.crash(back);
+  await scene.until(() => scene.shard().candidates.length === 1);
+  await scene.write(portal, 1, "on the stand-in");
+  // The only complete member goes as the other one comes; together they, and the stand-in, have all.
+  await scene.start(back);
+  await scene.until(() => !scene.isDown(back));
+  scene.crash(primary);
+  await scene.until(() => scene.isDown(primary) && scene.shard().primary !== primary);
+  assert.equal(await scene.read(portal, 1), "on the stand-in");
+  await scene.write(portal, 2, "after the recovery");
+  await scene.run(5000);
+  assert.equal(scene.transferBytes, 0);
+  await scene.start(primary);
+  await scene.back(primary);
+  assert.deepEqual(await scene.readEverywhere(2), new Set(["after the recovery"]));
+});
+
 test("a change of view does not begin the wait for a transfer anew", () => {
   const cluster = new TestCluster(4, 1);
   const change = (primary: number, members: number[], candidates: number[]) =>
