@@ -155,6 +155,8 @@ test("a view follows the one it names, and only by its complete members", () => 
   assert.equal(cluster.refused(viewOf(0, 1, { members: [2] })), "not_now");
   assert.equal(cluster.ok(viewOf(0, 1, { candidates: [2, 3] })), 2);
   assert.equal(cluster.state.shards[0]!.chain.length, 1);
+  assert.equal(cluster.refused(viewOf(0, 1, { candidates: [2] })), "stale");
+  assert.equal(cluster.refused(viewOf(0, 2, { members: [1, 2] })), "not_now");
   // Candidate 2 completed, but may not lead in the same step.
   const completed = { members: [1, 2], completed: [2] };
   assert.equal(

@@ -7,7 +7,7 @@ import type { CommandResult } from "./command-result.ts";
 import type { Command } from "./commands.ts";
 import type { MapControl } from "./map-control.ts";
 import { chainBricks } from "./shard-commands.ts";
-import { candidatesAfterRecovery } from "./view-planner.ts";
+import { replicasAfterRecovery } from "./view-planner.ts";
 
 /** Shards recovered at the same time; the others wait for the next round of planning. */
 export const recoveriesMax = 8;
@@ -134,8 +134,7 @@ export class Recoveries {
       expect: view,
       primary,
       members: [primary],
-      candidates: candidatesAfterRecovery(this.#parts.state(), number, primary),
-      transfer: true,
+      ...replicasAfterRecovery(this.#parts.state(), number, primary),
       completed: [],
       released: false,
       recovery: true,

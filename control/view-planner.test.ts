@@ -5,10 +5,10 @@ import type { ShardRecord } from "../brick/cluster-state.ts";
 import { chainBricks, chainViewsMax, replicasNow } from "./shard-commands.ts";
 import { TestCluster, uuid } from "./testing.ts";
 import {
-  candidatesAfterRecovery,
   type PlanInput,
   type PlannedChange,
   planViews,
+  replicasAfterRecovery,
   type ShardReport,
 } from "./view-planner.ts";
 
@@ -331,7 +331,7 @@ test("who leads after a recovery has candidates at once, though nobody else of t
     const other = members.find((one) => one !== primary)!;
     const { state } = cluster;
     const bricks = { ...state.bricks, [other]: { ...state.bricks[other]!, reachable: false } };
-    const candidates = candidatesAfterRecovery({ ...state, bricks }, number, primary);
+    const { candidates } = replicasAfterRecovery({ ...state, bricks }, number, primary);
     assert.equal(candidates.length, 1);
     assert.ok(![primary, other].includes(candidates[0]!));
   }

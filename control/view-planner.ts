@@ -79,23 +79,25 @@ export function planViews(state: ClusterState, input: PlanInput): PlannedChange[
   return changes;
 }
 
-/** Who joins the primary that a recovery has found: those that hold something, and no fewer than wanted. */
-export function candidatesAfterRecovery(
+/**
+ * Who joins the primary that a recovery has found: those that hold something, and no fewer than
+ * wanted; and whether they are sent the older records at once.
+ */
+export function replicasAfterRecovery(
   state: ClusterState,
   number: number,
   primary: BrickNumber,
-): BrickNumber[] {
+): { candidates: BrickNumber[]; transfer: boolean } {
   const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick));
   const heard = new Set(reachable.map((brick) => brick.number));
   const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map() };
   const planning = beginPlanning(state, input);
-  return withReplacements(
-    planning,
-    state.shards[number]!,
-    [primary],
-    [],
-    orderFor(planning, number),
-  );
+  const shard = state.shards[number]!;
+  const order = orderFor(planning, number);
+  const members = [primary];
+  const candidates = withReplacements(planning, shard, members, [], order);
+  const aim = { primary, members, candidates, release: false };
+  return { candidates, transfer: isTransferDue(planning, number, shard, aim) };
 }
 
 function beginPlanning(state: ClusterState, input: PlanInput): Planning {
@@ -282,7 +284,9 @@ function isTransferDue(planning: Planning, number: number, shard: ShardRecord, a
   if (returning) return true;
   const absent = chainBricks(shard).some((one) => {
     const brick = brickOf(state, one);
-    return brick?.status === "down" || (brick?.status === "draining" && !brick.reachable);
+    // It is back, and joins as soon as it is heard.
+    if (isReachable(brick)) return !input.heard.has(one);
+    return brick?.status === "down" || brick?.status === "draining";
   });
   if (!absent) return true;
   return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;

@@ -22,12 +22,13 @@ import {
 } from "./map-messages.ts";
 import { MapService } from "./map-service-io.ts";
 
-const gatewayBrick = 9;
+export const gatewayBrick = 9;
 export const branch = 1;
 const clusterId = "00".repeat(16);
 
 export interface TestNode {
   host: Host;
+  calls: Calls;
   store: Store;
   map: MapService;
 }
@@ -39,7 +40,8 @@ export class MapCluster {
   readonly world: SimWorld;
   readonly nodes = new Map<BrickNumber, TestNode>();
   readonly #boots = new Map<BrickNumber, number>();
-  #gateway: Calls;
+  /** Of a machine of its own, which is no brick. */
+  readonly gateway: Calls;
   shard: ShardRecord;
   epoch = 0;
   sequence = 0;
@@ -48,7 +50,7 @@ export class MapCluster {
     this.world = new SimWorld(seed);
     const host = this.world.host(gatewayBrick);
     host.network.setBoot(1);
-    this.#gateway = new Calls(host);
+    this.gateway = new Calls(host);
     host.network.setPeers(new Map([1, 2, 3, 4].map((one) => [one, `sim:${one}`])));
     this.shard = {
       view: 0,
@@ -77,7 +79,7 @@ export class MapCluster {
       });
       await map.attach(store);
       host.network.setBoot(store.superblock.boot);
-      return { host, store, map };
+      return { host, calls, store, map };
     })();
     const node = await this.world.complete(opened);
     this.#boots.set(brick, node.store.superblock.boot);
@@ -116,7 +118,7 @@ export class MapCluster {
   async #ask(type: number, body: Buffer[]): Promise<Buffer | null> {
     const reply = await this.world.complete(
       new Promise<Buffer | null>((resolve) => {
-        this.#gateway.call(this.shard.primary, type, body, 400, (answer) =>
+        this.gateway.call(this.shard.primary, type, body, 400, (answer) =>
           resolve(answer.ok ? answer.body : null),
         );
       }),

@@ -46,6 +46,7 @@ export function pumpTransfer(replica: Replica, peer: Peer): void {
   // The candidate's overlay may begin after what was committed before this view without our
   // knowing: a scan before that is committed here would miss it.
   if (role.is !== "primary" || facts.commitOp < role.startOp) return;
+  if (standsIn(replica, role, peer)) return;
   const nowMs = replica.effects.nowMs();
   if (transfer.underWay === null) transfer.underWay = { ...readPart(replica, transfer), sentMs: 0 };
   else if (nowMs - transfer.underWay.sentMs < resendAfterMs) return;
@@ -53,6 +54,16 @@ export function pumpTransfer(replica: Replica, peer: Peer): void {
   const { end, parts } = transfer.underWay;
   for (const part of parts) replica.effects.counters.transferBytes += part.length;
   send(replica, peer.brick, "records", transfer.part, [partHead(transfer.id, end), ...parts]);
+}
+
+/**
+ * Whether it has everything still to be sent, while another candidate comes back with most of it:
+ * when that one is complete, the next view may need no stand-in.
+ */
+function standsIn(replica: Replica, role: Primary, peer: Peer): boolean {
+  const lacksAll = (one: Peer | undefined) => one?.transfer?.sinceOp === 0;
+  if (!lacksAll(peer)) return false;
+  return replica.view!.candidates.some((brick) => !lacksAll(role.peers.get(brick)));
 }
 
 function readPart(replica: Replica, transfer: Transfer) {

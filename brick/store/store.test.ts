@@ -293,7 +293,7 @@ test("a torn tail is cut, and stays known until the loss is settled", async () =
   assert.ok(
     secondHost.files
       .get("log/segment-00000001")!
-      .subarray(3 * 4096)
+      .subarray(2 * 4096)
       .every((byte) => byte === 0),
   );
   const third = await openStore(new TraceHost(imageOf(secondHost, image)));

@@ -74,6 +74,11 @@ test("Reads: confirmed by a round begun after the request, when an entry of the 
   server.flush();
   server.acknowledge(2, 2);
   assert.equal(confirmed(), 1);
+  server.give({ type: "read", id: 2 });
+  answer(2);
+  assert.equal(confirmed(), 1, "that round is from before the second read");
+  answer(3);
+  assert.equal(confirmed(), 2);
 });
 
 test("Reads: all that come during a round share the next", () => {

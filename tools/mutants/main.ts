@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { type Mutant, mutants } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { mutants } from "./mutants.ts";
 
 /** `npm run mutants`: makes each wrong version of mutants.ts, and says whether it is caught. */
 
@@ -32,9 +33,8 @@ function runAll(chosen: readonly Mutant[]): boolean {
     for (const name of folders) cpSync(join(root, name), join(folder, name), { recursive: true });
     for (const name of files) cpSync(join(root, name), join(folder, name));
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const commands = new Map(chosen.map(({ caughtBy }) => [caughtBy.join(" "), caughtBy]));
-    for (const [text, caughtBy] of commands) {
-      const { passed, output } = runTests(folder, caughtBy);
+    for (const [text, tests] of testsOf(chosen)) {
+      const { passed, output } = runTests(folder, tests);
       if (passed) continue;
       say(`without any mutant this fails: ${text}\n${output}`);
       return false;
@@ -48,6 +48,25 @@ function runAll(chosen: readonly Mutant[]): boolean {
   }
 }
 
+interface Tests {
+  readonly caughtBy: readonly string[];
+  /** The tests of these files that count; all of them, if none is named. */
+  readonly scenarios: readonly string[];
+}
+
+/** What must pass without any mutant, by the files that it is in. */
+function testsOf(chosen: readonly Mutant[]): Map<string, Tests> {
+  const all = new Map<string, Tests>();
+  for (const { caughtBy, scenario } of chosen) {
+    const text = caughtBy.join(" ");
+    const known = all.get(text);
+    const whole = scenario === undefined || (known !== undefined && known.scenarios.length === 0);
+    const scenarios = whole ? [] : [...new Set([...(known?.scenarios ?? []), scenario])];
+    all.set(text, { caughtBy, scenarios });
+  }
+  return all;
+}
+
 function isCaught(folder: string, mutant: Mutant): boolean {
   const path = join(folder, mutant.file);
   const sound = readFileSync(path, "utf8");
@@ -56,7 +75,9 @@ function isCaught(folder: string, mutant: Mutant): boolean {
     path,
     sound.replace(mutant.text, () => mutant.instead),
   );
-  const { passed } = runTests(folder, mutant.caughtBy);
+  const { caughtBy, scenario } = mutant;
+  const scenarios = scenario === undefined ? [] : [scenario];
+  const { passed } = runTests(folder, { caughtBy, scenarios });
   writeFileSync(path, sound);
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(0).padStart(4);
   say(`${passed ? "NOT CAUGHT" : "caught    "} ${seconds} s  ${mutant.name}`);
@@ -65,10 +86,11 @@ function isCaught(folder: string, mutant: Mutant): boolean {
 
 function runTests(
   folder: string,
-  caughtBy: readonly string[],
+  { caughtBy, scenarios }: Tests,
 ): { passed: boolean; output: string } {
   const tests = caughtBy.every((one) => one.endsWith(".test.ts"));
-  const args = tests ? ["--test", "--test-concurrency=1", ...caughtBy] : [...caughtBy];
+  const which = scenarios.map((name) => `--test-name-pattern=^${literally(name)}$`);
+  const args = tests ? ["--test", "--test-concurrency=1", ...which, ...caughtBy] : [...caughtBy];
   const run = spawnSync(process.execPath, args, {
     cwd: folder,
     timeout: limitMs,
@@ -78,6 +100,10 @@ function runTests(
   });
   const output = `${run.stdout}\n${run.stderr}`.split("\n").slice(-40).join("\n");
   return { passed: run.status === 0, output };
+}
+
+function literally(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
 
 function say(line: string): void {

@@ -9,7 +9,7 @@ const at = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.
 test("every mutant can be made of the source as it is", () => {
   assert.ok(mutants.length >= 25);
   assert.equal(new Set(mutants.map(({ name }) => name)).size, mutants.length);
-  for (const { name, file, text, instead, caughtBy } of mutants) {
+  for (const { name, file, text, instead, caughtBy, scenario } of mutants) {
     const parts = readFileSync(at(file), "utf8").split(text);
     assert.equal(
       parts.length,
@@ -20,5 +20,9 @@ test("every mutant can be made of the source as it is", () => {
     for (const one of caughtBy.filter((arg) => arg.endsWith(".ts"))) {
       assert.ok(existsSync(at(one)), `"${name}": there is no ${one}`);
     }
+    if (scenario === undefined) continue;
+    const named = `test("${scenario}", `;
+    const isThere = caughtBy.some((one) => readFileSync(at(one), "utf8").includes(named));
+    assert.ok(isThere, `"${name}": ${caughtBy} has no test "${scenario}"`);
   }
 });

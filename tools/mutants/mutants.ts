@@ -1,18 +1,6 @@
-/**
- * Versions of END that are wrong on purpose: each breaks one rule that data depend on. The suite must
- * catch every one of them; a rule whose breach nothing notices is not tested. `npm run mutants` makes
- * them, one at a time, in a copy of the source.
- */
-export interface Mutant {
-  /** What is wrong with it. */
-  readonly name: string;
-  readonly file: string;
-  /** Stands in the file exactly once. */
-  readonly text: string;
-  readonly instead: string;
-  /** What must fail: test files, or a program and its arguments. */
-  readonly caughtBy: readonly string[];
-}
+import { moduleMutants } from "./module-mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { ruleMutants } from "./rule-mutants.ts";
 
 const crashTests = ["brick/store/store-crash.test.ts"];
 const storeTests = ["brick/store/store.test.ts", "brick/store/store-model.test.ts"];
@@ -25,7 +13,14 @@ const gatewayTests = [
 ];
 const gcRace = ["tools/sim/gc-race-main.ts", "--operations", "300000"];
 
+/**
+ * Versions of END that are wrong on purpose: each breaks one rule that data depend on. The suite must
+ * catch every one of them; a rule whose breach nothing notices is not tested. `npm run mutants` makes
+ * them, one at a time, in a copy of the source.
+ */
 export const mutants: readonly Mutant[] = [
+  ...ruleMutants,
+  ...moduleMutants,
   {
     name: "the log answers before it has flushed",
     file: "brick/log/log.ts",
@@ -103,6 +98,13 @@ export const mutants: readonly Mutant[] = [
     text: "op = Math.min(op, peer.acked ? peer.ackedOp : 0);",
     instead: "op = Math.min(op, peer.acked ? Math.max(op, peer.ackedOp) : 0);",
     caughtBy: mapTests,
+  },
+  {
+    name: "what a view takes over names the bricks of the view before",
+    file: "brick/map/primary.ts",
+    text: "if (replica.pending.size > pendingHintedMax) return;",
+    instead: "if (pendingHintedMax > 0) return;",
+    caughtBy: ["brick/map/map-cluster.test.ts"],
   },
   {
     name: "a shard takes writes of an attachment that has ended",

@@ -122,6 +122,26 @@ export class SimDiskStore {
     return used;
   }
 
+  /** For tests: all that is there now; called later, it is there again, as from a backup. */
+  image(): () => void {
+    const files = [...this.#names].map(([path, file]) => ({
+      path,
+      bytes: file.read(0, file.sizeBytes),
+    }));
+    const kvs = [...this.#kvs].map(([folder, kv]) => ({ folder, copy: kv.copy() }));
+    return () => {
+      this.wipe();
+      for (const { path, bytes } of files) {
+        const file = new SimFile();
+        file.write(0, [bytes]);
+        file.endSync(file.beginSync());
+        this.#names.set(path, file);
+      }
+      this.#durableNames = new Map(this.#names);
+      for (const { folder, copy } of kvs) this.#kvs.set(folder, copy);
+    };
+  }
+
   /** Everything gone, as when a machine comes back with a new disk. */
   wipe(): void {
     this.#names.clear();

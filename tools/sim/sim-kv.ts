@@ -27,6 +27,13 @@ export class SimKvStore {
     return this.#values.get(key);
   }
 
+  /** One of its own that holds the same, durably. */
+  copy(): SimKvStore {
+    const copy = new SimKvStore();
+    for (const [key, value] of this.#values) copy.#set(key, value);
+    return copy;
+  }
+
   get keyCount(): number {
     return this.#values.size;
   }

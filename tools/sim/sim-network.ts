@@ -102,6 +102,15 @@ export class SimNetwork {
     for (const packets of held) this.#travel(link, packets);
   }
 
+  /** For tests: what waits between two bricks stays in the network, to arrive when that is called. */
+  takeHeld(from: BrickNumber, to: BrickNumber): () => void {
+    const link = this.#link(from, to);
+    const held = link.held.splice(0);
+    return () => {
+      for (const packets of held) this.#travel(link, packets);
+    };
+  }
+
   /** Cuts both directions between every brick of `some` and every brick of `others`. */
   partition(some: readonly BrickNumber[], others: readonly BrickNumber[]): void {
     for (const a of some) {

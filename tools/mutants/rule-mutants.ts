@@ -1,0 +1,397 @@
+import { inFile, type Mutant } from "./mutant.ts";
+
+/**
+ * Each breaks one rule of replication, membership or garbage collection, and is caught by the one
+ * scenario that was written for it: docs/simulation.md tells which.
+ */
+
+const acknowledging = inFile("tools/sim/rules/acknowledge.test.ts", [
+  {
+    name: "a write is answered before the candidates have it",
+    file: "brick/map/primary.ts",
+    text: "  for (const peer of role.peers.values()) op = ",
+    instead:
+      "  for (const peer of role.peers.values())\n    if (replica.view!.members.includes(peer.brick)) op = ",
+    scenario: "an acknowledgement waits for a candidate as for a member",
+  },
+  {
+    name: "a primary does not wait for its own flush",
+    file: "brick/map/primary.ts",
+    text: "  journalEntry(replica, entry, facts.commitOp, () => {\n",
+    instead:
+      "  role.durableOp = entry.op;\n  advanceCommit(replica, role);\n  journalEntry(replica, entry, facts.commitOp, () => {\n",
+    scenario: "a primary that is alone answers once its own log has it",
+  },
+  {
+    name: "the lease is not looked at again before an answer",
+    file: "brick/map/requests.ts",
+    text: "if (replica.role !== role || leading(replica) === null) return;",
+    instead: "if (replica.role !== role) return;",
+    scenario: "a lease that ends while backups are waited for ends the answer",
+  },
+  {
+    name: "a write that comes again is answered while it is under way",
+    file: "brick/map/requests.ts",
+    text: "    awaitCommit(role, entry, whenLanded(replica, role, answer));\n",
+    instead: '    say(replica, answer, "ok");\n',
+    scenario: "a write taken over from an older view is answered when the new view has it",
+  },
+  {
+    name: "a log keeps what the new primary's log has otherwise",
+    file: "brick/map/replica-state.ts",
+    text: "if (start.view > common.view) op =",
+    instead: "if (start.view < 0) op =",
+    scenario:
+      "a write that only its dead primary had is taken back there, and what took its place stays",
+  },
+  {
+    name: "a sequence below the low-water mark is new again",
+    file: "brick/map/requests.ts",
+    text: '  else if (request.sequence < window.lowWater) say(replica, answer, "refused");\n',
+    instead: "",
+    scenario: "a sequence below the low-water mark is refused, and changes nothing",
+  },
+  {
+    name: "an UNMAP leaves no trace among the sequences",
+    file: "brick/map/replica.ts",
+    text: '    case "write":\n    case "reference":\n    case "unmap":\n    case "group":\n',
+    instead:
+      '    case "unmap":\n      return;\n    case "write":\n    case "reference":\n    case "group":\n',
+    scenario: "an UNMAP sent again after a change of view has landed once",
+  },
+  {
+    name: "a candidate is not told what was carried out before it joined",
+    file: "brick/map/backup.ts",
+    text: "  facts.windows = windowsFrom(payload.windows);\n",
+    instead: "",
+    scenario: "a candidate that comes to lead knows what was carried out before it joined",
+  },
+  {
+    name: "what was carried out is not logged with the facts of a view",
+    file: "brick/map/replica-state.ts",
+    text: "    windows: imageOf(windows),\n",
+    instead: "    windows: imageOf(windows).slice(0, 0),\n",
+    scenario: "what was carried out is known after power cuts of all",
+  },
+  {
+    name: "a fence is answered before it is logged",
+    file: "brick/map/requests.ts",
+    text: '      entryOf(replica, { kind: "fence", branch, epoch }, op, view);\n    propose(replica, role, make, whenLanded(replica, role, answer));\n',
+    instead:
+      '      entryOf(replica, { kind: "fence", branch, epoch }, op, view);\n    propose(replica, role, make, () => {});\n    say(replica, answer, "ok");\n',
+    scenario: "a fence is answered once every replica has logged it",
+  },
+  {
+    name: "a cancel is answered before it is logged",
+    file: "brick/map/requests.ts",
+    text: '    entryOf(replica, { ...request, kind: "cancel" }, op, view);\n  propose(replica, role, make, whenLanded(replica, role, answer));\n',
+    instead:
+      '    entryOf(replica, { ...request, kind: "cancel" }, op, view);\n  propose(replica, role, make, () => {});\n  say(replica, answer, "cancelled");\n',
+    scenario: "a cancel is answered once every replica has logged it",
+  },
+  {
+    name: "a shard remembers whatever it is asked to",
+    file: "brick/map/requests.ts",
+    text: '  else if (request.sequence >= window.lowWater + windowSpanMax) say(replica, answer, "refused");\n',
+    instead: "",
+    scenario: "a sequence too far ahead of the low-water mark is refused",
+  },
+  {
+    name: "a new primary answers look-ups before it has committed what it took over",
+    file: "brick/map/requests.ts",
+    text: "  if (role === null || facts.commitOp < role.startOp || !role.startDurable)\n    return refuse",
+    instead: "  if (role === null || !role.startDurable)\n    return refuse",
+    scenario: "a new primary shows nothing before what was answered under the old one",
+  },
+]);
+
+const recovering = inFile("tools/sim/rules/recovery.test.ts", [
+  {
+    name: "a promise is told before it is durable",
+    file: "brick/map/map-service-io.ts",
+    text: "await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));",
+    instead: "journalFacts(replica, 0, () => {});",
+    scenario: "who has promised a newer view stays out of the older one, over a power cut too",
+  },
+  {
+    name: "who has promised a newer view goes on in the older one",
+    file: "brick/map/map-service-io.ts",
+    text: 'answered.\n    replica.view = null;\n    replica.role = { is: "idle" };\n',
+    instead: "answered.\n",
+    scenario: "what was reported to a recovery does not change under it",
+  },
+  {
+    name: "a recovery takes a gap for whole",
+    file: "brick/map/union.ts",
+    text: "if (step === null) return `no brick",
+    instead: "if (step === null) return steps.length >= 0 ? steps : `no brick",
+    scenario: "a candidate that is left alone does not lead, and a shard is never empty instead",
+  },
+  {
+    name: "a recovery goes on without a view of the chain",
+    file: "brick/map/union.ts",
+    text: "      if (!sound.some((report) => bricks.includes(report.brick))) {",
+    instead: "      if (sound.length === 0) {",
+    scenario: "a member of an older view alone is not the shard",
+  },
+  {
+    name: "a recovery follows the oldest log",
+    file: "brick/map/union.ts",
+    text: "a.accepted > b.accepted ||",
+    instead: "a.accepted < b.accepted ||",
+    scenario: "what a member missed comes from the candidate that was there",
+  },
+  {
+    name: "a replica is sound though its log was cut",
+    file: "brick/map/map-service-io.ts",
+    text: "if (store.cut || store.damaged || this.#isUnreadable || replica.broken) {",
+    instead: "if (store.damaged || this.#isUnreadable || replica.broken) {",
+    scenario: "a brick that cut its tail does not count before one that did not",
+  },
+  {
+    name: "a grain emptied while a member is away leaves no tombstone",
+    file: "brick/map/replica.ts",
+    text: "replica.view === null || replica.view.chain.length > 0;",
+    instead: "replica.view === null;",
+    scenario: "what was unmapped while a member was away does not come back with it",
+  },
+  {
+    name: "who was away for longer than tombstones stay keeps its table",
+    file: "brick/map/primary.ts",
+    text: "const fresh = hello.accepted < oldest;",
+    instead: "const fresh = hello.accepted < 0;",
+    scenario: "who was away for longer than tombstones stay begins with an empty table",
+  },
+  {
+    name: "records cut from the log count again after a restart",
+    file: "brick/map/replay.ts",
+    text: "if (entry.op <= facts.commitOp || replica.cuts.some((cut) => entry.op > cut.keptTo)) return;",
+    instead: "if (entry.op <= facts.commitOp) return;",
+    scenario: "what a view cut from a log stays cut, though only a checkpoint knows of it",
+  },
+]);
+
+const leasing = inFile("tools/sim/rules/lease.test.ts", [
+  {
+    name: "a Raft leader renews leases without a round of its quorum",
+    file: "control/leader-io.ts",
+    text: "        const { ok } = await this.#parts.raft().readBarrier();\n        for",
+    instead: "        const ok = true;\n        for",
+    scenario: "a deposed Raft leader renews no lease, not even its own",
+  },
+  {
+    name: "a lease is counted from when it was granted",
+    file: "control/control-io.ts",
+    text: "takeGrant(this.#lease, answer, this.state().version);",
+    instead:
+      "takeGrant(this.#lease, { ...answer, sentMs: this.#options.host.clock.nowMs() }, this.state().version);",
+    scenario: "a lease is counted from when it was asked for",
+  },
+  {
+    name: "a new Raft leader takes nobody to hold a lease",
+    file: "control/membership.ts",
+    text: "const leaseFromMs = Math.max(heard?.grantedMs ?? book.sinceMs, book.sinceMs);",
+    instead: "const leaseFromMs = heard?.grantedMs ?? Number.NEGATIVE_INFINITY;",
+    scenario: "a new Raft leader waits one lease before it gives a brick up",
+  },
+  {
+    name: "a lease is reckoned by the leader's clock alone",
+    file: "control/membership.ts",
+    text: "return timing.leaseMs * (1 + timing.clockDriftPercent / 100);",
+    instead: "return timing.leaseMs;",
+    scenario: "a brick whose clock runs slow is given up after its lease, not before",
+  },
+  {
+    name: "a gateway answers what it has read whatever has become of its lease",
+    file: "brick/volume/gateway-reads.ts",
+    text: "this.#gateway.whenLeased(() => read.answer({ ok: true, buffers }));",
+    instead: "read.answer({ ok: true, buffers });",
+    scenario: "a gateway that was frozen does not answer what it had under way",
+  },
+]);
+
+const attaching = inFile("tools/sim/rules/attachment.test.ts", [
+  {
+    name: "a gateway that starts anew goes on under its old epoch",
+    file: "brick/volume/attachments.ts",
+    text: "return held?.brick === self && held.boot === boot() && held.epoch === epoch;",
+    instead: "return held?.brick === self && held.boot <= boot() && held.epoch === epoch;",
+    scenario:
+      "a gateway that restarts inside its lease takes a new epoch, and what it sent before is fenced",
+  },
+  {
+    name: "a shard takes what an older attachment sends",
+    file: "brick/map/requests.ts",
+    text: '  if (request.epoch < fencing) say(replica, answer, "fenced");\n  else if (window === undefined || window.epoch !== request.epoch)',
+    instead: "  if (window === undefined || fencing < 0)",
+    scenario: "an older attachment's write does not land after the takeover",
+  },
+  {
+    name: "a gateway believes the primary of an older view",
+    file: "brick/volume/shard-link.ts",
+    text: "answer === null || answer.view < this.#viewNewest ||",
+    instead: "answer === null ||",
+    scenario: "an answer of an older view counts for nothing, and the operation is sent again",
+  },
+]);
+
+const viewing = inFile("tools/sim/rules/views.test.ts", [
+  {
+    name: "who stands in for a brick is sent the map at once",
+    file: "control/view-planner.ts",
+    text: "  return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;",
+    instead: "  return true;",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "a brick that is back and not heard yet is not waited for",
+    file: "control/view-planner.ts",
+    text: "if (isReachable(brick)) return !input.heard.has(one);",
+    instead: "if (isReachable(brick)) return false;",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "who stands in is sent the map while the member comes back",
+    file: "brick/map/transfer.ts",
+    text: "  if (standsIn(replica, role, peer)) return;\n",
+    instead: "",
+    scenario: "rolling restarts quicker than the wait for a transfer copy nothing",
+  },
+  {
+    name: "nobody stands in for a brick that is away",
+    file: "control/view-planner.ts",
+    text: "if (staying.length + chosen.length >= wanted) break;",
+    instead: "if (staying.length + chosen.length >= 1) break;",
+    scenario: "new writes are at full copies at once while a brick is away",
+  },
+  {
+    name: "a recovery does not wait for bricks that may come back",
+    file: "control/recovery-io.ts",
+    text: "(brick) => reports.has(brick) || isGivenUp(state, brick),",
+    instead: "(brick) => reports.has(brick) || isGivenUp(state, brick) || brick > 0,",
+    scenario: "a stale backup does not lead, and meanwhile the shard is unavailable, not empty",
+  },
+  {
+    name: "an older copy of a store takes part",
+    file: "control/brick-commands.ts",
+    text: "  if (boot < brick.boot) {\n",
+    instead: "  if (boot < 0) {\n",
+    scenario: "a store that is older than the cluster knows takes no part, and is kept",
+  },
+  {
+    name: "a change of view begins the wait for a transfer anew",
+    file: "control/shard-commands.ts",
+    text: "    shortSinceMs: shard.shortSinceMs,\n",
+    instead: "    shortSinceMs: shard.shortSinceMs && state.clusterTimeMs,\n",
+    scenario: "a change of view does not begin the wait for a transfer anew",
+  },
+  {
+    name: "a member that comes back is not told what is gone",
+    file: "brick/map/transfer.ts",
+    text: "if (entry.value.op <= transfer.sinceOp) continue;",
+    instead:
+      "if (entry.value.op <= transfer.sinceOp || entry.value.extents.length === 0) continue;",
+    scenario:
+      "a brick that returns after several epochs and views brings nothing back, and lacks nothing",
+  },
+  {
+    name: "after a recovery a stand-in is sent the map at once",
+    file: "control/view-planner.ts",
+    text: "return { candidates, transfer: isTransferDue(planning, number, shard, aim) };",
+    instead: "return { candidates, transfer: aim.candidates.length > 0 };",
+    scenario: "a recovery does not end the wait for a transfer",
+  },
+]);
+
+const collecting = inFile("tools/sim/rules/garbage.test.ts", [
+  {
+    name: "a map operation that is sent again names the present epoch",
+    file: "brick/volume/shard-link.ts",
+    text: "    const { piece, key, holders, inline, parts, gcEpoch } = operation;\n",
+    instead:
+      "    const { piece, key, holders, inline, parts } = operation;\n    const { gcEpoch } = this.#context.state();\n",
+    scenario:
+      "a gateway that waits between PUT and map operation over two epochs stores its chunk again",
+  },
+  {
+    name: "a chunk that a PUT finds is not protected",
+    file: "brick/store/store.ts",
+    text: "      this.stamps.stamp(known);\n      this.#countDedup(lengthBytes);\n",
+    instead: "      this.#countDedup(lengthBytes);\n",
+    scenario: "a chunk that a PUT finds is kept, however long it was garbage before",
+  },
+  {
+    name: "the chunks of uncommitted entries are not marked",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "for (const entry of replica.pending.values()) {",
+    instead: "for (const entry of [...replica.pending.values()].slice(0, 0)) {",
+    scenario: "the chunks of what is logged and not committed are marked",
+  },
+  {
+    name: "a walk goes on in the next view",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "return replica.view?.view === view && isSettled(replica);",
+    instead: "return view > 0 && isSettled(replica);",
+    scenario: "a walk that marks ends with its view, and what another view marked does not count",
+  },
+  {
+    name: "what one view marked counts for the next",
+    file: "brick/gc/mark-walk-io.ts",
+    text: "if (done?.view !== view || done.epoch !== state.gcEpoch) return undefined;",
+    instead: "if (done === undefined || done.epoch !== state.gcEpoch) return undefined;",
+    scenario: "a walk that marks ends with its view, and what another view marked does not count",
+  },
+]);
+
+const logging = inFile("tools/sim/rules/log.test.ts", [
+  {
+    name: "a PUT after a restart rests on the page cache",
+    file: "brick/store/store-open.ts",
+    text: "make it so.\n    await file.sync();\n",
+    instead: "make it so.\n",
+    scenario: "what a killed process had not flushed is durable before its next boot answers",
+  },
+  {
+    name: "a boot number is taken without writing it down",
+    file: "brick/store/store-open.ts",
+    text: "boot: superblock.boot + 1 };\n  await copies.write(superblock);\n",
+    instead:
+      "boot: superblock.boot + 1 };\n  if (superblock.boot === 1) await copies.write(superblock);\n",
+    scenario: "each start has a boot number that none before it had, whatever ends it",
+  },
+  {
+    name: "a brick goes on after a failed flush",
+    file: "brick/log/log.ts",
+    text: "this.#commit(taken).catch((error: unknown) => this.#host.crash(error));",
+    instead: "this.#commit(taken).catch(() => {});",
+    scenario: "a failed flush ends the brick, and what waited for it is not answered",
+  },
+]);
+
+const copying = inFile("tools/sim/rules/copies.test.ts", [
+  {
+    name: "of the bricks that leave, one is walked for",
+    file: "brick/repair/repair-plan.ts",
+    text: ".filter((brick) => !stays(state, brick.number))",
+    instead: ".filter((brick) => !stays(state, brick.number))\n    .slice(0, 1)",
+    scenario: "a brick that is given up while another one is emptied is walked for as well",
+  },
+  {
+    name: "copies on a brick that is down count no more",
+    file: "brick/repair/repair-plan.ts",
+    text: 'status === "up" || status === "down" ||',
+    instead: 'status === "up" ||',
+    scenario: "a reboot copies no chunk, and neither does a brick that stays away",
+  },
+]);
+
+export const ruleMutants: readonly Mutant[] = [
+  ...acknowledging,
+  ...recovering,
+  ...leasing,
+  ...attaching,
+  ...viewing,
+  ...collecting,
+  ...logging,
+  ...copying,
+];

@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { MapScene } from "./map-scene.test-support.ts";
+
+/** How a shard is led again, and who comes back to it how. docs/simulation.md names the rules. */
+
+test("who has promised a newer view stays out of the older one, over a power cut too", async () => {
+  const scene = await MapScene.begin();
+  scene.slowDisk(2, 100);
+  await scene.world.complete(scene.node(2).map.report(0, 2));
+  scene.slowDisk(2, 1);
+  await scene.restart(2);
+  const write = scene.post(1, "of the older view");
+  await scene.run(1000);
+  assert.deepEqual(write.statuses, []);
+});
+
+test("what was reported to a recovery does not change under it", async () => {
+  const scene = await MapScene.begin();
+  await scene.world.complete(scene.node(2).map.report(0, 2));
+  const { lastOp } = scene.replica(2).facts;
+  const write = scene.post(1, "of the older view");
+  await scene.run(1000);
+  assert.deepEqual(write.statuses, []);
+  assert.equal(scene.replica(2).facts.lastOp, lastOp);
+});
+
+/** Brick 2 is away, brick 3 a candidate that logs new writes. */
+async function withCandidate(): Promise<MapScene> {
+  const scene = await MapScene.begin();
+  await scene.put(7, "old");
+  await scene.put(8, "only here before");
+  scene.crash(2);
+  scene.view({ primary: 1, members: [1], candidates: [3], chain: scene.chain });
+  await scene.put(7, "new");
+  return scene;
+}
+
+test("a candidate that is left alone does not lead, and a shard is never empty instead", async () => {
+  const scene = await withCandidate();
+  scene.crash(1);
+  assert.equal(await scene.mayRecover([3], true), false);
+  scene.view({ primary: 3, members: [3], chain: scene.chain });
+  await assert.rejects(scene.at(7), /no look-up succeeded/);
+});
+
+test("a member of an older view alone is not the shard", async () => {
+  const scene = await withCandidate();
+  scene.crash(1);
+  await scene.start(2);
+  assert.equal(await scene.mayRecover([2]), false);
+  assert.equal(await scene.mayRecover([2, 3]), true);
+});
+
+test("what a member missed comes from the candidate that was there", async () => {
+  const scene = await withCandidate();
+  const last = scene.post(9, "answered a moment ago");
+  await scene.world.runUntil(() => last.statuses.length === 1);
+  scene.crash(1);
+  await scene.start(2);
+  await scene.recover([2, 3], false);
+  const found = [await scene.at(7), await scene.at(8), await scene.at(9)];
+  assert.deepEqual(found, ["new", "only here before", "answered a moment ago"]);
+});
+
+test("a brick that cut its tail does not count before one that did not", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "whole");
+  scene.slowDisk(1, 100);
+  const torn = scene.post(7, "torn");
+  await scene.run(10);
+  await scene.restart(1, 2);
+  assert.ok(scene.replica(1).facts.lossy);
+  assert.equal(await scene.mayRecover([1]), false);
+  assert.equal(await scene.mayRecover([1, 2]), true);
+  assert.deepEqual(torn.statuses, []);
+});
+
+test("what was unmapped while a member was away does not come back with it", async () => {
+  const scene = await withCandidate();
+  await scene.put(8, null);
+  await scene.start(2);
+  const { chain } = scene;
+  scene.view({ primary: 1, members: [1], candidates: [2, 3], transfer: true, chain });
+  await scene.complete(2);
+  scene.view({ primary: 2, members: [1, 2], chain: scene.chain });
+  assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", null]);
+});
+
+test("who was away for longer than tombstones stay begins with an empty table", async () => {
+  const scene = await withCandidate();
+  scene.shard = { ...scene.shard, transfer: true };
+  scene.tell();
+  await scene.complete(3);
+  scene.view({ primary: 1, members: [1, 3], chain: [] });
+  await scene.put(8, null);
+  scene.view({ primary: 1, members: [1, 3], candidates: [2], transfer: true });
+  await scene.start(2);
+  await scene.complete(2);
+  scene.view({ primary: 2, members: [1, 2], chain: [] });
+  assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", null]);
+});
+
+test("what a view cut from a log stays cut, though only a checkpoint knows of it", async () => {
+  const scene = await MapScene.begin([1, 2, 3]);
+  await scene.put(7, "old");
+  // Brick 2 logs a write that brick 3 never hears of, and a view cuts it before it is flushed.
+  scene.slowDisk(2, 100);
+  scene.cut(1, 3);
+  const lost = scene.post(7, "cut");
+  await scene.world.runUntil(() => scene.replica(2).undurable.size === 1);
+  scene.crash(1);
+  scene.view({ primary: 3, members: [2, 3], chain: scene.chain });
+  await scene.world.runUntil(() => scene.replica(2).cuts.length === 1);
+  scene.node(2).store.checkpoint();
+  // The flush that was under way ends; the one that tells of the cut does not begin.
+  await scene.world.runUntil(() => scene.replica(2).undurable.size === 0);
+  scene.crash(2);
+  scene.slowDisk(2, 1);
+  // Under the op of what was cut comes an UNMAP.
+  const unmap = scene.post(7, null);
+  await scene.run();
+  scene.view({ primary: 3, members: [3], chain: scene.chain });
+  await scene.run();
+  assert.equal(await scene.at(7), null);
+  const { chain } = scene;
+  scene.view({ primary: 3, members: [3], candidates: [2], transfer: true, chain });
+  await scene.start(2);
+  await scene.complete(2);
+  scene.view({ primary: 2, members: [2, 3] });
+  assert.equal(await scene.at(7), null);
+  assert.deepEqual([lost.statuses, unmap.statuses], [[], []]);
+});
