@@ -65,6 +65,13 @@ export const moduleMutants: readonly Mutant[] = [
       instead: "return Math.min(1, reachableCount(state));",
       scenario: "fewer copies only when the cluster state says so and the volume allows it",
     },
+    {
+      name: "a chunk is looked for nowhere but where the map says",
+      file: "brick/volume/chunk-reader.ts",
+      text: "search.order ??= this.#placements.forRead(state).order(search.key);",
+      instead: "search.order ??= this.#placements.forRead(state).order(search.key).slice(0, 0);",
+      scenario: "a chunk that moved is found along the key's order",
+    },
   ]),
   ...inFile("control/cluster-machine.test.ts", [
     {
@@ -317,6 +324,15 @@ export const moduleMutants: readonly Mutant[] = [
       instead: "if (index <= raft.commitIndex) return;",
       scenario:
         "Leaders: an entry of an earlier term is committed only with one of the own (section 5.4.2)",
+    },
+  ]),
+  ...inFile("control/raft/raft-log-replay.test.ts", [
+    {
+      name: "damage at the end of Raft's log is taken for a torn tail",
+      file: "control/raft/raft-log-replay.ts",
+      text: "const suspect = lastBatch > flushedBatch && !isLastComplete ? lastBatch : null;",
+      instead: "const suspect = isLastComplete ? null : lastBatch;",
+      scenario: "the same bad batch is damage when it was flushed",
     },
   ]),
 ];
