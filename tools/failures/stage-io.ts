@@ -1,4 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { grainsPerShardRun } from "../../brick/cluster-state.ts";
+import { grainBytes } from "../../brick/units.ts";
 import { votersWanted } from "../../control/voters.ts";
 import { VerifiedLoad } from "../load/verified-load-io.ts";
 import { type Machines, RealCluster, targetOf } from "../real-cluster-io.ts";
@@ -19,6 +21,8 @@ export interface StageOptions {
 }
 
 const areaBytesDefault = 32 * 1024 * 1024;
+/** A run of grains of one shard after the other. */
+const strideBytes = grainsPerShardRun * grainBytes;
 const depth = 16;
 /** About 15 MB/s: what is measured is the failure, not what the processors can do. */
 const commandsPerSecond = 400;
@@ -57,6 +61,7 @@ export class Stage {
       portals: [],
       target: targetOf("disk0"),
       areaBytes: options.areaBytes ?? areaBytesDefault,
+      strideBytes,
       depth,
       commandsPerSecond,
       seed,

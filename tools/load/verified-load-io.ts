@@ -16,6 +16,8 @@ export interface LoadOptions {
   areaBytes: number;
   /** Where the area begins on the volume. */
   offsetBytes?: number;
+  /** Pieces of the area lie this far apart on the volume, so that many map shards have some. */
+  strideBytes?: number;
   depth: number;
   seed: number;
   /** At most; absent: as fast as they are answered. */
@@ -50,6 +52,8 @@ export interface LoadReport {
 }
 
 const sizesDefault = [512, 1024, 4096, 4096, 4096, 8192, 16_384, 65_536, 131_072, 262_144];
+/** What lies together when the area is spread; no command crosses its end. */
+const pieceBytes = 512 * 1024;
 const violationsMax = 20;
 const reconnectPauseMs = 100;
 const verifyBytes = 256 * 1024;
@@ -223,9 +227,23 @@ export class VerifiedLoad {
     const size = this.#prng.pick(this.#options.sizesBytes ?? sizesDefault) / taggedSectorBytes;
     for (let attempt = 0; attempt < 16; attempt += 1) {
       const first = this.#prng.between(0, this.#history.sectors - size);
+      if (this.#crossesPiece(first, size)) continue;
       if (!this.#busy.subarray(first, first + size).includes(1)) return [first, size];
     }
     return null;
+  }
+
+  #crossesPiece(first: number, count: number): boolean {
+    if (this.#options.strideBytes === undefined) return false;
+    const sectors = pieceBytes / taggedSectorBytes;
+    return Math.floor(first / sectors) !== Math.floor((first + count - 1) / sectors);
+  }
+
+  /** Where a sector of the area lies on the volume. */
+  #offsetOf(sector: number): number {
+    const at = sector * taggedSectorBytes;
+    const { offsetBytes = 0, strideBytes = pieceBytes } = this.#options;
+    return offsetBytes + Math.floor(at / pieceBytes) * strideBytes + (at % pieceBytes);
   }
 
   async #write(session: Initiator, first: number, count: number): Promise<void> {
@@ -270,7 +288,7 @@ export class VerifiedLoad {
     data?: Buffer,
   ): Promise<CommandResult | null> {
     const bytes = count * taggedSectorBytes;
-    const offset = (this.#firstSector + first) * taggedSectorBytes;
+    const offset = this.#offsetOf(first);
     const startedMs = performance.now();
     try {
       const result = await session.command(
