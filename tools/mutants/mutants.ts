@@ -165,8 +165,9 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a write does not wait for the one before it on its range",
     file: "brick/volume/range-lock.ts",
-    text: "if (overlaps(held, start, end)) blockers += 1;",
-    instead: "if (overlaps(held, start, end) && start < 0) blockers += 1;",
+    text: "for (const held of this.#writes) if (overlaps(held, start, end)) blockers += 1;",
+    instead:
+      "for (const held of this.#writes) if (overlaps(held, start, end) && start < 0) blockers += 1;",
     caughtBy: ["brick/volume/range-lock.test.ts", ...gatewayTests],
   },
   {
