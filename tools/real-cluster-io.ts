@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -296,13 +296,33 @@ export class RealCluster {
   }
 
   async waitHealthy(number: number, waitMsMax = 60_000): Promise<void> {
-    await this.waitFor(`brick ${number} healthy`, waitMsMax, () => this.isHealthy(number));
+    const healthy = () => this.isHealthy(number);
+    await this.waitFor(`brick ${number} healthy`, waitMsMax, healthy, () =>
+      this.#stateOfProcess(number),
+    );
   }
 
-  async waitFor(what: string, waitMsMax: number, holds: () => Promise<boolean>): Promise<void> {
+  /** Of its process, as the kernel sees it: "T" was stopped by somebody. */
+  #stateOfProcess(number: number): string {
+    try {
+      const stat = readFileSync(`/proc/${this.pidNow(number)}/stat`, "latin1");
+      return `its process is in state ${stat[stat.lastIndexOf(")") + 2]}`;
+    } catch {
+      return "it has no process";
+    }
+  }
+
+  async waitFor(
+    what: string,
+    waitMsMax: number,
+    holds: () => Promise<boolean>,
+    found: () => string = () => "",
+  ): Promise<void> {
     const until = performance.now() + waitMsMax;
     while (!(await holds())) {
-      if (performance.now() > until) throw this.#failure(`${what}: not within ${waitMsMax} ms`);
+      if (performance.now() > until) {
+        throw this.#failure(`${what}: not within ${waitMsMax} ms ${found()}`);
+      }
       await sleep(50);
     }
   }
