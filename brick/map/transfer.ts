@@ -46,6 +46,8 @@ export function pumpTransfer(replica: Replica, peer: Peer): void {
   // The candidate's overlay may begin after what was committed before this view without our
   // knowing: a scan before that is committed here would miss it.
   if (role.is !== "primary" || facts.commitOp < role.startOp) return;
+  // Nor does an overlay take new holders of what is in the base: they are in the records first.
+  if (transfer.part === 1 && transfer.underWay === null && isNaming(replica)) return;
   const nowMs = replica.effects.nowMs();
   if (transfer.underWay === null) transfer.underWay = { ...readPart(replica, transfer), sentMs: 0 };
   else if (nowMs - transfer.underWay.sentMs < resendAfterMs) return;
@@ -53,6 +55,11 @@ export function pumpTransfer(replica: Replica, peer: Peer): void {
   const { end, parts } = transfer.underWay;
   for (const part of parts) replica.effects.counters.transferBytes += part.length;
   send(replica, peer.brick, "records", transfer.part, [partHead(transfer.id, end), ...parts]);
+}
+
+function isNaming({ pending }: Replica): boolean {
+  for (const { kind } of pending.values()) if (kind === "rehint") return true;
+  return false;
 }
 
 function readPart(replica: Replica, transfer: Transfer) {
