@@ -16,6 +16,7 @@ import {
   encodeMapCancel,
   encodeMapFence,
   encodeMapLookup,
+  encodeMapRehint,
   encodeMapWrite,
   type MapLookupReply,
   type MapReply,
@@ -193,6 +194,13 @@ export class MapCluster {
     return this.#until(messageType.mapGroup, () =>
       encodeMapGroup({ shard: 0, view: this.shard.view, ...numbers, parts }),
     );
+  }
+
+  /** Asks once, or until it is taken. */
+  rehint(grain: number, key: Buffer, holders: readonly BrickNumber[], limit = 40) {
+    const { view } = this.shard;
+    const request = { shard: 0, view, branch, generation: 1, grain, key, holders, gcEpoch: 0 };
+    return this.#until(messageType.mapRehint, () => encodeMapRehint(request), limit);
   }
 
   cancel(sequence: number): Promise<MapReply> {

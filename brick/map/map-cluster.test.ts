@@ -122,6 +122,23 @@ for (const seed of [1, 2, 3]) {
     await verify(cluster, expected);
   });
 
+  test(`seed ${seed}: nobody is named anew while records are on their way to a candidate`, async () => {
+    const { cluster, expected } = await begin(seed);
+    const key = Buffer.from(expected.get(3)!, "hex");
+    cluster.crash(2);
+    const chain = [cluster.shard];
+    cluster.view({ primary: 1, members: [1], candidates: [3], transfer: true, chain });
+    await assert.rejects(cluster.rehint(3, key, [1, 3], 1), /no answer that counts/);
+    await cluster.complete(3);
+    await assert.rejects(cluster.rehint(3, key, [1, 3], 1), /no answer that counts/);
+    cluster.view({ primary: 1, members: [1, 3], chain: [] });
+    assert.equal((await cluster.rehint(3, key, [1, 3])).status, "ok");
+    // The other replica says the same.
+    cluster.view({ primary: 3, members: [1, 3], chain: [] });
+    const { grains } = await cluster.lookup(3, 1);
+    assert.deepEqual(grains.get(3)![0]!.holders, [1, 3]);
+  });
+
   test(`seed ${seed}: what a view takes over names the bricks that it commits on`, async () => {
     const { cluster } = await begin(seed, 2);
     const holders = async (grain: number) =>

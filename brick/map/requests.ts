@@ -214,10 +214,19 @@ export function onCancel(replica: Replica, request: MapCancelRequest, answer: An
   propose(replica, role, make, whenLanded(replica, role, answer));
 }
 
+/**
+ * Whether records are on their way to a candidate. An overlay cannot say that extents of the base name
+ * other bricks: a record sent before new holders were named, and taken, would go on naming the old
+ * ones. What is named before that is in the records by the time they are sent.
+ */
+function isTransferring({ view }: Replica): boolean {
+  return view?.transfer === true && view.candidates.length > 0;
+}
+
 /** Names new holders of a chunk. Nobody's sequence: doing it twice changes nothing. */
 export function onRehint(replica: Replica, request: MapRehintRequest, answer: Answer): void {
   const role = leading(replica);
-  if (role === null || !hasRoom(replica, role)) {
+  if (role === null || !hasRoom(replica, role) || isTransferring(replica)) {
     say(replica, answer, "not_now");
     return;
   }
@@ -256,7 +265,7 @@ export function nameHolders(
   gcEpoch: number,
 ): boolean {
   const role = leading(replica);
-  if (role === null || !hasRoom(replica, role)) return false;
+  if (role === null || !hasRoom(replica, role) || isTransferring(replica)) return false;
   if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return false;
   const make = (op: number, view: number) => entryOf(replica, { ...of, kind: "rehint" }, op, view);
   propose(replica, role, make, () => {});

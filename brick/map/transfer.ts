@@ -47,6 +47,8 @@ export function pumpTransfer(replica: Replica, peer: Peer): void {
   // knowing: a scan before that is committed here would miss it.
   if (role.is !== "primary" || facts.commitOp < role.startOp) return;
   if (standsIn(replica, role, peer)) return;
+  // Nor does an overlay take new holders of what is in the base: they are in the records first.
+  if (transfer.part === 1 && transfer.underWay === null && isNaming(replica)) return;
   const nowMs = replica.effects.nowMs();
   if (transfer.underWay === null) transfer.underWay = { ...readPart(replica, transfer), sentMs: 0 };
   else if (nowMs - transfer.underWay.sentMs < resendAfterMs) return;
@@ -64,6 +66,11 @@ function standsIn(replica: Replica, role: Primary, peer: Peer): boolean {
   const lacksAll = (one: Peer | undefined) => one?.transfer?.sinceOp === 0;
   if (!lacksAll(peer)) return false;
   return replica.view!.candidates.some((brick) => !lacksAll(role.peers.get(brick)));
+}
+
+function isNaming({ pending }: Replica): boolean {
+  for (const { kind } of pending.values()) if (kind === "rehint") return true;
+  return false;
 }
 
 function readPart(replica: Replica, transfer: Transfer) {
