@@ -64,6 +64,10 @@ export const metricTable = {
     "gauge",
     "Shards led here in which copies that left with bricks may still be missing",
   ],
+  endisk_repair_left_bytes: [
+    "gauge",
+    "Bytes that are still to be copied, as far as repair has found",
+  ],
   endisk_repair_short_extents: [
     "gauge",
     "Extents short of copies in the shards led here, as the last walks found",

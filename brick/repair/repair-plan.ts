@@ -1,12 +1,15 @@
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
 import type { Extent } from "../map/grain.ts";
-import type { BrickNumber } from "../units.ts";
-import type { Placement } from "../volume/placement.ts";
+import { type BrickNumber, sectorBytes } from "../units.ts";
+import { failureDomain, type Placement } from "../volume/placement.ts";
 
 /** One chunk that has too few copies, and how to put that right. */
 export interface RepairTask {
   readonly key: Buffer;
   readonly grain: number;
+  readonly chunkBytes: number;
+  /** Copies that can be read now: the fewer, the more urgent. */
+  readonly living: number;
   /** Holders that stay. */
   readonly kept: readonly BrickNumber[];
   /** Bricks that can be asked for it, the best first. */
@@ -53,15 +56,33 @@ export function planExtent(
   const missing = copies - kept.length;
   if (missing <= 0) return null;
   const sources = extent.holders.filter((brick) => isReachable(brickOf(state, brick)));
-  const targets: BrickNumber[] = [];
-  for (const brick of placement.order(extent.key)) {
-    if (targets.length === missing) break;
-    if (!extent.holders.includes(brick)) targets.push(brick);
-  }
+  const fresh = placement.order(extent.key).filter((brick) => !extent.holders.includes(brick));
+  const targets = spread(state, kept, fresh).slice(0, missing);
   if (targets.length === 0 || sources.length === 0) return "stuck";
   const statuses = extent.holders.map((brick) => brickOf(state, brick)?.status ?? "removed");
   const lost =
     !statuses.includes("draining") || statuses.some((one) => one === "failed" || one === "removed");
   const full = targets.length === missing;
-  return { key: extent.key, grain, kept, sources, targets, full, lost };
+  const chunkBytes = extent.chunkSectors * sectorBytes;
+  const living = sources.length;
+  return { key: extent.key, grain, chunkBytes, living, kept, sources, targets, full, lost };
+}
+
+/** The bricks, those first whose failure domain holds no copy yet; else in the order given. */
+function spread(
+  state: ClusterState,
+  kept: readonly BrickNumber[],
+  order: readonly BrickNumber[],
+): BrickNumber[] {
+  const domainOf = (brick: BrickNumber) =>
+    failureDomain(brick, brickOf(state, brick)?.domain ?? "");
+  const taken = new Set(kept.map(domainOf));
+  const apart: BrickNumber[] = [];
+  const others: BrickNumber[] = [];
+  for (const brick of order) {
+    const domain = domainOf(brick);
+    (taken.has(domain) ? others : apart).push(brick);
+    taken.add(domain);
+  }
+  return [...apart, ...others];
 }

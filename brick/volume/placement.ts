@@ -34,8 +34,7 @@ export class Placement {
     const domains = new Map<string, number>();
     this.#candidates = bricks.map(({ number, weight, domain }) => {
       assert(weight > 0);
-      // A name cannot begin with NUL, so a brick without a domain is alone in its own.
-      const name = domain === "" ? `\0${number}` : domain;
+      const name = failureDomain(number, domain);
       if (!domains.has(name)) domains.set(name, domains.size);
       const seed = Math.imul(number, 0x9e3779b1) >>> 0;
       return { number, weight, domain: domains.get(name)!, seed, score: 0, repeated: false };
@@ -74,6 +73,11 @@ export class Placement {
     }
     this.#candidates.sort(compareRepeated);
   }
+}
+
+/** Equal for bricks that fail together. A name cannot begin with NUL: a brick without one is alone. */
+export function failureDomain(number: BrickNumber, domain: string): string {
+  return domain === "" ? `\0${number}` : domain;
 }
 
 /** Where new chunks may go now: bricks that are up and neither full nor draining. */

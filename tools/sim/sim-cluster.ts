@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import type { CopyRates } from "../../brick/repair/copy-budget.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
@@ -21,6 +22,9 @@ export interface SimClusterOptions {
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
+  readonly copyRates?: Partial<CopyRates>;
+  /** Failure domain of each brick; bricks beyond the last are each in their own. */
+  readonly domains?: readonly string[];
 }
 
 /** What a brick of such a cluster has: enough for all of its volume, and not much more. */
@@ -116,7 +120,7 @@ export class SimCluster {
       tokenHash: hash,
       uuid: uuidOf(brick),
       ...addressesOf(brick),
-      domain: "",
+      domain: this.#domainOf(brick),
       capacityBytes: this.#bytes.capacityBytes,
     };
     return { brick, token: { type: "addJoinToken", id, hash, lifeMs: 3_600_000 }, join };
@@ -140,6 +144,10 @@ export class SimCluster {
       const state = this.anyNode()?.control.state();
       return isReachable(state?.bricks[String(brick)]);
     }, joinSecondsMax * 1000);
+  }
+
+  #domainOf(brick: BrickNumber): string {
+    return this.options.domains?.[brick - 1] ?? "";
   }
 
   get #bytes() {
@@ -171,6 +179,8 @@ export class SimCluster {
       ...this.#bytes,
       ...this.#gcTiming(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
+      ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
+      domain: this.#domainOf(brick),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
         peer: addresses.peerAddress,
