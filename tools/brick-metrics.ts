@@ -83,6 +83,7 @@ export function brickMetrics(parts: {
         endisk_gc_marks_total: gc.counters.marks,
         endisk_gc_broadcasts_total: gc.counters.broadcasts,
         endisk_gc_corrections_total: gc.counters.corrections,
+        endisk_gc_trims_total: gc.counters.trims,
         endisk_gc_dropped_runs_total: gc.counters.droppedRuns,
         endisk_gc_swept_chunks_total: store.counters.sweptChunks,
         endisk_gc_swept_bytes_total: store.counters.sweptBytes,

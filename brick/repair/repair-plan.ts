@@ -1,7 +1,8 @@
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
 import type { Extent } from "../map/grain.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
-import { failureDomain, type Placement } from "../volume/placement.ts";
+import type { Placement } from "../volume/placement.ts";
+import { spread } from "./spread.ts";
 
 /** One chunk that has too few copies, and how to put that right. */
 export interface RepairTask {
@@ -66,23 +67,4 @@ export function planExtent(
   const chunkBytes = extent.chunkSectors * sectorBytes;
   const living = sources.length;
   return { key: extent.key, grain, chunkBytes, living, kept, sources, targets, full, lost };
-}
-
-/** The bricks, those first whose failure domain holds no copy yet; else in the order given. */
-function spread(
-  state: ClusterState,
-  kept: readonly BrickNumber[],
-  order: readonly BrickNumber[],
-): BrickNumber[] {
-  const domainOf = (brick: BrickNumber) =>
-    failureDomain(brick, brickOf(state, brick)?.domain ?? "");
-  const taken = new Set(kept.map(domainOf));
-  const apart: BrickNumber[] = [];
-  const others: BrickNumber[] = [];
-  for (const brick of order) {
-    const domain = domainOf(brick);
-    (taken.has(domain) ? others : apart).push(brick);
-    taken.add(domain);
-  }
-  return [...apart, ...others];
 }
