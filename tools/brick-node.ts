@@ -137,7 +137,8 @@ export class BrickNode {
     volumes.onState(control.state());
     const state = () => control.state();
     const { copyRates: rates } = options;
-    const repairParts = { host, calls, self, map, store, state };
+    const servedBytes = () => volumes.stats.readBytes + volumes.stats.writeBytes;
+    const repairParts = { host, calls, self, map, store, state, servedBytes };
     const repair = new Repair({ ...repairParts, ...(rates !== undefined && { rates }) });
     parts.repair = repair;
     const { healOptions } = options;

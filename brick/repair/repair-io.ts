@@ -9,6 +9,7 @@ import type { Calls } from "../rpc/calls.ts";
 import type { Store } from "../store/store.ts";
 import type { BrickNumber } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
+import { Balance } from "./balance-io.ts";
 import { ChunkMover } from "./chunk-mover-io.ts";
 import type { CopyRates } from "./copy-budget.ts";
 import { CopyService } from "./copy-service-io.ts";
@@ -50,6 +51,8 @@ interface RepairParts {
   readonly map: MapService;
   readonly store: Store;
   readonly state: () => ClusterState;
+  /** Bytes that this brick's gateway has read and written for initiators; it only grows. */
+  servedBytes(): number;
   readonly rates?: Partial<CopyRates>;
 }
 
@@ -61,7 +64,8 @@ interface RepairParts {
  */
 export class Repair {
   readonly counters: RepairCounters = { repairBytes: 0, rebalanceBytes: 0 };
-  readonly mover: ChunkMover;
+  readonly #mover: ChunkMover;
+  readonly #balance: Balance;
   readonly #parts: RepairParts;
   readonly #service: CopyService;
   readonly #walks = new Map<number, RepairWalk>();
@@ -71,11 +75,27 @@ export class Repair {
     state: null,
     byBranch: new Map(),
   };
+  /** When a gateway's entry last committed on a replica of this brick. */
+  #committedMs = Number.NEGATIVE_INFINITY;
+  /** What this brick's own gateway had done when it was looked last, and when that had changed. */
+  #served = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
   #closed = false;
 
   constructor(parts: RepairParts) {
     this.#parts = parts;
-    this.mover = new ChunkMover(parts);
+    this.#mover = new ChunkMover(parts);
+    this.#balance = new Balance({
+      host: parts.host,
+      mover: this.#mover,
+      state: parts.state,
+      led: () => this.#led(),
+      copiesOf: (state, branch) => this.#copiesOf(state, branch),
+      isInOrder: () => this.pendingShards().length === 0,
+      busyMs: () => this.#busyMs(),
+      moved: (bytes) => {
+        this.counters.rebalanceBytes += bytes;
+      },
+    });
     this.#service = new CopyService(parts);
     parts.map.onCommit = (replica, entry) => this.#committed(replica, entry);
     this.#later(pauseMs);
@@ -84,6 +104,7 @@ export class Repair {
   close(): void {
     this.#closed = true;
     this.#service.close();
+    this.#balance.close();
   }
 
   /**
@@ -136,16 +157,26 @@ export class Repair {
    * then the shard is not in order, whatever the walk finds.
    */
   #committed(replica: Replica, entry: Entry): void {
+    if (entry.epoch > 0) this.#committedMs = this.#parts.host.clock.nowMs();
     if (replica.role.is !== "primary") return;
     const state = this.#parts.state();
-    const copies = this.copiesOf(state, entry.branch);
+    const copies = this.#copiesOf(state, entry.branch);
     const isShort = ({ holders }: { holders: readonly BrickNumber[] }) =>
       holders.filter((brick) => !leaves(state, brick)).length < copies;
     if (chunksOf(entry).some(isShort)) this.#walk(replica.shard).committedShort();
   }
 
+  /** When something of an initiator was last seen here. */
+  #busyMs(): number {
+    const bytes = this.#parts.servedBytes();
+    if (bytes !== this.#served.bytes) {
+      this.#served = { bytes, atMs: this.#parts.host.clock.nowMs() };
+    }
+    return Math.max(this.#served.atMs, this.#committedMs);
+  }
+
   /** Copies that the branch's volume wants. 0: nobody reads that branch any more. */
-  copiesOf(state: ClusterState, branch: number): number {
+  #copiesOf(state: ClusterState, branch: number): number {
     if (this.#copies.state !== state) {
       const volumes = Object.values(state.volumes);
       const byBranch = new Map(volumes.map((volume) => [volume.branch, volume.copies]));
@@ -223,7 +254,7 @@ export class Repair {
     const state = this.#parts.state();
     const placement = writePlacement(state);
     for (const entry of entries) {
-      const copies = this.copiesOf(state, entry.branch);
+      const copies = this.#copiesOf(state, entry.branch);
       if (copies === 0) continue;
       const seen = new Set<string>();
       for (const extent of entry.value.extents) {
@@ -242,7 +273,7 @@ export class Repair {
     entry: TableEntry,
     task: RepairTask,
   ): Promise<void> {
-    const { bytes, done } = await this.mover.relocate(replica, entry, {
+    const { bytes, done } = await this.#mover.relocate(replica, entry, {
       ...task,
       urgency: "repair",
     });

@@ -80,14 +80,26 @@ export function failureDomain(number: BrickNumber, domain: string): string {
   return domain === "" ? `\0${number}` : domain;
 }
 
-/** Where new chunks may go now: bricks that are up and neither full nor draining. */
+/** Where new chunks may go now: bricks that are up and neither full, draining nor spare. */
 export function writePlacement(state: ClusterState): Placement {
-  return placementOf(state, (brick) => brick.status === "up" && brick.reachable && !brick.full);
+  const mayTake = ({ status, reachable, full, spare }: BrickRecord) =>
+    status === "up" && reachable && !full && spare !== true;
+  return placementOf(state, mayTake, weightOf);
+}
+
+/** Where chunks belong when every brick is up, by capacity alone: who is full does not change it. */
+export function lastingPlacement(state: ClusterState): Placement {
+  return placementOf(state, isLasting, ({ capacityBytes }) => Math.max(capacityBytes, 1));
+}
+
+/** Takes data, and is expected to go on doing so. */
+export function isLasting({ status, spare }: BrickRecord): boolean {
+  return (status === "up" || status === "down") && spare !== true;
 }
 
 /** Where a chunk may be found: every brick that is not given up. */
 export function readPlacement(state: ClusterState): Placement {
-  return placementOf(state, mayHoldChunks);
+  return placementOf(state, mayHoldChunks, weightOf);
 }
 
 /** A brick whose answer is needed before a chunk may be called lost. */
@@ -102,10 +114,14 @@ export function weightOf(brick: BrickRecord): number {
   return capacityBytes * Math.max(weightShareMin, Math.min(1, freeShare / freeShareWanted));
 }
 
-function placementOf(state: ClusterState, eligible: (brick: BrickRecord) => boolean): Placement {
+function placementOf(
+  state: ClusterState,
+  eligible: (brick: BrickRecord) => boolean,
+  weigh: (brick: BrickRecord) => number,
+): Placement {
   const bricks = Object.values(state.bricks)
     .filter(eligible)
-    .map((brick) => ({ number: brick.number, weight: weightOf(brick), domain: brick.domain }));
+    .map((brick) => ({ number: brick.number, weight: weigh(brick), domain: brick.domain }));
   return new Placement(bricks);
 }
 

@@ -100,8 +100,8 @@ export class SimCluster {
   }
 
   /** Another brick joins, as `endisk brick --join` does it. */
-  async join(): Promise<BrickNumber> {
-    const { brick, token, join } = this.joining();
+  async join(as: { spare?: boolean } = {}): Promise<BrickNumber> {
+    const { brick, token, join } = this.joining(as);
     await this.submit(token);
     const value = await this.submit(join);
     if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
@@ -110,7 +110,11 @@ export class SimCluster {
   }
 
   /** The commands by which another brick becomes known; then it may be admitted. */
-  joining(): { brick: BrickNumber; token: Command; join: Command } {
+  joining({ spare }: { spare?: boolean } = {}): {
+    brick: BrickNumber;
+    token: Command;
+    join: Command;
+  } {
     const brick = this.#numbers.length + 1;
     const id = `token-${brick}`;
     const hash = String(brick).padStart(64, "0");
@@ -122,6 +126,7 @@ export class SimCluster {
       ...addressesOf(brick),
       domain: this.#domainOf(brick),
       capacityBytes: this.#bytes.capacityBytes,
+      ...(spare === true && { spare }),
     };
     return { brick, token: { type: "addJoinToken", id, hash, lifeMs: 3_600_000 }, join };
   }
