@@ -33,6 +33,8 @@ export interface ClusterState {
   readonly gcEpoch: number;
   /** How far garbage collection is in it; absent: no epoch has begun yet. */
   readonly gc?: GcRecord;
+  /** When data is moved to bricks that grow; absent: "idle". */
+  readonly rebalance?: RebalanceMode;
   /** One-time join tokens by their id: SHA-256 of the token, and when it ends in clusterTimeMs. */
   readonly joinTokens: {
     /** `usedBy`: the uuid of the brick that joined by it; its retry gets the same number. */
@@ -76,6 +78,10 @@ export interface BrickRecord {
   readonly full: boolean;
   /** Raft voter; everyone else is a learner. */
   readonly voter: boolean;
+  /** It takes no data until a brick is lost, and then that one's place. */
+  readonly spare?: true;
+  /** It came with much more room than the others had: balance moves some of theirs to it. */
+  readonly growing?: true;
   /** What it last said of its own state under this boot; absent: nothing worth telling. */
   readonly health?: BrickHealth;
   /** clusterTimeMs when it became `down`; 0 when it is not. */
@@ -91,6 +97,10 @@ export interface BrickRecord {
    */
   readonly unwitnessed?: boolean;
 }
+
+/** Never; while initiators are quiet; or always, within the same budget. */
+export const rebalanceModes = ["off", "idle", "on"] as const;
+export type RebalanceMode = (typeof rebalanceModes)[number];
 
 export interface BrickHealth {
   /** Chunks that it found damaged since its start. */

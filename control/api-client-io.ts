@@ -7,7 +7,7 @@ import {
   Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
-import type { ChapRecord } from "../brick/cluster-state.ts";
+import type { ChapRecord, RebalanceMode } from "../brick/cluster-state.ts";
 import type {
   AdminReply,
   BrickDetail,
@@ -83,6 +83,12 @@ export class ApiClient {
   }
   brickDrain(number: number): Promise<AdminReply<BrickSummary>> {
     return this.#call("BrickDrain", { number });
+  }
+  brickUse(number: number): Promise<AdminReply<BrickSummary>> {
+    return this.#call("BrickUse", { number });
+  }
+  rebalance(mode: RebalanceMode): Promise<AdminReply<null>> {
+    return this.#call("Rebalance", { mode });
   }
   brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>> {
     return this.#call("BrickRemove", { number, lost });

@@ -21,6 +21,8 @@ export const adminMethods = [
   "BrickList",
   "BrickShow",
   "BrickDrain",
+  "BrickUse",
+  "Rebalance",
   "BrickRemove",
   "VolumeCreate",
   "VolumeList",

@@ -8,6 +8,7 @@ import {
   type ServerUnaryCall,
   type sendUnaryData,
 } from "@grpc/grpc-js";
+import { rebalanceModes } from "../brick/cluster-state.ts";
 import type { AdminBackend, AdminReply, JoinDetails } from "./api.ts";
 import { checkVolume, invalid, tokenValidMsDefault, tokenValidMsMax } from "./api.ts";
 import { type AccessMethod, decodeAccess } from "./api-access.ts";
@@ -211,6 +212,14 @@ async function callBackend(
       return backend.brickShow(brick().number);
     case "BrickDrain":
       return backend.brickDrain(brick().number);
+    case "BrickUse":
+      return backend.brickUse(brick().number);
+    case "Rebalance": {
+      const { mode } = decodeRequest<{ mode: string }>(method, request);
+      const known = rebalanceModes.find((one) => one === mode);
+      if (known !== undefined) return backend.rebalance(known);
+      return { ok: false, fault: invalid(`rebalancing is ${rebalanceModes.join(", ")}`) };
+    }
     case "BrickRemove":
       return backend.brickRemove(brick().number, brick().lost);
     case "VolumeCreate": {

@@ -72,6 +72,12 @@ class EchoBackend implements AdminBackend {
   }
   brickDrain = this.brickShow;
   brickRemove = this.brickShow;
+  brickUse = this.brickShow;
+  mode = "";
+  async rebalance(mode: string) {
+    this.mode = mode;
+    return { ok: true as const, value: null };
+  }
   async volumeCreate(name: string, sizeBytes: number, copies: number) {
     this.calls += 1;
     return { ok: true as const, value: volumeNamed(name, sizeBytes, copies) };
@@ -138,6 +144,7 @@ const details: JoinDetails = {
   portalAddress: "127.0.0.1:3263",
   apiAddress: "127.0.0.1:3283",
   domain: "rack-2",
+  spare: true,
   capacityBytes: 2 ** 40,
 };
 

@@ -1,4 +1,4 @@
-import type { ChapAlgorithm, ChapRecord } from "../brick/cluster-state.ts";
+import type { ChapAlgorithm, ChapRecord, RebalanceMode } from "../brick/cluster-state.ts";
 import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 import type { Severity } from "./events.ts";
 
@@ -44,6 +44,10 @@ export interface BrickSummary {
   usedBytes: number;
   full: boolean;
   boot: number;
+  /** It takes no data until another brick is lost. */
+  spare: boolean;
+  /** It is being filled, until it has its share. */
+  growing: boolean;
 }
 
 export interface BrickDetail {
@@ -129,6 +133,8 @@ export interface ClusterStatus {
   /** Of garbage collection: the present epoch, and the last one that every shard has marked. */
   gcEpoch: number;
   gcMarked: number;
+  /** When data is moved to bricks that grow. */
+  rebalance: RebalanceMode;
   dedupHits: number;
   dedupBytes: number;
   /** What is wrong, the worst first. */
@@ -171,6 +177,7 @@ export interface JoinDetails {
   apiAddress: string;
   domain: string;
   capacityBytes: number;
+  spare: boolean;
 }
 
 /** What makes a brick a member. */
@@ -188,6 +195,9 @@ export interface AdminBackend {
   events(since: number): Promise<AdminReply<{ events: EventSummary[] }>>;
   brickShow(number: number): Promise<AdminReply<BrickDetail>>;
   brickDrain(number: number): Promise<AdminReply<BrickSummary>>;
+  /** The spare takes data from now on. */
+  brickUse(number: number): Promise<AdminReply<BrickSummary>>;
+  rebalance(mode: RebalanceMode): Promise<AdminReply<null>>;
   /** `lost`: not drained first, its data is given up. */
   brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>>;
   volumeCreate(name: string, sizeBytes: number, copies: number): Promise<AdminReply<VolumeSummary>>;

@@ -8,6 +8,7 @@ import {
 import type { BrickNumber } from "../brick/units.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import type { CommandOf } from "./commands.ts";
+import { withGrowth, withSubstitute } from "./growth.ts";
 import { holdsReplica, withDamaged, withInterruption } from "./shard-commands.ts";
 import { withoutPort } from "./unit-commands.ts";
 
@@ -64,10 +65,12 @@ export function joinBrick(state: ClusterState, command: CommandOf<"joinBrick">):
     const message = `brick ${uuid} cannot join: a cluster has at most ${bricksMax} bricks, numbered to ${brickNumberMax}`;
     return refuse(state, "limit", message);
   }
+  const brick = newBrick(number, command);
+  const joined = command.spare === true ? { ...brick, spare: true as const } : brick;
   return done(
     {
       ...state,
-      bricks: { ...state.bricks, [number]: newBrick(number, command) },
+      bricks: { ...state.bricks, [number]: withGrowth(state, joined) },
       brickNumberNext: number + 1,
       joinTokens: { ...state.joinTokens, [tokenId]: { ...token, usedBy: uuid } },
     },
@@ -106,7 +109,9 @@ export function announceBrick(state: ClusterState, command: CommandOf<"announceB
     ...(open && { unwitnessed: true }),
     ...(!restarted && health !== undefined && { health }),
   };
-  const after = withoutPort(withBrick(state, announced), number);
+  // What it held as a brick that was given up is made anew on others: it begins with nothing.
+  const begun = command.discarded ? withGrowth(state, announced) : announced;
+  const after = withoutPort(withBrick(state, begun), number);
   const damaged = command.cut && restarted;
   if (!damaged) return done(after);
   return done({ ...after, shards: after.shards.map((shard) => withDamaged(shard, number)) });
@@ -175,7 +180,8 @@ export function brickFailed(state: ClusterState, command: CommandOf<"brickFailed
     const message = `cannot give up brick ${brick.number}: it is ${brick.status} and answers; drain it instead`;
     return refuse(state, "not_now", message);
   }
-  return done(withBrick(state, { ...brick, status: "failed", reachable: false, downSinceMs: 0 }));
+  const failed = withBrick(state, { ...brick, status: "failed", reachable: false, downSinceMs: 0 });
+  return done(withSubstitute(failed, brick));
 }
 
 export function drainBrick(state: ClusterState, command: CommandOf<"drainBrick">): Applied {
@@ -192,7 +198,9 @@ export function drainBrick(state: ClusterState, command: CommandOf<"drainBrick">
     const message = `cannot drain brick ${number}: it is ${brick.status}; only an up or down brick can be drained`;
     return refuse(state, "not_now", message);
   }
-  const others = Object.values(state.bricks).filter((one) => one.status === "up" && one !== brick);
+  const others = Object.values(state.bricks).filter(
+    (one) => one.status === "up" && one.spare !== true && one !== brick,
+  );
   if (others.length === 0) {
     const message = `cannot drain brick ${number}: no other brick is up to take its data; add one first`;
     return refuse(state, "not_now", message);
@@ -209,7 +217,10 @@ export function removeBrick(state: ClusterState, command: CommandOf<"removeBrick
   }
   const needed = neededBy(state, brick, command);
   if (needed !== null) return refuse(state, "not_now", `cannot remove brick ${number}: ${needed}`);
-  return done(withBrick(state, { ...brick, status: "removed", reachable: false, downSinceMs: 0 }));
+  const left = withBrick(state, { ...brick, status: "removed", reachable: false, downSinceMs: 0 });
+  // Who had failed has been replaced; who drained was emptied in good order.
+  const isLost = brick.status === "up" || brick.status === "down";
+  return done(isLost ? withSubstitute(left, brick) : left);
 }
 
 /** What still needs the brick; null when it may go. */

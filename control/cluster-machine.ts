@@ -5,6 +5,7 @@ import * as bricks from "./brick-commands.ts";
 import { type Applied, type CommandResult, done, refuse } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
 import * as gc from "./gc-commands.ts";
+import * as growth from "./growth-commands.ts";
 import * as shards from "./shard-commands.ts";
 import * as units from "./unit-commands.ts";
 import * as volumes from "./volume-commands.ts";
@@ -73,6 +74,12 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return addJoinToken(state, command);
     case "joinBrick":
       return bricks.joinBrick(state, command);
+    case "useSpare":
+      return growth.useSpare(state, command);
+    case "brickGrown":
+      return growth.brickGrown(state, command);
+    case "setRebalance":
+      return growth.setRebalance(state, command);
     case "announceBrick":
       return bricks.announceBrick(state, command);
     case "witness":

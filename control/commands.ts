@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { rebalanceModes } from "../brick/cluster-state.ts";
 import { chap, initiatorName, lun } from "./access-schema.ts";
 import { unitChange } from "./unit-change-schema.ts";
 
@@ -74,7 +75,14 @@ const command = z.discriminatedUnion("type", [
     apiAddress: shortText,
     domain: shortText,
     capacityBytes: counter,
+    /** It takes no data until another is lost; absent: it takes some at once. */
+    spare: z.boolean().optional(),
   }),
+  /** The spare brick takes data from now on, though none was lost. */
+  z.object({ type: z.literal("useSpare"), number: brickNumber }),
+  /** The brick has its share. */
+  z.object({ type: z.literal("brickGrown"), number: brickNumber }),
+  z.object({ type: z.literal("setRebalance"), mode: z.enum(rebalanceModes) }),
   /** A brick's process has started: from now on only this boot counts. It was heard, so it is up. */
   z.object({
     type: z.literal("announceBrick"),
@@ -203,6 +211,7 @@ export const leaderOnly: ReadonlySet<Command["type"]> = new Set([
   "witness",
   "brickUp",
   "brickDown",
+  "brickGrown",
   "changeView",
   "setTransfer",
   "markDamaged",

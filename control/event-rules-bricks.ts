@@ -72,6 +72,14 @@ function presenceEvents(old: BrickRecord, brick: BrickRecord, after: ClusterStat
     const text = `brick ${number} has started anew (boot ${brick.boot})`;
     events.push(onBrick(number, "brick_restarted", text));
   }
+  if (old.spare === true && brick.spare !== true) {
+    events.push(
+      onBrick(number, "spare_used", `brick ${number} is no spare any more: it takes data`),
+    );
+  }
+  if (old.growing === true && brick.growing !== true) {
+    events.push(onBrick(number, "brick_grown", `brick ${number} has its share of the data`));
+  }
   if (old.voter !== brick.voter) {
     const text = `brick ${number} is ${brick.voter ? "now" : "no longer"} a voter of the control plane`;
     events.push(onBrick(number, "voter_changed", text));

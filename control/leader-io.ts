@@ -5,6 +5,7 @@ import { apply } from "./cluster-machine.ts";
 import type { CommandResult } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
 import { planGc } from "./gc-planner.ts";
+import { grownBricks } from "./growth.ts";
 import type { Keepalive, KeepaliveAnswer } from "./keepalive.ts";
 import {
   arrivalCommand,
@@ -232,6 +233,9 @@ export class Leadership {
 
   #review(state: ClusterState): void {
     for (const command of damageCommands(this.#book, state)) this.#decideIfItHolds(command);
+    for (const { number } of grownBricks(state)) {
+      this.#decideIfItHolds({ type: "brickGrown", number });
+    }
     const gc = planGc(state, {
       nowMs: this.timeMs(),
       timing: this.#parts.timing,

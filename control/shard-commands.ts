@@ -7,6 +7,7 @@ import {
   type ShardView,
 } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
+import { isLasting } from "../brick/volume/placement.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
 
@@ -23,7 +24,7 @@ export const chainViewsMax = 16;
 export function replicasNow(state: ClusterState): number {
   let holders = 0;
   for (const brick of Object.values(state.bricks)) {
-    if (brick.status === "up" || brick.status === "down") holders += 1;
+    if (isLasting(brick)) holders += 1;
   }
   return Math.max(1, Math.min(replicasWanted(state), holders, replicasMax));
 }

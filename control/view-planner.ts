@@ -6,7 +6,7 @@ import {
   type ShardRecord,
 } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { Placement } from "../brick/volume/placement.ts";
+import { isLasting, Placement } from "../brick/volume/placement.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
 import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
 
@@ -103,7 +103,7 @@ export function replicasAfterRecovery(
 function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   const wanted = replicasNow(state);
   const holders = Object.values(state.bricks)
-    .filter((brick) => brick.status === "up" || brick.status === "down")
+    .filter(isLasting)
     .map(({ number, capacityBytes, domain, full }) => {
       // A full brick cannot log what its shards are asked to: they belong where there is room.
       return { number, weight: full ? 1 : Math.max(1, capacityBytes), domain };

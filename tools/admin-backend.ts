@@ -6,6 +6,7 @@ import {
   type ClusterState,
   type InitiatorRecord,
   isReachable,
+  type RebalanceMode,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
 import { gcOf } from "../brick/gc/epochs.ts";
@@ -69,7 +70,10 @@ export class NodeBackend implements AdminBackend {
       const state = this.#node.control.state();
       const stats = await this.#allStats();
       const total = (pick: (one: BrickStats) => number) =>
-        [...stats.values()].reduce((sum, one) => sum + pick(one), 0);
+        [...stats]
+          // What a spare offers is nobody's space yet.
+          .filter(([number]) => brickOf(state, number)?.spare !== true)
+          .reduce((sum, [, one]) => sum + pick(one), 0);
       return {
         clusterId: state.clusterId,
         version: state.version,
@@ -94,6 +98,7 @@ export class NodeBackend implements AdminBackend {
         reclaimableBytes: total((one) => one.reclaimableBytes),
         gcEpoch: state.gcEpoch,
         gcMarked: gcOf(state).marked,
+        rebalance: state.rebalance ?? "idle",
         dedupHits: total((one) => one.dedupHits),
         dedupBytes: total((one) => one.dedupBytes),
         problems: this.#problems(stats),
@@ -145,6 +150,14 @@ export class NodeBackend implements AdminBackend {
 
   brickDrain(number: number): Promise<AdminReply<BrickSummary>> {
     return this.#onBrick(number, { type: "drainBrick", number, drain: true });
+  }
+
+  brickUse(number: number): Promise<AdminReply<BrickSummary>> {
+    return this.#onBrick(number, { type: "useSpare", number });
+  }
+
+  rebalance(mode: RebalanceMode): Promise<AdminReply<null>> {
+    return this.#done({ type: "setRebalance", mode });
   }
 
   async brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>> {
@@ -346,6 +359,8 @@ export class NodeBackend implements AdminBackend {
       usedBytes: stats?.usedBytes ?? brick.usedBytes,
       full: brick.full,
       boot: brick.boot,
+      spare: brick.spare === true,
+      growing: brick.growing === true,
     };
   }
 

@@ -209,7 +209,7 @@ function begin(options: BrickOptions): { identity: BrickIdentity; secret: Buffer
 async function joinOne(
   options: BrickOptions,
 ): Promise<{ identity: BrickIdentity; secret: Buffer }> {
-  const { address, tokenFile } = options.join!;
+  const { address, tokenFile, spare } = options.join!;
   const text = readPrivateFile(tokenFile);
   if (text === null) throw new BrickStartError("invalid", `--token-file ${tokenFile} is missing`);
   const token = parseJoinToken(text);
@@ -224,6 +224,7 @@ async function joinOne(
     apiAddress: brick.api,
     domain: brick.domain,
     capacityBytes: brick.capacityBytes,
+    spare,
   });
   if (!reply.ok) {
     const code = reply.fault.code;

@@ -47,6 +47,7 @@ export function brickMetrics(parts: {
       const { counters } = map;
       const network = wire()?.stats;
       const { shards } = control.state();
+      const progress = repair.progress();
       return {
         endisk_repair_bytes_total: repair.counters.repairBytes,
         endisk_rebalance_bytes_total: repair.counters.rebalanceBytes,
@@ -82,6 +83,7 @@ export function brickMetrics(parts: {
         endisk_gc_marks_total: gc.counters.marks,
         endisk_gc_broadcasts_total: gc.counters.broadcasts,
         endisk_gc_corrections_total: gc.counters.corrections,
+        endisk_gc_trims_total: gc.counters.trims,
         endisk_gc_dropped_runs_total: gc.counters.droppedRuns,
         endisk_gc_swept_chunks_total: store.counters.sweptChunks,
         endisk_gc_swept_bytes_total: store.counters.sweptBytes,
@@ -89,7 +91,8 @@ export function brickMetrics(parts: {
         endisk_gc_recycled_segments_total: store.counters.recycledSegments,
         endisk_gc_stamp_memory_bytes: store.stamps.memoryBytes,
         endisk_repair_pending_shards: repair.restoringShards(),
-        endisk_repair_short_extents: repair.backlog().short,
+        endisk_repair_short_extents: progress.short,
+        endisk_repair_left_bytes: progress.leftBytes,
         endisk_log_damaged_ranges: store.counters.damagedRanges,
         endisk_full: space.full ? 1 : 0,
         endisk_lease_valid: control.leaseValid(node.host.clock.nowMs()) ? 1 : 0,

@@ -4,6 +4,7 @@ import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
 import { MapService } from "../brick/map/map-service-io.ts";
+import type { CopyRates } from "../brick/repair/copy-budget.ts";
 import { Heal } from "../brick/repair/heal-io.ts";
 import type { HealOptions } from "../brick/repair/heal-options.ts";
 import { Repair } from "../brick/repair/repair-io.ts";
@@ -33,6 +34,7 @@ export interface NodeOptions {
   readonly volumeOptions?: Partial<VolumeOptions>;
   readonly gcOptions?: Partial<GcOptions>;
   readonly healOptions?: Partial<HealOptions>;
+  readonly copyRates?: Partial<CopyRates>;
   readonly hooks?: VolumeHooks;
   /** After each change of the cluster state, once the brick's own parts have it. */
   readonly onState?: (state: ClusterState) => void;
@@ -134,7 +136,10 @@ export class BrickNode {
     parts.volumes = volumes;
     volumes.onState(control.state());
     const state = () => control.state();
-    const repair = new Repair({ host, calls, self, map, store, state });
+    const { copyRates: rates } = options;
+    const servedBytes = () => volumes.stats.readBytes + volumes.stats.writeBytes;
+    const repairParts = { host, calls, self, map, store, state, servedBytes };
+    const repair = new Repair({ ...repairParts, ...(rates !== undefined && { rates }) });
     parts.repair = repair;
     const { healOptions } = options;
     const healParts = { host, calls, self, store, state };

@@ -12,8 +12,8 @@ export interface BrickOptions {
   capacityBytes: number | null;
   /** Failure domain; "" is a domain of its own; null keeps what was said before. */
   domain: string | null;
-  /** A new brick joins the cluster of the brick whose api listens there. */
-  join: { address: string; tokenFile: string } | null;
+  /** A new brick joins the cluster of the brick whose api listens there; as a spare, or to be used. */
+  join: { address: string; tokenFile: string; spare: boolean } | null;
   /** Make a new cluster, of which this is the first brick. */
   init: boolean;
   /** One line for the operator. */

@@ -33,6 +33,9 @@ const statsSchema = z.object({
    * nothing can be done until more bricks are up, or less full. Absent: an older brick. */
   repairShort: count.default(0),
   repairStuck: count.default(0),
+  /** Bytes of them that are still to be copied, and how many a second are at present. */
+  repairLeftBytes: count.default(0),
+  repairBytesPerSecond: count.default(0),
   /** Since its start: chunks found damaged, and damage in its log that the replay met. */
   corruptChunks: count.default(0),
   damagedRanges: count.default(0),
@@ -51,7 +54,7 @@ const statsTimeoutMs = 1500;
 export function brickStats(node: BrickNode): BrickStats {
   const { full: _full, dedupHits, dedupBytes, ...space } = node.store.space();
   const { inlineDedupHits, inlineDedupBytes } = node.map.counters;
-  const { short, stuck } = node.repair.backlog();
+  const { short, stuck, leftBytes, bytesPerSecond } = node.repair.progress();
   const self = node.number;
   const { shards } = node.control.state();
   return {
@@ -66,6 +69,8 @@ export function brickStats(node: BrickNode): BrickStats {
     restoringShards: node.repair.restoringShards(),
     repairShort: short,
     repairStuck: stuck,
+    repairLeftBytes: leftBytes,
+    repairBytesPerSecond: bytesPerSecond,
     corruptChunks: node.store.counters.corruptChunks,
     damagedRanges: node.store.counters.damagedRanges,
     logLoss: node.store.cut || node.store.damaged,

@@ -6,6 +6,7 @@ import { addBrick } from "./commands/brick.ts";
 import { addEvents } from "./commands/events.ts";
 import { addInit } from "./commands/init.ts";
 import { addDiscovery, addInitiator } from "./commands/initiator.ts";
+import { addRebalance } from "./commands/rebalance.ts";
 import { addStatus } from "./commands/status.ts";
 import { addToken } from "./commands/token.ts";
 import { addUp } from "./commands/up.ts";
@@ -26,6 +27,7 @@ function program(): Command {
   addBrick(endisk);
   addToken(endisk);
   addStatus(endisk);
+  addRebalance(endisk);
   addEvents(endisk);
   addVolume(endisk);
   addInitiator(endisk);

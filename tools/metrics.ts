@@ -54,6 +54,7 @@ export const metricTable = {
   endisk_gc_marks_total: ["counter", "Keys marked at the bricks that the map names for them"],
   endisk_gc_broadcasts_total: ["counter", "Keys marked at every brick, being where no hint says"],
   endisk_gc_corrections_total: ["counter", "Map records that learnt where their chunks are"],
+  endisk_gc_trims_total: ["counter", "Map records that named more bricks than copies are wanted"],
   endisk_gc_dropped_runs_total: ["counter", "Runs of grains of deleted volumes dropped"],
   endisk_gc_swept_chunks_total: ["counter", "Chunks that nobody referred to, dropped"],
   endisk_gc_swept_bytes_total: ["counter", "Bytes of those chunks"],
@@ -63,6 +64,10 @@ export const metricTable = {
   endisk_repair_pending_shards: [
     "gauge",
     "Shards led here in which copies that left with bricks may still be missing",
+  ],
+  endisk_repair_left_bytes: [
+    "gauge",
+    "Bytes that are still to be copied, as far as repair has found",
   ],
   endisk_repair_short_extents: [
     "gauge",

@@ -8,7 +8,15 @@ import { MarkPage } from "./mark-page.ts";
 /** Bricks 1 to `count`, all there; `away` are not steady. */
 function stateOf(count: number, away: readonly number[] = []): ClusterState {
   const numbers = Array.from({ length: count }, (_, at) => at + 1);
-  const brick = (number: number) => ({ number, status: "up", reachable: true, boot: 1 });
+  const usual = {
+    status: "up",
+    reachable: true,
+    boot: 1,
+    domain: "",
+    capacityBytes: 64,
+    usedBytes: 0,
+  };
+  const brick = (number: number) => ({ number, ...usual });
   const steady = { boot: 1, absences: 0, since: 1 };
   return {
     bricks: Object.fromEntries(numbers.map((number) => [number, brick(number)])),
@@ -32,7 +40,7 @@ function shown(questions: Map<number, Buffer[]>): string[] {
 test("each named brick is asked once for each chunk, and when all have it nobody else is", () => {
   const page = new MarkPage();
   page.add(key(7), [1, 2], 2);
-  page.add(key(7), [1, 3], 2);
+  page.add(key(7), [1, 3], 3);
   page.add(key(8), [2, 3], 2);
   const state = stateOf(4);
   const questions = page.byHolder(state);
@@ -45,7 +53,7 @@ test("each named brick is asked once for each chunk, and when all have it nobody
     );
   }
   assert.deepEqual(shown(page.byStranger(state)), []);
-  assert.deepEqual(page.corrections(), []);
+  assert.deepEqual(page.corrections(state), []);
 });
 
 test("where too few have it every other brick is asked, and the map learns who has it", () => {
@@ -58,7 +66,7 @@ test("where too few have it every other brick is asked, and the map learns who h
   assert.deepEqual(shown(page.byStranger(state)), ["3: 7", "4: 7"]);
   page.answered(3, [key(7)], [false]);
   page.answered(4, [key(7)], [true]);
-  assert.deepEqual(page.corrections(), [{ key: key(7), holders: [1, 4] }]);
+  assert.deepEqual(page.corrections(state), [{ key: key(7), holders: [1, 4], surplus: 0 }]);
 });
 
 test("a brick that is away says nothing of what it has, and stays named", () => {
@@ -69,7 +77,7 @@ test("a brick that is away says nothing of what it has, and stays named", () => 
   page.answered(1, [key(7)], [true]);
   assert.deepEqual(shown(page.byStranger(state)), ["3: 7"]);
   page.answered(3, [key(7)], [true]);
-  assert.deepEqual(page.corrections(), [{ key: key(7), holders: [1, 3, 2] }]);
+  assert.deepEqual(page.corrections(state), [{ key: key(7), holders: [1, 3, 2], surplus: 0 }]);
 });
 
 test("while too few copies are found the map keeps the hints that it has", () => {
@@ -81,7 +89,66 @@ test("while too few copies are found the map keeps the hints that it has", () =>
   page.answered(1, [key(7)], [true]);
   page.answered(2, [key(7)], [false]);
   assert.deepEqual(shown(page.byStranger(state)), []);
-  assert.deepEqual(page.corrections(), []);
+  assert.deepEqual(page.corrections(state), []);
+});
+
+/** A page on which everybody who is asked has everything. */
+function allHave(page: MarkPage, state: ClusterState): void {
+  for (const round of ["byHolder", "byStranger"] as const) {
+    for (const [brick, keys] of page[round](state)) {
+      page.answered(
+        brick,
+        keys,
+        keys.map(() => true),
+      );
+    }
+  }
+}
+
+test("of more copies than are wanted as many are named as are", () => {
+  const page = new MarkPage();
+  page.add(key(7), [1, 2, 3, 4], 2);
+  page.add(key(8), [1, 2], 2);
+  const state = stateOf(4);
+  allHave(page, state);
+  const [correction, ...others] = page.corrections(state);
+  assert.equal(others.length, 0);
+  assert.deepEqual(correction!.key, key(7));
+  assert.equal(correction!.holders.length, 2);
+  assert.equal(correction!.surplus, 2);
+});
+
+test("copies are surplus by who has one and stays, not by who is named", () => {
+  const named = [1, 2, 3];
+  const lacking = new MarkPage();
+  lacking.add(key(7), named, 2);
+  const state = stateOf(3);
+  lacking.byHolder(state);
+  for (const brick of named) lacking.answered(brick, [key(7)], [brick !== 2]);
+  assert.deepEqual(lacking.corrections(state), [{ key: key(7), holders: [1, 3], surplus: 0 }]);
+  for (const away of [stateOf(3, [3]), stateOf(3)]) {
+    const page = new MarkPage();
+    page.add(key(7), named, 2);
+    const bricks = { ...away.bricks, 3: { ...away.bricks[3]!, status: "draining" as const } };
+    const leaving = { ...away, bricks };
+    allHave(page, leaving);
+    assert.deepEqual(page.corrections(leaving), []);
+  }
+});
+
+test("the copies that stay named are in as many failure domains as can be", () => {
+  const plain = stateOf(4);
+  const domains = ["", "a", "a", "a", "b"];
+  const bricks = Object.values(plain.bricks).map((brick) => {
+    return [brick.number, { ...brick, domain: domains[brick.number]! }];
+  });
+  const state = { ...plain, bricks: Object.fromEntries(bricks) };
+  for (let seed = 1; seed < 50; seed += 1) {
+    const page = new MarkPage();
+    page.add(key(seed), [1, 2, 3, 4], 2);
+    allHave(page, state);
+    assert.ok(page.corrections(state)[0]!.holders.includes(4));
+  }
 });
 
 test("what nobody has is not named nowhere", () => {
@@ -92,7 +159,7 @@ test("what nobody has is not named nowhere", () => {
   page.answered(1, [key(7)], [false]);
   page.byStranger(state);
   page.answered(2, [key(7)], [false]);
-  assert.deepEqual(page.corrections(), []);
+  assert.deepEqual(page.corrections(state), []);
 });
 
 test("marks come back as they were sent, and no bytes crash the decoder", () => {

@@ -1,8 +1,9 @@
 import { keyName } from "../chunk/chunk-index.ts";
-import type { ClusterState } from "../cluster-state.ts";
+import { brickOf, type ClusterState } from "../cluster-state.ts";
 import { holdersMax } from "../map/grain.ts";
+import { spread } from "../repair/spread.ts";
 import type { BrickNumber } from "../units.ts";
-import { mayHoldChunks } from "../volume/placement.ts";
+import { mayHoldChunks, type Placement, readPlacement } from "../volume/placement.ts";
 import { isSteady } from "./epochs.ts";
 
 interface Marked {
@@ -15,10 +16,12 @@ interface Marked {
   readonly lacking: BrickNumber[];
 }
 
-/** A chunk that is not where the map says. */
+/** A chunk that is not where the map says, or in more copies than anybody wants. */
 export interface Correction {
   readonly key: Buffer;
   readonly holders: readonly BrickNumber[];
+  /** Copies that the map names no more although they are there: a sweep takes them. */
+  readonly surplus: number;
 }
 
 /**
@@ -29,6 +32,7 @@ export interface Correction {
  */
 export class MarkPage {
   readonly #marked = new Map<string, Marked>();
+  #placement: Placement | null = null;
 
   get size(): number {
     return this.#marked.size;
@@ -77,15 +81,24 @@ export class MarkPage {
 
   /**
    * Once everybody has answered: the chunks that the map should say are elsewhere. Only where enough
-   * copies were found: others may be on bricks that were not asked, and nothing need be copied.
+   * copies were found: others may be on bricks that were not asked, and nothing need be copied. Where
+   * more were found than are wanted, on bricks that stay, the best placed of them are named alone.
    */
-  corrections(): Correction[] {
+  corrections(state: ClusterState): Correction[] {
     const found: Correction[] = [];
     for (const { key, holders, copies, having, lacking } of this.#marked.values()) {
-      const isRight = lacking.length === 0 && having.every((brick) => holders.has(brick));
-      if (isRight || having.length < copies) continue;
+      if (having.length < copies) continue;
+      const staying = having.filter((brick) => brickOf(state, brick)?.status === "up");
+      if (staying.length > copies) {
+        this.#placement ??= readPlacement(state);
+        const order = this.#placement.order(key).filter((brick) => staying.includes(brick));
+        const named = spread(state, [], order).slice(0, copies);
+        found.push({ key, holders: named, surplus: staying.length - copies });
+        continue;
+      }
+      if (lacking.length === 0 && having.every((brick) => holders.has(brick))) continue;
       const away = [...holders].filter((one) => !having.includes(one) && !lacking.includes(one));
-      found.push({ key, holders: [...having, ...away].slice(0, holdersMax) });
+      found.push({ key, holders: [...having, ...away].slice(0, holdersMax), surplus: 0 });
     }
     return found;
   }

@@ -12,7 +12,7 @@ import { encodeChunkHeal, healKeysMax } from "../repair/heal-messages.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { Store } from "../store/store.ts";
-import type { BrickNumber } from "../units.ts";
+import { type BrickNumber, sectorBytes } from "../units.ts";
 import { gcOf, isSteady, LiveBranches } from "./epochs.ts";
 import type { GcOptions } from "./gc-options.ts";
 import { encodeChunkMark, markKeysMax } from "./mark-messages.ts";
@@ -31,6 +31,8 @@ export interface MarkCounters {
   droppedRuns: number;
   /** Map records that named bricks without the chunk, or not those with it. */
   corrections: number;
+  /** Of them, records that named more bricks than anybody wants copies. */
+  trims: number;
   /** Keys of which there were too few copies, told to named bricks that lack them. */
   shortfalls: number;
   walks: number;
@@ -58,6 +60,7 @@ export class MarkWalk {
     broadcasts: 0,
     droppedRuns: 0,
     corrections: 0,
+    trims: 0,
     shortfalls: 0,
     walks: 0,
   };
@@ -157,11 +160,17 @@ export class MarkWalk {
     page: MarkPage,
     entries: readonly TableEntry[],
   ): void {
-    for (const { key, holders } of page.corrections()) {
+    for (const { key, holders, surplus } of page.corrections(this.#parts.state())) {
       for (const { branch, generation, grain, value } of entries) {
-        if (!value.extents.some((extent) => extent.key.equals(key))) continue;
+        const extent = value.extents.find((one) => one.key.equals(key));
+        if (extent === undefined) continue;
         const of = { branch, generation, grain, key: Buffer.from(key), holders };
-        if (nameHolders(replica, of, epoch)) this.counters.corrections += 1;
+        if (!nameHolders(replica, of, epoch)) continue;
+        this.counters.corrections += 1;
+        if (surplus === 0) continue;
+        this.counters.trims += 1;
+        // What is named no more is garbage as if it had been overwritten: epochs are wanted for it.
+        replica.effects.counters.releasedBytes += surplus * extent.chunkSectors * sectorBytes;
       }
     }
   }

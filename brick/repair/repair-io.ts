@@ -1,96 +1,110 @@
-import { decodeChunkHasReply } from "../chunk/chunk-messages.ts";
-import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
-import { encodeChunkMark } from "../gc/mark-messages.ts";
+import type { ClusterState } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
 import { chunksOf, type Entry } from "../map/entry.ts";
-import { holdersMax } from "../map/grain.ts";
-import { decodeMapReply, encodeMapRehint, type MapStatus } from "../map/map-messages.ts";
 import type { MapService } from "../map/map-service-io.ts";
 import type { TableEntry } from "../map/map-table.ts";
-import type { GrainKey } from "../map/map-table-keys.ts";
 import { ownBranch } from "../map/owed.ts";
 import type { Replica } from "../map/replica.ts";
 import type { Calls } from "../rpc/calls.ts";
-import { messageType } from "../rpc/message-types.ts";
 import type { Store } from "../store/store.ts";
-import { type BrickNumber, MiB } from "../units.ts";
+import type { BrickNumber } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
-import { fetchChunk } from "./fetch-chunk.ts";
+import { Balance } from "./balance-io.ts";
+import { ChunkMover } from "./chunk-mover-io.ts";
+import type { CopyRates } from "./copy-budget.ts";
+import { CopyService } from "./copy-service-io.ts";
+import { Pace } from "./pace.ts";
 import { leaves, leavingBricks, planGrain, type RepairTask } from "./repair-plan.ts";
+import { RepairWalk } from "./repair-walk.ts";
 
 /** Map records looked at in one step of a walk, and the pause between steps. */
 const pageRecords = 128;
-const pauseMs = 20;
-/** A walk that could not do everything begins anew after this. */
-const retryMs = 2000;
-/** The same, when there was nothing that it could try. */
-const stuckRetryMs = 30_000;
-const copyTimeoutMs = 10_000;
-const getTimeoutMs = 3000;
-const rehintTimeoutMs = 2000;
-/** Bytes this brick has copied in a second, at most. */
-export const repairBytesPerSecond = 64 * MiB;
+const pauseMs = 4;
+/** Whether there is anything to walk is looked at this often. */
+const idleMs = 500;
+/** Extents that one brick has put in order at a time. */
+export const copiesUnderWayMax = 8;
 
 export interface RepairCounters {
   /** Copies made because bricks failed or lacked one from the start. */
   repairBytes: number;
-  /** Copies made because bricks are being emptied. */
+  /** Copies made because bricks are being emptied, or filled. */
   rebalanceBytes: number;
 }
 
-interface Walk {
-  /** For which bricks that leave, and which view, the shard was found to be in order. */
-  clean: string;
-  after: GrainKey | null;
-  /** What the walk under way is for. */
-  purpose: string;
-  /** Extents that a walk could not put in order. */
-  left: number;
+/** How far the repair of the shards led here is. */
+export interface RepairProgress {
+  /** Extents short of copies, as far as the walks have found. */
+  readonly short: number;
   /** Of these, ones for which nothing can be done until more bricks are up, or less full. */
-  stuck: number;
-  resumeAtMs: number;
+  readonly stuck: number;
+  /** Bytes that are still to be copied. */
+  readonly leftBytes: number;
+  /** How many of them a second are put in order at present; 0: none, or it is not known yet. */
+  readonly bytesPerSecond: number;
+}
+
+interface RepairParts {
+  readonly host: Host;
+  readonly calls: Calls;
+  readonly self: BrickNumber;
+  readonly map: MapService;
+  readonly store: Store;
+  readonly state: () => ClusterState;
+  /** Bytes that this brick's gateway has read and written for initiators; it only grows. */
+  servedBytes(): number;
+  readonly rates?: Partial<CopyRates>;
 }
 
 /**
  * Sees to it that everything mapped by the shards led here has its copies on bricks that stay: walks
  * their records, has missing copies made by the bricks that shall keep them, and names those in the
- * map. Reboots give it nothing to do.
+ * map. Nothing of it is remembered but in the map: whoever leads a shard next walks it and finds what
+ * is left. Reboots give it nothing to do.
  */
 export class Repair {
   readonly counters: RepairCounters = { repairBytes: 0, rebalanceBytes: 0 };
-  readonly #host: Host;
-  readonly #calls: Calls;
-  readonly #self: BrickNumber;
-  readonly #map: MapService;
-  readonly #state: () => ClusterState;
-  readonly #walks = new Map<number, Walk>();
+  readonly #mover: ChunkMover;
+  readonly #balance: Balance;
+  readonly #parts: RepairParts;
+  readonly #service: CopyService;
+  readonly #walks = new Map<number, RepairWalk>();
+  readonly #pace = new Pace();
   /** Copies wanted by branch, as of `state`. */
   #copies: { state: ClusterState | null; byBranch: Map<number, number> } = {
     state: null,
     byBranch: new Map(),
   };
+  /** When a gateway's entry last committed on a replica of this brick. */
+  #committedMs = Number.NEGATIVE_INFINITY;
+  /** What this brick's own gateway had done when it was looked last, and when that had changed. */
+  #served = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
   #closed = false;
 
-  constructor(parts: {
-    host: Host;
-    calls: Calls;
-    self: BrickNumber;
-    map: MapService;
-    store: Store;
-    state: () => ClusterState;
-  }) {
-    this.#host = parts.host;
-    this.#calls = parts.calls;
-    this.#self = parts.self;
-    this.#map = parts.map;
-    this.#state = parts.state;
-    serveCopies(parts.calls, parts.store);
+  constructor(parts: RepairParts) {
+    this.#parts = parts;
+    this.#mover = new ChunkMover(parts);
+    this.#balance = new Balance({
+      host: parts.host,
+      mover: this.#mover,
+      state: parts.state,
+      led: () => this.#led(),
+      copiesOf: (state, branch) => this.#copiesOf(state, branch),
+      isInOrder: () => this.pendingShards().length === 0,
+      busyMs: () => this.#busyMs(),
+      moved: (bytes) => {
+        this.counters.rebalanceBytes += bytes;
+      },
+    });
+    this.#service = new CopyService(parts);
     parts.map.onCommit = (replica, entry) => this.#committed(replica, entry);
     this.#later(pauseMs);
   }
 
   close(): void {
     this.#closed = true;
+    this.#service.close();
+    this.#balance.close();
   }
 
   /**
@@ -98,12 +112,12 @@ export class Repair {
    * view: what `endisk status` calls the rest of a repair.
    */
   restoringShards(): number {
-    const state = this.#state();
+    const state = this.#parts.state();
     const leaving = leavingBricks(state);
     if (leaving === "") return 0;
     let restoring = 0;
     for (const [shard, { primary }] of state.shards.entries()) {
-      if (primary !== this.#self) continue;
+      if (primary !== this.#parts.self) continue;
       const clean = this.#walks.get(shard)?.clean ?? "";
       if (clean.slice(clean.indexOf(":") + 1) !== leaving) restoring += 1;
     }
@@ -115,25 +129,27 @@ export class Repair {
    * all that were not found in order since.
    */
   pendingShards(): number[] {
-    const state = this.#state();
+    const state = this.#parts.state();
     const pending: number[] = [];
     for (const [shard, { primary, view }] of state.shards.entries()) {
-      if (primary !== this.#self) continue;
+      if (primary !== this.#parts.self) continue;
       if (this.#walks.get(shard)?.clean !== purposeOf(state, view)) pending.push(shard);
     }
     return pending;
   }
 
-  /** Extents short of copies in the shards led here, as the last walks found; see Walk. */
-  backlog(): { short: number; stuck: number } {
+  progress(): RepairProgress {
     let short = 0;
     let stuck = 0;
+    let leftBytes = 0;
     for (const { shard } of this.#led()) {
       const walk = this.#walks.get(shard);
       short += walk?.left ?? 0;
       stuck += walk?.stuck ?? 0;
+      leftBytes += walk?.leftBytes ?? 0;
     }
-    return { short, stuck };
+    const bytesPerSecond = this.#pace.bytesPerSecond(this.#parts.host.clock.nowMs());
+    return { short, stuck, leftBytes, bytesPerSecond };
   }
 
   /**
@@ -141,18 +157,25 @@ export class Repair {
    * then the shard is not in order, whatever the walk finds.
    */
   #committed(replica: Replica, entry: Entry): void {
+    if (entry.epoch > 0) this.#committedMs = this.#parts.host.clock.nowMs();
     if (replica.role.is !== "primary") return;
-    const state = this.#state();
+    const state = this.#parts.state();
     const copies = this.#copiesOf(state, entry.branch);
     const isShort = ({ holders }: { holders: readonly BrickNumber[] }) =>
       holders.filter((brick) => !leaves(state, brick)).length < copies;
-    if (!chunksOf(entry).some(isShort)) return;
-    const walk = this.#walk(replica.shard);
-    walk.clean = "";
-    walk.left += 1;
+    if (chunksOf(entry).some(isShort)) this.#walk(replica.shard).committedShort();
   }
 
-  /** 0: nobody reads that branch any more. */
+  /** When something of an initiator was last seen here. */
+  #busyMs(): number {
+    const bytes = this.#parts.servedBytes();
+    if (bytes !== this.#served.bytes) {
+      this.#served = { bytes, atMs: this.#parts.host.clock.nowMs() };
+    }
+    return Math.max(this.#served.atMs, this.#committedMs);
+  }
+
+  /** Copies that the branch's volume wants. 0: nobody reads that branch any more. */
   #copiesOf(state: ClusterState, branch: number): number {
     if (this.#copies.state !== state) {
       const volumes = Object.values(state.volumes);
@@ -163,218 +186,100 @@ export class Repair {
   }
 
   #led(): Replica[] {
-    return [...this.#map.replicas()].filter(({ role }) => role.is === "primary" && !role.released);
+    const { map } = this.#parts;
+    return [...map.replicas()].filter(({ role }) => role.is === "primary" && !role.released);
   }
 
   #later(delayMs: number): void {
-    this.#host.clock.after(delayMs, () => {
+    this.#parts.host.clock.after(delayMs, () => {
       if (this.#closed) return;
-      this.#step().then((spentMs) => this.#later(Math.max(pauseMs, spentMs)));
+      this.#step().then((worked) => this.#later(worked ? pauseMs : idleMs));
     });
   }
 
-  /** One page of one shard's walk; how long to wait to stay within the budget. */
-  async #step(): Promise<number> {
-    const nowMs = this.#host.clock.nowMs();
-    const state = this.#state();
+  /** One page of one shard's walk; false when none is due. */
+  async #step(): Promise<boolean> {
+    const state = this.#parts.state();
+    const nowMs = this.#parts.host.clock.nowMs();
+    let next: { replica: Replica; walk: RepairWalk } | null = null;
     for (const replica of this.#led()) {
-      const purpose = purposeOf(state, replica.view?.view);
       const walk = this.#walk(replica.shard);
-      if (walk.clean === purpose || (walk.purpose === purpose && walk.resumeAtMs > nowMs)) continue;
-      if (walk.purpose !== purpose) Object.assign(walk, { purpose, after: null });
-      const bytes = await this.#page(replica, walk);
-      return (bytes / repairBytesPerSecond) * 1000;
+      walk.aim(purposeOf(state, replica.view?.view));
+      if (!walk.isDue(nowMs)) continue;
+      if (next === null || walk.urgency < next.walk.urgency) next = { replica, walk };
     }
-    return 500;
+    if (next === null) return false;
+    await this.#page(next.replica, next.walk);
+    return true;
   }
 
-  #walk(shard: number): Walk {
+  #walk(shard: number): RepairWalk {
     let walk = this.#walks.get(shard);
     if (walk === undefined) {
-      walk = { clean: "", after: null, purpose: "", left: 0, stuck: 0, resumeAtMs: 0 };
+      walk = new RepairWalk();
       this.#walks.set(shard, walk);
     }
     return walk;
   }
 
-  async #page(replica: Replica, walk: Walk): Promise<number> {
+  async #page(replica: Replica, walk: RepairWalk): Promise<void> {
     const { table, shard, facts } = replica;
-    if (walk.after === null) Object.assign(walk, { left: 0, stuck: 0 });
+    const { purpose, livingMax } = walk;
+    if (walk.after === null) walk.begins();
     const page = table.scan("base", shard, facts.incarnation, walk.after, pageRecords);
     const last = page.entries.at(-1);
     if (last !== undefined) {
       walk.after = { branch: last.branch, grain: last.grain, generation: last.generation };
     }
-    let bytes = 0;
-    for (const entry of page.entries) {
+    const tasks: { entry: TableEntry; task: RepairTask }[] = [];
+    for (const { entry, task } of this.#shortIn(page.entries)) {
+      if (livingMax === null) walk.found(task);
+      else if (task !== "stuck" && task.living <= livingMax) tasks.push({ entry, task });
+    }
+    const isCurrent = () => purposeOf(this.#parts.state(), replica.view?.view) === purpose;
+    const carryOut = async () => {
       // Bricks leave or return: the walk begins anew.
-      if (purposeOf(this.#state(), replica.view?.view) !== walk.purpose) return bytes;
-      bytes += await this.#mend(replica, walk, entry);
-    }
-    if (!page.done) return bytes;
-    if (walk.left === 0 && purposeOf(this.#state(), replica.view?.view) === walk.purpose) {
-      walk.clean = walk.purpose;
-    }
-    const pause = walk.left > 0 && walk.left === walk.stuck ? stuckRetryMs : retryMs;
-    walk.after = null;
-    walk.resumeAtMs = this.#host.clock.nowMs() + pause;
-    return bytes;
-  }
-
-  async #mend(replica: Replica, walk: Walk, entry: TableEntry): Promise<number> {
-    const state = this.#state();
-    const copies = this.#copiesOf(state, entry.branch);
-    if (copies === 0) return 0;
-    const placement = writePlacement(state);
-    let bytes = 0;
-    for (const task of planGrain(state, placement, copies, entry.grain, entry.value.extents)) {
-      if (task === "stuck") {
-        walk.left += 1;
-        walk.stuck += 1;
-        continue;
+      for (let next = tasks.pop(); next !== undefined && isCurrent(); next = tasks.pop()) {
+        await this.#mend(replica, walk, next.entry, next.task);
       }
-      const copied = await this.#carryOut(replica, entry, task);
-      if (copied === null) walk.left += 1;
-      else bytes += copied;
-    }
-    return bytes;
+    };
+    tasks.reverse();
+    await Promise.all(Array.from({ length: copiesUnderWayMax }, carryOut));
+    if (page.done && isCurrent()) walk.ended(this.#parts.host.clock.nowMs());
   }
 
-  /** Bytes copied; null when copies are still missing. */
-  async #carryOut(replica: Replica, entry: TableEntry, task: RepairTask): Promise<number | null> {
-    const made: BrickNumber[] = [];
-    let bytes = 0;
-    // Before anything is asked of anybody: what is named below is kept from this epoch on.
-    const { gcEpoch } = this.#state();
-    for (const target of task.targets) {
-      const copied = await this.#copy(target, task, gcEpoch);
-      if (copied === null) continue;
-      made.push(target);
-      bytes += copied;
+  *#shortIn(
+    entries: readonly TableEntry[],
+  ): Generator<{ entry: TableEntry; task: RepairTask | "stuck" }> {
+    const state = this.#parts.state();
+    const placement = writePlacement(state);
+    for (const entry of entries) {
+      const copies = this.#copiesOf(state, entry.branch);
+      if (copies === 0) continue;
+      for (const task of planGrain(state, placement, copies, entry.grain, entry.value.extents)) {
+        yield { entry, task };
+      }
     }
+  }
+
+  async #mend(
+    replica: Replica,
+    walk: RepairWalk,
+    entry: TableEntry,
+    task: RepairTask,
+  ): Promise<void> {
+    const { bytes, done } = await this.#mover.relocate(replica, entry, {
+      ...task,
+      urgency: "repair",
+    });
     if (task.lost) this.counters.repairBytes += bytes;
     else this.counters.rebalanceBytes += bytes;
-    if (made.length === 0 && task.targets.length > 0) return null;
-    const kept = await this.#protect(task.kept, task.key, gcEpoch);
-    if (kept === null) return null;
-    const complete = kept.length === task.kept.length && made.length === task.targets.length;
-    const enough = task.full && complete;
-    const holders = new Set([...kept, ...made]);
-    // Until there are enough that stay, those that leave are still worth asking.
-    const others = enough ? [] : await this.#protect(task.sources, task.key, gcEpoch);
-    for (const source of others ?? []) holders.add(source);
-    const named = [...holders].slice(0, holdersMax);
-    const status = await this.#rehint(replica, entry, { key: task.key, holders: named, gcEpoch });
-    return status === "ok" && enough ? bytes : null;
-  }
-
-  /**
-   * Those of the bricks that have the chunk, and keep it from now on like one stored in that epoch;
-   * who is away is believed. null: somebody did not answer.
-   */
-  async #protect(
-    bricks: readonly BrickNumber[],
-    key: Buffer,
-    gcEpoch: number,
-  ): Promise<BrickNumber[] | null> {
-    const holders: BrickNumber[] = [];
-    for (const brick of bricks) {
-      const isHere = isReachable(brickOf(this.#state(), brick));
-      const has = isHere ? await this.#ask(brick, key, gcEpoch) : true;
-      if (has === null) return null;
-      if (has) holders.push(brick);
-    }
-    return holders;
-  }
-
-  #ask(brick: BrickNumber, key: Buffer, gcEpoch: number): Promise<boolean | null> {
-    const body = encodeChunkMark(gcEpoch, [key]);
-    return new Promise((resolve) => {
-      this.#calls.call(brick, messageType.chunkMark, body, getTimeoutMs, (reply) => {
-        resolve(reply.ok ? (decodeChunkHasReply(reply.body)?.[0] ?? null) : null);
-      });
-    });
-  }
-
-  #copy(target: BrickNumber, task: RepairTask, gcEpoch: number): Promise<number | null> {
-    const body = encodeCopy(task.key, task.sources, gcEpoch);
-    return new Promise((resolve) => {
-      this.#calls.call(target, messageType.chunkCopy, body, copyTimeoutMs, (reply) => {
-        const done = reply.ok && reply.body.length === 8 && reply.body[0] === 1;
-        resolve(done ? reply.body.readUInt32BE(4) : null);
-      });
-    });
-  }
-
-  #rehint(
-    replica: Replica,
-    entry: TableEntry,
-    hints: { key: Buffer; holders: readonly BrickNumber[]; gcEpoch: number },
-  ): Promise<MapStatus | null> {
-    const { branch, grain, generation } = entry;
-    const view = replica.view?.view ?? 0;
-    const { shard } = replica;
-    const body = encodeMapRehint({ shard, view, branch, generation, grain, ...hints });
-    return new Promise((resolve) => {
-      this.#calls.call(this.#self, messageType.mapRehint, body, rehintTimeoutMs, (reply) => {
-        resolve(reply.ok ? (decodeMapReply(reply.body)?.status ?? null) : null);
-      });
-    });
+    walk.mended(task, done);
+    if (!done) return;
+    this.#pace.add(this.#parts.host.clock.nowMs(), task.targets.length * task.chunkBytes);
   }
 }
 
 function purposeOf(state: ClusterState, view: number | undefined): string {
   return `${view}:${leavingBricks(state)}`;
-}
-
-const copyBytes = 40;
-
-/**
- * A request to fetch a chunk: sourceCount[1] zero[3] garbage-collection epoch[4] key[32], sources[2
- * each].
- */
-function encodeCopy(key: Buffer, sources: readonly BrickNumber[], gcEpoch: number): Buffer[] {
-  const body = Buffer.alloc(copyBytes + 2 * sources.length);
-  body[0] = sources.length;
-  body.writeUInt32BE(gcEpoch, 4);
-  key.copy(body, 8);
-  for (const [at, source] of sources.entries()) body.writeUInt16BE(source, copyBytes + 2 * at);
-  return [body];
-}
-
-/** Answers: done[1] zero[3] bytesCopied[4]. */
-function serveCopies(calls: Calls, store: Store): void {
-  calls.serve(messageType.chunkCopy, (_from, body, reply) => {
-    if (body.length < copyBytes || body.length !== copyBytes + 2 * body[0]!) return;
-    store.stamps.reach(body.readUInt32BE(4));
-    const key = Buffer.from(body.subarray(8, copyBytes));
-    const sources = Array.from({ length: body[0]! }, (_, at) =>
-      body.readUInt16BE(copyBytes + 2 * at),
-    );
-    const answer = Buffer.alloc(8);
-    fetchAndKeep(calls, store, key, sources).then((bytes) => {
-      answer[0] = bytes === null ? 0 : 1;
-      answer.writeUInt32BE(bytes ?? 0, 4);
-      reply([answer]);
-    });
-  });
-}
-
-async function fetchAndKeep(
-  calls: Calls,
-  store: Store,
-  key: Buffer,
-  sources: readonly BrickNumber[],
-): Promise<number | null> {
-  if (store.protect(key)) return 0;
-  for (const source of sources) {
-    const bytes = await fetchChunk(calls, key, source);
-    if (typeof bytes === "string") continue;
-    const origin = { branch: 0, grain: 0, firstSector: 0, sequence: 0 };
-    const kept = await new Promise<boolean>((resolve) => {
-      store.put(key, bytes, origin, (result) => resolve(result.ok));
-    });
-    return kept ? bytes.length : null;
-  }
-  return null;
 }

@@ -81,6 +81,8 @@ test("a brick that failed, was removed or was never there does not count, and it
     assert.deepEqual(task, {
       key: extentAt([]).key,
       grain: 7,
+      chunkBytes: 4096,
+      living: 1,
       kept: [1],
       sources: [1],
       targets: [3],
@@ -103,6 +105,20 @@ test("a draining brick that is away is no source", () => {
   const state = stateOf("up", { status: "draining", reachable: false }, "up");
   assert.deepEqual(taskOf(state, [2, 1]).sources, [1]);
   assert.equal(plan(state, [2]), "stuck");
+});
+
+test("a copy goes to a failure domain that has none, while there is one", () => {
+  const inDomain = (domain: string, status: BrickStatus = "up") => ({ status, domain });
+  const state = stateOf(inDomain("a"), inDomain("b", "failed"), inDomain("a"), inDomain("b"));
+  const alone = stateOf(inDomain("a"), inDomain("b", "failed"), inDomain("a"));
+  for (let seed = 0; seed < 50; seed += 1) {
+    const task = planExtent(state, writePlacement(state), 2, 7, extentAt([1, 2], seed));
+    assert.ok(task !== null && task !== "stuck");
+    assert.deepEqual(task.targets, [4]);
+    const least = planExtent(alone, writePlacement(alone), 2, 7, extentAt([1, 2], seed));
+    assert.ok(least !== null && least !== "stuck");
+    assert.deepEqual(least.targets, [3]);
+  }
 });
 
 test("without anyone to ask or anyone to give to it is stuck", () => {

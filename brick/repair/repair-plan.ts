@@ -1,12 +1,16 @@
 import { brickOf, type ClusterState, isReachable } from "../cluster-state.ts";
 import { type Extent, holdersMax, isZeros } from "../map/grain.ts";
-import type { BrickNumber } from "../units.ts";
+import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Placement } from "../volume/placement.ts";
+import { spread } from "./spread.ts";
 
 /** One chunk that has too few copies, and how to put that right. */
 export interface RepairTask {
   readonly key: Buffer;
   readonly grain: number;
+  readonly chunkBytes: number;
+  /** Copies that can be read now: the fewer, the more urgent. */
+  readonly living: number;
   /** Holders that stay. */
   readonly kept: readonly BrickNumber[];
   /** Bricks that can be asked for it, the best first. */
@@ -71,10 +75,12 @@ export function planGrain(
 }
 
 /** Together they name copies enough: nothing is copied. */
-function onlyNaming(state: ClusterState, grain: number, { key, holders }: Extent): RepairTask {
+function onlyNaming(state: ClusterState, grain: number, extent: Extent): RepairTask {
+  const { key, holders } = extent;
   const kept = holders.filter((brick) => stays(state, brick));
   const sources = holders.filter((brick) => isReachable(brickOf(state, brick)));
-  return { key, grain, kept, sources, targets: [], full: true, lost: false };
+  const size = { chunkBytes: extent.chunkSectors * sectorBytes, living: sources.length };
+  return { key, grain, ...size, kept, sources, targets: [], full: true, lost: false };
 }
 
 /**
@@ -92,15 +98,14 @@ export function planExtent(
   const missing = copies - kept.length;
   if (missing <= 0) return null;
   const sources = extent.holders.filter((brick) => isReachable(brickOf(state, brick)));
-  const targets: BrickNumber[] = [];
-  for (const brick of placement.order(extent.key)) {
-    if (targets.length === missing) break;
-    if (!extent.holders.includes(brick)) targets.push(brick);
-  }
+  const fresh = placement.order(extent.key).filter((brick) => !extent.holders.includes(brick));
+  const targets = spread(state, kept, fresh).slice(0, missing);
   if (targets.length === 0 || sources.length === 0) return "stuck";
   const statuses = extent.holders.map((brick) => brickOf(state, brick)?.status ?? "removed");
   const lost =
     !statuses.includes("draining") || statuses.some((one) => one === "failed" || one === "removed");
   const full = targets.length === missing;
-  return { key: extent.key, grain, kept, sources, targets, full, lost };
+  const chunkBytes = extent.chunkSectors * sectorBytes;
+  const living = sources.length;
+  return { key: extent.key, grain, chunkBytes, living, kept, sources, targets, full, lost };
 }

@@ -46,7 +46,9 @@ export class Placements {
 
 export function reachableCount(state: ClusterState): number {
   let count = 0;
-  for (const brick of Object.values(state.bricks)) if (isReachable(brick)) count += 1;
+  for (const brick of Object.values(state.bricks)) {
+    if (isReachable(brick) && brick.spare !== true) count += 1;
+  }
   return count;
 }
 

@@ -34,8 +34,7 @@ export class Placement {
     const domains = new Map<string, number>();
     this.#candidates = bricks.map(({ number, weight, domain }) => {
       assert(weight > 0);
-      // A name cannot begin with NUL, so a brick without a domain is alone in its own.
-      const name = domain === "" ? `\0${number}` : domain;
+      const name = failureDomain(number, domain);
       if (!domains.has(name)) domains.set(name, domains.size);
       const seed = Math.imul(number, 0x9e3779b1) >>> 0;
       return { number, weight, domain: domains.get(name)!, seed, score: 0, repeated: false };
@@ -76,14 +75,31 @@ export class Placement {
   }
 }
 
-/** Where new chunks may go now: bricks that are up and neither full nor draining. */
+/** Equal for bricks that fail together. A name cannot begin with NUL: a brick without one is alone. */
+export function failureDomain(number: BrickNumber, domain: string): string {
+  return domain === "" ? `\0${number}` : domain;
+}
+
+/** Where new chunks may go now: bricks that are up and neither full, draining nor spare. */
 export function writePlacement(state: ClusterState): Placement {
-  return placementOf(state, (brick) => brick.status === "up" && brick.reachable && !brick.full);
+  const mayTake = ({ status, reachable, full, spare }: BrickRecord) =>
+    status === "up" && reachable && !full && spare !== true;
+  return placementOf(state, mayTake, weightOf);
+}
+
+/** Where chunks belong when every brick is up, by capacity alone: who is full does not change it. */
+export function lastingPlacement(state: ClusterState): Placement {
+  return placementOf(state, isLasting, ({ capacityBytes }) => Math.max(capacityBytes, 1));
+}
+
+/** Takes data, and is expected to go on doing so. */
+export function isLasting({ status, spare }: BrickRecord): boolean {
+  return (status === "up" || status === "down") && spare !== true;
 }
 
 /** Where a chunk may be found: every brick that is not given up. */
 export function readPlacement(state: ClusterState): Placement {
-  return placementOf(state, mayHoldChunks);
+  return placementOf(state, mayHoldChunks, weightOf);
 }
 
 /** A brick whose answer is needed before a chunk may be called lost. */
@@ -98,10 +114,14 @@ export function weightOf(brick: BrickRecord): number {
   return capacityBytes * Math.max(weightShareMin, Math.min(1, freeShare / freeShareWanted));
 }
 
-function placementOf(state: ClusterState, eligible: (brick: BrickRecord) => boolean): Placement {
+function placementOf(
+  state: ClusterState,
+  eligible: (brick: BrickRecord) => boolean,
+  weigh: (brick: BrickRecord) => number,
+): Placement {
   const bricks = Object.values(state.bricks)
     .filter(eligible)
-    .map((brick) => ({ number: brick.number, weight: weightOf(brick), domain: brick.domain }));
+    .map((brick) => ({ number: brick.number, weight: weigh(brick), domain: brick.domain }));
   return new Placement(bricks);
 }
 

@@ -13,7 +13,8 @@ export function spaceOf(
   let poolUsedBytes = 0;
   const free: number[] = [];
   for (const brick of Object.values(state.bricks)) {
-    if (brick.status === "removed" || brick.status === "failed") continue;
+    const { status, spare } = brick;
+    if (status === "removed" || status === "failed" || spare === true) continue;
     poolBytes += brick.capacityBytes;
     poolUsedBytes += brick.usedBytes;
     if (brick.status !== "up" || !isReachable(brick) || brick.full) continue;

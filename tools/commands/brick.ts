@@ -27,6 +27,7 @@ export interface BrickCommandOptions {
   domain?: string;
   join?: string;
   tokenFile?: string;
+  spare?: boolean;
   supervised?: boolean;
 }
 
@@ -45,6 +46,10 @@ export function brickOptions(given: BrickCommandOptions): BrickOptions {
   if ((given.join === undefined) !== (given.tokenFile === undefined)) {
     throw new UsageError("--join HOST:PORT and --token-file FILE belong together");
   }
+  const spare = given.spare === true;
+  if (spare && given.join === undefined) {
+    throw new UsageError("--spare belongs to --join: only a new brick can be one");
+  }
   const address = parseOptional("--join", given.join, addressSchema);
   return {
     dataFolder: given.data,
@@ -53,7 +58,7 @@ export function brickOptions(given: BrickCommandOptions): BrickOptions {
     api: parseOptional("--api", given.api, addressSchema),
     capacityBytes: parseOptional("--capacity", given.capacity, capacitySchema),
     domain: parseOptional("--domain", given.domain, domainSchema),
-    join: address === null ? null : { address, tokenFile: given.tokenFile! },
+    join: address === null ? null : { address, tokenFile: given.tokenFile!, spare },
     init: false,
     log: (line) => process.stderr.write(`${line}\n`),
   };
@@ -68,11 +73,12 @@ export function addBrick(endisk: Command): void {
     endisk
       .command("brick")
       .description("Run one brick, or look after the bricks of a cluster")
-      .usage("--data DIR [options]\n       endisk brick list|show|drain|remove ...")
+      .usage("--data DIR [options]\n       endisk brick list|show|use|drain|remove ...")
       .enablePositionalOptions(),
   )
     .option("--join <HOST:PORT>", "api port of a brick of the cluster to join")
     .option("--token-file <FILE>", "file with the token that `endisk token` printed")
+    .option("--spare", "take no data until another brick is lost, and then its place")
     .option("--supervised", "stop when standard input ends, and leave Ctrl-C to the parent")
     .action(async (given: BrickCommandOptions) => {
       await runBrick(brickOptions(given), given.supervised === true);
@@ -96,6 +102,13 @@ export function addBrick(endisk: Command): void {
   ).action(async (given: string, options: AdminOptions) => {
     const number = parseOption("NUMBER", given, brickNumberSchema);
     const value = await ask(options, (client) => client.brickDrain(number));
+    print(options, value, () => bricksText([value]));
+  });
+  withClusterOptions(
+    brick.command("use <NUMBER>").description("Let a spare brick take data, though none was lost"),
+  ).action(async (given: string, options: AdminOptions) => {
+    const number = parseOption("NUMBER", given, brickNumberSchema);
+    const value = await ask(options, (client) => client.brickUse(number));
     print(options, value, () => bricksText([value]));
   });
   withClusterOptions(

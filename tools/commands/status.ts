@@ -39,6 +39,7 @@ export function statusText(status: ClusterStatus, wallMs: number): string {
     `used    ${sizeText(status.chunkBytes)} of chunks, ${overhead}, ${sizeText(status.reclaimableBytes)} reclaimable`,
     `written ${sizeText(status.writtenBytes)} by volumes, before copies and deduplication`,
     `garbage ${epoch}`,
+    `balance ${status.rebalance}`,
     `map     ${shards.whole} of ${shards.total} shards whole${short}${away}`,
     `chunks  ${status.chunkCount} stored`,
     `targets one a volume, and ${status.commonTarget} for LUNs`,
@@ -53,7 +54,7 @@ export function statusText(status: ClusterStatus, wallMs: number): string {
 export function bricksText(bricks: readonly BrickSummary[]): string {
   const rows = bricks.map((brick) => [
     brick.number,
-    brick.full ? `${brick.status}, full` : brick.status,
+    statusWord(brick),
     brick.leader ? "leader" : brick.voter ? "voter" : "learner",
     sizeText(brick.usedBytes),
     sizeText(brick.capacityBytes),
@@ -63,6 +64,12 @@ export function bricksText(bricks: readonly BrickSummary[]): string {
   ]);
   const heads = ["brick", "status", "raft", "used", "capacity", "domain", "portal", "api"];
   return table(heads, rows);
+}
+
+function statusWord({ status, full, spare, growing }: BrickSummary): string {
+  if (full) return `${status}, full`;
+  if (spare) return `${status}, spare`;
+  return growing ? `${status}, filling` : status;
 }
 
 export function volumesText(volumes: readonly VolumeSummary[]): string {

@@ -5,6 +5,7 @@ import {
   type ShardRecord,
 } from "../../brick/cluster-state.ts";
 import { gcOf } from "../../brick/gc/epochs.ts";
+import { isLasting } from "../../brick/volume/placement.ts";
 import { bricksText, counted, isAre } from "../../control/counted-text.ts";
 import { durationText } from "../../control/duration-text.ts";
 import { isDamaged, liveMembers, replicasNow } from "../../control/shard-commands.ts";
@@ -119,9 +120,7 @@ function damaged(facts: HealthFacts): Problem[] {
 }
 
 function tooFewBricks({ state }: HealthFacts): Problem[] {
-  const bricks = Object.values(state.bricks).filter(
-    ({ status }) => status === "up" || status === "down",
-  ).length;
+  const bricks = Object.values(state.bricks).filter(isLasting).length;
   const wanting = Object.values(state.volumes).filter(({ copies }) => copies > bricks);
   if (wanting.length === 0) return [];
   const copies = replicasWanted(state);

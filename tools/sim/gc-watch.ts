@@ -140,6 +140,8 @@ export class GcWatch {
             const needed = Math.min(copies, extent.holders.length);
             // What a stopped brick holds cannot be asked; it may be one of them.
             let held = this.#cluster.bricks.length - nodes.size;
+            // What a lost brick held counts until repair has made it anew.
+            held += extent.holders.filter((brick) => this.#cluster.gone.has(brick)).length;
             for (const { store } of nodes.values()) if (store.has(extent.key)) held += 1;
             if (held >= needed) continue;
             const key = extent.key.toString("hex", 0, 6);

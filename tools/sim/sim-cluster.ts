@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import type { CopyRates } from "../../brick/repair/copy-budget.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
@@ -21,6 +22,9 @@ export interface SimClusterOptions {
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
+  readonly copyRates?: Partial<CopyRates>;
+  /** Failure domain of each brick; bricks beyond the last are each in their own. */
+  readonly domains?: readonly string[];
 }
 
 /** What a brick of such a cluster has: enough for all of its volume, and not much more. */
@@ -98,8 +102,8 @@ export class SimCluster {
   }
 
   /** Another brick joins, as `endisk brick --join` does it. */
-  async join(): Promise<BrickNumber> {
-    const { brick, token, join } = this.joining();
+  async join(as: { spare?: boolean } = {}): Promise<BrickNumber> {
+    const { brick, token, join } = this.joining(as);
     await this.submit(token);
     const value = await this.submit(join);
     if (value !== brick) throw new Error(`joined as brick ${value}, not ${brick}`);
@@ -108,7 +112,11 @@ export class SimCluster {
   }
 
   /** The commands by which another brick becomes known; then it may be admitted. */
-  joining(): { brick: BrickNumber; token: Command; join: Command } {
+  joining({ spare }: { spare?: boolean } = {}): {
+    brick: BrickNumber;
+    token: Command;
+    join: Command;
+  } {
     const brick = this.#numbers.length + 1;
     const id = `token-${brick}`;
     const hash = String(brick).padStart(64, "0");
@@ -118,8 +126,9 @@ export class SimCluster {
       tokenHash: hash,
       uuid: uuidOf(brick),
       ...addressesOf(brick),
-      domain: "",
+      domain: this.#domainOf(brick),
       capacityBytes: this.#bytes.capacityBytes,
+      ...(spare === true && { spare }),
     };
     return { brick, token: { type: "addJoinToken", id, hash, lifeMs: 3_600_000 }, join };
   }
@@ -143,6 +152,10 @@ export class SimCluster {
       const state = this.anyNode()?.control.state();
       return isReachable(state?.bricks[String(brick)]);
     }, joinSecondsMax * 1000);
+  }
+
+  #domainOf(brick: BrickNumber): string {
+    return this.options.domains?.[brick - 1] ?? "";
   }
 
   get #bytes() {
@@ -171,6 +184,8 @@ export class SimCluster {
       ...this.#bytes,
       ...this.#gcTiming(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
+      ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
+      domain: this.#domainOf(brick),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
         peer: addresses.peerAddress,

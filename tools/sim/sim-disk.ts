@@ -28,6 +28,8 @@ export interface DiskDials {
   readMs: readonly [number, number];
   writeMs: readonly [number, number];
   syncMs: readonly [number, number];
+  /** Reads, writes and flushes take turns at this rate, besides their latency. */
+  bytesPerSecond: number;
   /** Multiplies every latency. */
   slowness: number;
   capacityBytes: number;
@@ -46,6 +48,7 @@ export function healthyDisk(): DiskDials {
     readMs: [0.02, 0.2],
     writeMs: [0.02, 0.1],
     syncMs: [0.2, 1.5],
+    bytesPerSecond: Number.POSITIVE_INFINITY,
     slowness: 1,
     capacityBytes: 1 * TiB,
     readErrorChance: 0,
@@ -86,6 +89,8 @@ export class SimDiskStore {
   #nameChanges: NameChange[] = [];
   readonly #kvs = new Map<string, SimKvStore>();
   readonly #underWay = new Set<WriteUnderWay>();
+  /** All that was asked of the medium so far has passed through it then. */
+  #mediumFreeMs = 0;
 
   constructor(prng: Prng) {
     this.#prng = prng;
@@ -187,8 +192,10 @@ export class SimDiskStore {
       type: number,
       rangeMs: readonly [number, number],
       act: () => T,
+      bytes = 0,
     ): Promise<T> => {
-      const delayMs = (rangeMs[0] + prng.unit() * (rangeMs[1] - rangeMs[0])) * dials.slowness;
+      const latencyMs = (rangeMs[0] + prng.unit() * (rangeMs[1] - rangeMs[0])) * dials.slowness;
+      const delayMs = latencyMs + this.#turnMs(clock.nowMs, bytes);
       return new Promise((resolve, reject) => {
         clock.schedule(delayMs, owner, eventKind.disk, type, () => {
           try {
@@ -208,19 +215,29 @@ export class SimDiskStore {
       return {
         read: (offsetBytes, lengthBytes) => {
           check();
-          return later(operation.read, dials.readMs, () => {
-            this.#failIf("read", path, offsetBytes, lengthBytes);
-            return this.#read(file, offsetBytes, lengthBytes);
-          });
+          return later(
+            operation.read,
+            dials.readMs,
+            () => {
+              this.#failIf("read", path, offsetBytes, lengthBytes);
+              return this.#read(file, offsetBytes, lengthBytes);
+            },
+            lengthBytes,
+          );
         },
         write: (offsetBytes, buffers) => {
           check();
           const write = { file, offsetBytes, buffers };
           this.#underWay.add(write);
-          return later(operation.write, dials.writeMs, () => {
-            if (this.fault !== null) this.#failWrite(path, write);
-            this.#write(write);
-          });
+          return later(
+            operation.write,
+            dials.writeMs,
+            () => {
+              if (this.fault !== null) this.#failWrite(path, write);
+              this.#write(write);
+            },
+            bytesOf(buffers),
+          );
         },
         sync: () => {
           check();
@@ -291,13 +308,20 @@ export class SimDiskStore {
     };
   }
 
+  /** How long until the medium has passed so many bytes more. */
+  #turnMs(nowMs: number, bytes: number): number {
+    const freeMs = Math.max(nowMs, this.#mediumFreeMs);
+    this.#mediumFreeMs = freeMs + (bytes / this.dials.bytesPerSecond) * 1000;
+    return this.#mediumFreeMs - nowMs;
+  }
+
   #failIf(call: FileCall, path: string, from: number, lengthBytes: number): void {
     const code = this.fault?.(call, path, { from, to: from + lengthBytes }) ?? null;
     if (code !== null) throw new DiskError(code, `asked-for failure to ${call} ${path}`);
   }
 
   #failWrite(path: string, write: WriteUnderWay): void {
-    const lengthBytes = write.buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const lengthBytes = bytesOf(write.buffers);
     try {
       this.#failIf("write", path, write.offsetBytes, lengthBytes);
     } catch (error) {
@@ -329,7 +353,7 @@ export class SimDiskStore {
       file.write(offsetBytes, buffers.slice(0, prng.between(0, buffers.length)));
       throw new DiskError("EIO", "simulated failure to write");
     }
-    const lengthBytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const lengthBytes = bytesOf(buffers);
     const missing = file.missingBytes(offsetBytes, lengthBytes);
     if (missing > 0 && this.usedBytes() + missing > this.dials.capacityBytes) {
       throw new DiskError("ENOSPC", "the simulated disk is full");
@@ -392,6 +416,10 @@ export class SimDiskStore {
     if (store === undefined) this.#kvs.set(folder, (store = new SimKvStore()));
     return openSimKv(store, this.dials, this.#prng, guard);
   }
+}
+
+function bytesOf(buffers: readonly Buffer[]): number {
+  return buffers.reduce((sum, buffer) => sum + buffer.length, 0);
 }
 
 function folderOf(path: string): string {

@@ -16,6 +16,8 @@ export interface LinkDials {
   duplicateChance: number;
   /** Chance that a message travels alone and may overtake others. */
   reorderChance: number;
+  /** Messages of one direction take turns at this rate. */
+  bytesPerSecond: number;
   /** How much longer such a message may take. */
   reorderMs: number;
   /** A partition: what is sent is lost. */
@@ -31,6 +33,7 @@ export function healthyLink(): LinkDials {
     duplicateChance: 0,
     reorderChance: 0,
     reorderMs: 20,
+    bytesPerSecond: Number.POSITIVE_INFINITY,
     cut: false,
     clogged: false,
   };
@@ -204,11 +207,10 @@ export class SimNetwork {
     if (together.length === 0) return;
     // A brick's own messages come back on the next tick.
     const latencyMs = link.from === link.to ? 0 : this.#latencyMs(dials);
-    const event = this.#arriveAfter(
-      link,
-      Math.max(latencyMs, link.lastArrivalMs - this.#clock.nowMs),
-      together,
-    );
+    const bytes = together.reduce((sum, packet) => sum + packet.bytes, 0);
+    const onTheWireMs = link.from === link.to ? 0 : (bytes / dials.bytesPerSecond) * 1000;
+    const turnMs = Math.max(latencyMs, link.lastArrivalMs - this.#clock.nowMs);
+    const event = this.#arriveAfter(link, turnMs + onTheWireMs, together);
     link.lastArrivalMs = event.atMs;
   }
 
