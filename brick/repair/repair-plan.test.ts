@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { BrickRecord, BrickStatus, ClusterState } from "../cluster-state.ts";
-import type { Extent } from "../map/grain.ts";
+import { type Extent, zeroKey } from "../map/grain.ts";
 import { Prng } from "../prng.ts";
 import { type BrickNumber, GiB } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
@@ -219,7 +219,7 @@ test("of two extents of one chunk, either may be the one that names too few", ()
 
 test("each chunk of a grain is planned for itself, and zeros are none", () => {
   const state = stateOf("up", "up", "up");
-  const zeros = { ...extentAt([]), key: Buffer.alloc(32) };
+  const zeros = { ...extentAt([]), key: zeroKey };
   const extents = [extentAt([1], 1), zeros, extentAt([1, 2], 2), extentAt([3], 3)];
   const tasks = planGrain(state, writePlacement(state), 2, 7, extents);
   const kept = tasks.map((task) => (task === "stuck" ? task : task.kept));
