@@ -22,6 +22,7 @@ export class FaultAtlas {
   mayDamage(prng: Prng): BrickNumber | null {
     const { bricks } = this.#cluster;
     if (bricks.length < 3 || !this.#isInOrder()) return null;
+    this.#forgetGone();
     this.#damaged ??= prng.pick(bricks);
     return this.#damaged;
   }
@@ -29,10 +30,16 @@ export class FaultAtlas {
   /** A brick that may go for good now. */
   mayLose(prng: Prng): BrickNumber | null {
     if (!this.#isInOrder()) return null;
+    this.#forgetGone();
     if (this.#damaged === null) return prng.pick(this.#cluster.bricks);
     const brick = this.#damaged;
     this.#damaged = null;
     return brick;
+  }
+
+  /** It may have been damaged once more while it was emptied, and be gone since. */
+  #forgetGone(): void {
+    if (this.#damaged !== null && this.#cluster.gone.has(this.#damaged)) this.#damaged = null;
   }
 
   #isInOrder(): boolean {
