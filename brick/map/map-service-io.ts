@@ -1,6 +1,6 @@
 import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
 import { brickOf } from "../cluster-state.ts";
-import type { Host, Kv, KvChange } from "../host.ts";
+import { DiskError, type Host, type Kv, type KvChange } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { Store, StoreParticipant } from "../store/store.ts";
@@ -482,7 +482,8 @@ export class MapService implements StoreParticipant {
     const logged = (ok: boolean) => {
       // What was agreed on must be logged: the reserve is for that. Without it this brick cannot
       // keep its word, and leaves.
-      if (!ok) this.#host.crash(new Error("no space in the log for an entry of the map"));
+      if (!ok)
+        this.#host.crash(new DiskError("ENOSPC", "no space in the log for an entry of the map"));
       done();
     };
     this.#store!.appendMap(parts, chunk, logged, { reserve: true });

@@ -71,10 +71,12 @@ export class SimCluster {
 
   /** To be called now and then, and at each acknowledgement. */
   lookAtMembership(): void {
-    const state = this.anyNode()?.control.state();
-    if (state === undefined) return;
-    const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
-    if (reachable < this.options.copies) this.everShort = true;
+    // All of them: one that is frozen or cut off does not say what the others go by.
+    for (const node of this.nodes.values()) {
+      const { bricks } = node.control.state();
+      const reachable = Object.values(bricks).filter((brick) => isReachable(brick)).length;
+      if (reachable < this.options.copies) this.everShort = true;
+    }
   }
 
   /** All that were not lost or removed for good. */
