@@ -1,6 +1,6 @@
 import type { ChunkEntry } from "../store/store-keys.ts";
+import { chunkKeyBytes } from "./key.ts";
 
-const keyBytes = 32;
 /** Segment, epoch, offset, length. */
 const wordsPerPlace = 4;
 
@@ -18,7 +18,7 @@ export class PlaceCache {
   /** `slots` is a power of two. */
   constructor(slots: number) {
     this.#mask = slots - 1;
-    this.#keys = new Uint8Array(slots * keyBytes);
+    this.#keys = new Uint8Array(slots * chunkKeyBytes);
     this.#places = new Uint32Array(slots * wordsPerPlace);
   }
 
@@ -39,8 +39,8 @@ export class PlaceCache {
   put(name: string, entry: ChunkEntry): void {
     if (entry.damaged) return;
     const slot = this.#slotOf(name);
-    const keyAt = slot * keyBytes;
-    for (let at = 0; at < keyBytes; at += 1) this.#keys[keyAt + at] = name.charCodeAt(at);
+    const keyAt = slot * chunkKeyBytes;
+    for (let at = 0; at < chunkKeyBytes; at += 1) this.#keys[keyAt + at] = name.charCodeAt(at);
     const at = slot * wordsPerPlace;
     this.#places[at] = entry.segment;
     this.#places[at + 1] = entry.epoch;
@@ -60,8 +60,8 @@ export class PlaceCache {
   }
 
   #holds(slot: number, name: string): boolean {
-    const keyAt = slot * keyBytes;
-    for (let at = 0; at < keyBytes; at += 1) {
+    const keyAt = slot * chunkKeyBytes;
+    for (let at = 0; at < chunkKeyBytes; at += 1) {
       if (this.#keys[keyAt + at] !== name.charCodeAt(at)) return false;
     }
     return true;

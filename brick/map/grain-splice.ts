@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
-import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { readUint64 } from "../log/uint64.ts";
 import {
+  beginRecord,
   type Extent,
   extentBytes,
   isChunkExtent,
@@ -58,16 +59,6 @@ export function overwriteRecord(record: Buffer | undefined, op: number, extent: 
   }
   at += record.copy(made, at, to);
   assert(at === made.length);
-  return made;
-}
-
-function beginRecord(extentCount: number, op: number): Buffer {
-  const made = Buffer.allocUnsafe(recordHeaderBytes + extentCount * extentBytes);
-  made[0] = 1;
-  made[1] = 0;
-  made[2] = 0;
-  made[3] = extentCount;
-  writeUint64(made, op, 4);
   return made;
 }
 

@@ -194,14 +194,21 @@ const formZeros = 1;
 export const extentBytes = 56;
 export const grainRecordBytesMax = recordHeaderBytes + sectorsPerGrain * extentBytes;
 
-export function encodeGrain(grain: Grain): Buffer {
-  const { extents, op } = grain;
-  assert(extents.length <= sectorsPerGrain);
-  const out = Buffer.allocUnsafe(recordHeaderBytes + extents.length * extentBytes);
+/** A record with room for so many extents, which are to be written behind its header. */
+export function beginRecord(extentCount: number, op: number): Buffer {
+  assert(extentCount <= sectorsPerGrain);
+  const out = Buffer.allocUnsafe(recordHeaderBytes + extentCount * extentBytes);
   out[0] = recordVersion;
   out[1] = 0;
-  let at = out.writeUInt16BE(extents.length, 2);
-  at = writeUint64(out, op, at);
+  out.writeUInt16BE(extentCount, 2);
+  writeUint64(out, op, 4);
+  return out;
+}
+
+export function encodeGrain(grain: Grain): Buffer {
+  const { extents, op } = grain;
+  const out = beginRecord(extents.length, op);
+  let at = recordHeaderBytes;
   for (const extent of extents) at = writeExtent(out, extent, at);
   assert(at === out.length);
   return out;
