@@ -1,4 +1,5 @@
 import type { Clock } from "../brick/host.ts";
+import { NumberMap } from "../brick/number-map.ts";
 import type { VolumeDirectory } from "../brick/volume/volume.ts";
 import { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
@@ -179,11 +180,11 @@ function newSession(
     peers: [],
     expCmdSn: initCmdSn,
     maxCmdSn: serialAdd(initCmdSn, commandWindow - 1),
-    tasks: new Map(),
+    tasks: new NumberMap(),
     immediateTasks: 0,
     managing: 0,
     fence: null,
-    held: new Map(),
+    held: new NumberMap(),
     waiting: [],
     admitted: 0,
     admittedBytes: 0,

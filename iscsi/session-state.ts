@@ -1,4 +1,5 @@
 import type { Clock } from "../brick/host.ts";
+import type { NumberMap } from "../brick/number-map.ts";
 import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
 import type { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
@@ -112,7 +113,7 @@ export interface Session {
   peers: readonly SessionLun[];
   expCmdSn: number;
   maxCmdSn: number;
-  readonly tasks: Map<number, ScsiTask>;
+  readonly tasks: NumberMap<ScsiTask>;
   immediateTasks: number;
   /** Task management that waits for tasks to settle. */
   managing: number;
@@ -122,7 +123,7 @@ export interface Session {
    */
   fence: (() => void)[] | null;
   /** Requests whose turn has not come: a CmdSN before theirs is missing. */
-  readonly held: Map<number, () => void>;
+  readonly held: NumberMap<() => void>;
   /** In order, not started: for memory's sake, or behind an ORDERED command. */
   readonly waiting: ScsiTask[];
   admitted: number;

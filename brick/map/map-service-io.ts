@@ -1,6 +1,8 @@
 import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
 import { brickOf } from "../cluster-state.ts";
 import { DiskError, type Host, type Kv, type KvChange } from "../host.ts";
+import { NumberMap } from "../number-map.ts";
+import { Roster } from "../roster.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { Store, StoreParticipant } from "../store/store.ts";
@@ -94,7 +96,7 @@ export class MapService implements StoreParticipant {
   #store: Store | null = null;
   #state: ClusterState | null = null;
   #leaseUntilMs = Number.NEGATIVE_INFINITY;
-  readonly #wakes = new Map<number, number>();
+  readonly #wakes = new NumberMap<number>();
   #onCollected: (() => void)[] = [];
   #collecting: (() => void)[] = [];
   /** A start of a view that we have not learnt of yet. */
@@ -426,8 +428,8 @@ export class MapService implements StoreParticipant {
         table: this.#table,
         effects: this.#effects,
         facts: emptyFacts(1),
-        pending: new Map(),
-        undurable: new Set(),
+        pending: new NumberMap(),
+        undurable: new Roster(),
         acceptedDurable: 0,
         cuts: [],
         view: null,

@@ -1,6 +1,8 @@
 import { assert } from "../assert.ts";
 import type { Kv, KvChange } from "../host.ts";
 import { keyAfter } from "../kv-key.ts";
+import { NumberMap } from "../number-map.ts";
+import { Roster, type Seat } from "../roster.ts";
 import { decodeGrain, encodeGrain, type Grain } from "./grain.ts";
 import {
   aboveRecords,
@@ -58,7 +60,7 @@ interface Line {
   readonly table: Table;
   readonly branch: number;
   readonly generation: number;
-  readonly entries: Map<number, Entry>;
+  readonly entries: NumberMap<Entry>;
 }
 
 interface Entry {
@@ -68,6 +70,12 @@ interface Entry {
   bytes: Buffer | null;
   /** Since the cache's hand last passed. */
   used: boolean;
+  /** Changed since the last collect. */
+  dirty: boolean;
+  /** Handed out. */
+  collecting: boolean;
+  /** Among the clean ones. */
+  seat: Seat<Entry> | null;
 }
 
 /** A change of a key that the cache does not keep: states, notes, swept records. */
@@ -86,12 +94,14 @@ export class MapTable {
   #kv: Kv | null = null;
   readonly #tables = new Map<number, Table>();
   #lineLast: Line | null = null;
-  readonly #dirty = new Set<Entry>();
-  readonly #collecting = new Set<Entry>();
+  /** Together with entries of tables that were dropped since, which are dirty no more. */
+  #dirty: Entry[] = [];
+  #dirtyCount = 0;
+  #collecting: Entry[] = [];
   /** In order of their coming in, or of the cache's hand passing them. */
-  readonly #clean = new Set<Entry>();
+  readonly #clean = new Roster<Entry>();
   #cleanBytes = 0;
-  readonly #looseDirty = new Map<string, Loose>();
+  #looseDirty = new Map<string, Loose>();
   #looseCollecting = new Map<string, Loose>();
   #sweepFrom: Buffer | null = null;
 
@@ -121,7 +131,7 @@ export class MapTable {
     if (entry === undefined) {
       const bytes = this.#store().get(recordKey(line.table, key)) ?? null;
       if (bytes !== null) decode(bytes);
-      entry = { line, grain: key.grain, bytes, used: false };
+      entry = newEntry(line, key.grain, bytes);
       line.entries.set(key.grain, entry);
       this.#cache(entry);
     }
@@ -150,13 +160,17 @@ export class MapTable {
     const line = this.#line(kind, shard, incarnation, key);
     let entry = line.entries.get(key.grain);
     if (entry === undefined) {
-      entry = { line, grain: key.grain, bytes, used: true };
+      entry = newEntry(line, key.grain, bytes);
+      entry.used = true;
       line.entries.set(key.grain, entry);
     } else {
-      if (this.#clean.delete(entry)) this.#cleanBytes -= cost(entry);
+      this.#uncache(entry);
       entry.bytes = bytes;
     }
-    this.#dirty.add(entry);
+    if (entry.dirty) return;
+    entry.dirty = true;
+    this.#dirty.push(entry);
+    this.#dirtyCount += 1;
   }
 
   /**
@@ -278,10 +292,17 @@ export class MapTable {
 
   /** All changes that are not known to be kept, for one batch; `collected` once they are. */
   collect(): KvChange[] {
-    for (const entry of this.#dirty) this.#collecting.add(entry);
-    this.#dirty.clear();
+    for (const entry of this.#dirty) {
+      if (!entry.dirty) continue;
+      entry.dirty = false;
+      if (entry.collecting) continue;
+      entry.collecting = true;
+      this.#collecting.push(entry);
+    }
+    this.#dirty = [];
+    this.#dirtyCount = 0;
     for (const [name, loose] of this.#looseDirty) this.#looseCollecting.set(name, loose);
-    this.#looseDirty.clear();
+    this.#looseDirty = new Map();
     const changes: KvChange[] = [];
     for (const entry of this.#collecting) {
       changes.push({ key: recordKey(entry.line.table, keyOf(entry)), value: entry.bytes });
@@ -295,17 +316,18 @@ export class MapTable {
   /** The key-value store has what was handed out last. */
   collected(): void {
     for (const entry of this.#collecting) {
-      if (this.#dirty.has(entry) || entry.line.table.dropped) continue;
+      entry.collecting = false;
+      if (entry.dirty || entry.line.table.dropped) continue;
       this.#cache(entry);
     }
-    this.#collecting.clear();
+    this.#collecting = [];
     this.#looseCollecting = new Map();
   }
 
   /** Changes not known to be kept; one that changed again while handed out counts twice. */
   dirtyCount(): number {
     const loose = this.#looseDirty.size + this.#looseCollecting.size;
-    return this.#dirty.size + this.#collecting.size + loose;
+    return this.#dirtyCount + this.#collecting.length + loose;
   }
 
   /**
@@ -359,8 +381,9 @@ export class MapTable {
     for (const lines of table.branches.values()) {
       for (const line of lines) {
         for (const entry of line.entries.values()) {
-          this.#dirty.delete(entry);
-          if (this.#clean.delete(entry)) this.#cleanBytes -= cost(entry);
+          if (entry.dirty) this.#dirtyCount -= 1;
+          entry.dirty = false;
+          this.#uncache(entry);
         }
       }
     }
@@ -401,24 +424,29 @@ export class MapTable {
   }
 
   #cache(entry: Entry): void {
-    this.#clean.add(entry);
+    const clean = this.#clean;
+    entry.seat = clean.enter(entry);
     this.#cleanBytes += cost(entry);
     const { cacheEntriesMax, cacheBytesMax } = this.#options;
-    if (this.#clean.size <= cacheEntriesMax && this.#cleanBytes <= cacheBytesMax) return;
-    // Some at once, because a set's first member is slow to find after many were taken.
-    const entriesMax = Math.floor((cacheEntriesMax * 15) / 16);
-    const bytesMax = Math.floor((cacheBytesMax * 15) / 16);
-    for (const victim of this.#clean) {
-      if (this.#clean.size <= entriesMax && this.#cleanBytes <= bytesMax) break;
-      this.#clean.delete(victim);
+    while (clean.size > cacheEntriesMax || this.#cleanBytes > cacheBytesMax) {
+      const victim = clean.first!;
       if (victim.used) {
         victim.used = false;
-        this.#clean.add(victim);
+        clean.leave(victim.seat!);
+        victim.seat = clean.enter(victim);
       } else {
-        this.#cleanBytes -= cost(victim);
+        this.#uncache(victim);
         this.#forget(victim);
       }
     }
+  }
+
+  /** To be called before its bytes change. */
+  #uncache(entry: Entry): void {
+    if (entry.seat === null) return;
+    this.#clean.leave(entry.seat);
+    entry.seat = null;
+    this.#cleanBytes -= cost(entry);
   }
 
   #forget(entry: Entry): void {
@@ -442,6 +470,10 @@ function decode(bytes: Buffer): Grain {
   return grain;
 }
 
+function newEntry(line: Line, grain: number, bytes: Buffer | null): Entry {
+  return { line, grain, bytes, used: false, dirty: false, collecting: false, seat: null };
+}
+
 function cost(entry: Entry): number {
   return entryBytes + (entry.bytes?.length ?? 0);
 }
@@ -460,7 +492,7 @@ function lineOf(table: Table, branch: number, generation: number): Line {
   while (at < lines.length && lines[at]!.generation > generation) at += 1;
   let line = lines[at];
   if (line === undefined || line.generation !== generation) {
-    line = { table, branch, generation, entries: new Map() };
+    line = { table, branch, generation, entries: new NumberMap() };
     lines.splice(at, 0, line);
   }
   return line;

@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { NumberMap } from "../number-map.ts";
 import type { BrickNumber } from "../units.ts";
 import { type Entry, encodeEntryHead } from "./entry.ts";
 import { newHints } from "./new-hints.ts";
@@ -63,8 +64,8 @@ export interface Primary {
   /** Highest epoch of a fence that is committed or under way, by branch. */
   readonly fencing: Map<number, number>;
   /** Entries under way by branch and sequence, to recognise what is sent again. */
-  readonly bySequence: Map<number, Map<number, Entry>>;
-  readonly waiting: Map<number, ((entry: Entry) => void)[]>;
+  readonly bySequence: Map<number, NumberMap<Entry>>;
+  readonly waiting: NumberMap<((entry: Entry) => void)[]>;
   /** Numbers the transfers of this view from 1. */
   transferNext: number;
   /** Gave way: answers nothing more in this view. */
@@ -90,7 +91,7 @@ export function becomePrimary(replica: Replica): void {
     pendingBytes: 0,
     fencing: new Map(),
     bySequence: new Map(),
-    waiting: new Map(),
+    waiting: new NumberMap(),
     transferNext: 1,
     released: false,
   };
@@ -150,7 +151,7 @@ function index(role: Primary, entry: Entry): void {
   }
   if (entry.sequence === 0) return;
   let sequences = role.bySequence.get(entry.branch);
-  if (sequences === undefined) role.bySequence.set(entry.branch, (sequences = new Map()));
+  if (sequences === undefined) role.bySequence.set(entry.branch, (sequences = new NumberMap()));
   sequences.set(entry.sequence, entry);
 }
 

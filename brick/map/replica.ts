@@ -1,5 +1,7 @@
 import { assert } from "../assert.ts";
 import type { ShardRecord } from "../cluster-state.ts";
+import type { NumberMap } from "../number-map.ts";
+import type { Roster } from "../roster.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
 import { changesOf, type Entry, encodeEntryHead } from "./entry.ts";
@@ -66,9 +68,9 @@ export interface Replica {
   readonly effects: ReplicaEffects;
   facts: ReplicaFacts;
   /** Entries commitOp + 1 .. lastOp, by op. */
-  readonly pending: Map<number, Entry>;
+  readonly pending: NumberMap<Entry>;
   /** Pending entries that no flush has covered yet; a checkpoint leaves them out. */
-  readonly undurable: Set<Entry>;
+  readonly undurable: Roster<Entry>;
   /** `accepted` as far as the log has it. */
   acceptedDurable: number;
   /**
@@ -127,9 +129,9 @@ export function journalEntry(
   durable: () => void,
 ): void {
   const { effects, undurable } = replica;
-  undurable.add(entry);
+  const seat = undurable.enter(entry);
   const done = () => {
-    undurable.delete(entry);
+    undurable.leave(seat);
     durable();
   };
   const stored =

@@ -1,3 +1,5 @@
+import { NumberMap } from "../number-map.ts";
+
 /**
  * What a shard remembers of the gateways that write to it, so that a request sent again is
  * recognised whoever leads the shard by then, and a gateway whose attachment ended is refused.
@@ -8,7 +10,7 @@ export interface Window {
   /** The gateway has settled every sequence below, and asks for none of them again. */
   lowWater: number;
   /** Sequences at or above the low-water mark that came to their end: true landed, false cancelled. */
-  readonly settled: Map<number, boolean>;
+  readonly settled: NumberMap<boolean>;
 }
 
 /** A gateway's sequences in flight span at most this; a request further ahead is refused. */
@@ -44,7 +46,7 @@ export function settle(
 export function fence(windows: Windows, branch: number, epoch: number): void {
   const window = windows.get(branch);
   if (window !== undefined && window.epoch >= epoch) return;
-  windows.set(branch, { epoch, lowWater: 1, settled: new Map() });
+  windows.set(branch, { epoch, lowWater: 1, settled: new NumberMap() });
 }
 
 /** Plain data for records and messages: [branch, epoch, lowWater, landed..., -cancelled...]. */
@@ -61,7 +63,7 @@ export function imageOf(windows: Windows): WindowsImage {
 export function windowsFrom(image: WindowsImage): Windows {
   const windows: Windows = new Map();
   for (const [branch, epoch, lowWater, ...sequences] of image) {
-    const settled = new Map(sequences.map((one) => [Math.abs(one), one > 0]));
+    const settled = new NumberMap(sequences.map((one) => [Math.abs(one), one > 0] as const));
     windows.set(branch!, { epoch: epoch!, lowWater: lowWater!, settled });
   }
   return windows;

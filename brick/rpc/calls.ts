@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import type { Host, Message, TimerHandle } from "../host.ts";
+import { NumberMap } from "../number-map.ts";
 import type { BrickNumber } from "../units.ts";
 
 export type CallFault =
@@ -36,7 +37,7 @@ interface Outstanding {
 export class Calls {
   readonly #host: Host;
   readonly #handlers = new Map<number, CallHandler>();
-  readonly #outstanding = new Map<number, Outstanding>();
+  readonly #outstanding = new NumberMap<Outstanding>();
   #requestNext = 1;
   #sweep: TimerHandle | null = null;
 

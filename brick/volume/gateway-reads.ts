@@ -166,7 +166,7 @@ class InnerReading implements Reading, Abandonable {
 /** The reading half of a gateway. */
 export class Reads {
   readonly #gateway: Gateway;
-  readonly #fills = new Set<Fill>();
+  readonly #fills: Fill[] = [];
   readonly #streamEnds: number[] = [];
 
   constructor(gateway: Gateway) {
@@ -344,14 +344,14 @@ export class Reads {
       count = Math.max(count, Math.min(toRunEnd, toVolumeEnd, lookupAheadGrains));
     }
     const fill: Fill = { mapFill: this.#gateway.map.beginFill(first, count), parts };
-    this.#fills.add(fill);
+    this.#fills.push(fill);
     const wanted = () => fill.parts.some((part) => !part.read.answered);
     const done = (reply: MapLookupReply | null) => this.#filled(fill, reply);
     this.#gateway.linkOf(first).lookup(new Lookup(first, count, wanted, done));
   }
 
   #filled(fill: Fill, reply: MapLookupReply | null): void {
-    this.#fills.delete(fill);
+    this.#fills.splice(this.#fills.indexOf(fill), 1);
     const extentsOf = (grain: number) => reply!.grains.get(grain) ?? noExtents;
     this.#gateway.map.endFill(
       fill.mapFill,

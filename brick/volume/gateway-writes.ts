@@ -3,6 +3,7 @@ import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
 import type { MapChange } from "../map/group.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
+import { Roster, type Seat } from "../roster.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
@@ -70,7 +71,9 @@ class WriteOperation extends Operation {
   taking = false;
   startedCount = 0;
   landedCount = 0;
-  readonly underWay = new Set<PieceUnderWay>();
+  readonly underWay: PieceUnderWay[] = [];
+  /** Among those that are not settled. */
+  seat: Seat<WriteOperation> | null = null;
   /** Waits for its range, or for the lease. */
   started = false;
   cancelling = false;
@@ -117,7 +120,7 @@ class WriteOperation extends Operation {
 /** The writing half of a gateway. */
 export class Writes {
   readonly gateway: Gateway;
-  readonly #unsettled = new Set<WriteOperation>();
+  readonly #unsettled = new Roster<WriteOperation>();
 
   constructor(gateway: Gateway) {
     this.gateway = gateway;
@@ -155,7 +158,7 @@ export class Writes {
     operation.curtailed = !allBegun(operation);
     operation.pieceNext = operation.pieces.length;
     operation.source.abandon();
-    for (const one of operation.underWay) {
+    for (const one of [...operation.underWay]) {
       if (one.operation !== null) one.link!.cancel(one.operation);
       else this.#pieceEnded(operation, one);
     }
@@ -189,7 +192,7 @@ export class Writes {
       ranges.push(range);
       if (range.blockers > 0) operation.waiting += 1;
     }
-    this.#unsettled.add(operation);
+    operation.seat = this.#unsettled.enter(operation);
     if (operation.waiting > 0) return;
     operation.waiting = 1;
     granted();
@@ -208,7 +211,7 @@ export class Writes {
 
   #startPieces(operation: WriteOperation): void {
     const { piecesUnderWayMax } = this.gateway.context.options;
-    while (operation.underWay.size < piecesUnderWayMax && !operation.cancelling) {
+    while (operation.underWay.length < piecesUnderWayMax && !operation.cancelling) {
       if (operation.pieceNext === operation.pieces.length) this.#takePieces(operation);
       if (operation.pieceNext === operation.pieces.length) break;
       operation.startedCount += 1;
@@ -249,7 +252,7 @@ export class Writes {
       isPaid: false,
       ended: false,
     };
-    operation.underWay.add(one);
+    operation.underWay.push(one);
     const { stats } = this.gateway.context;
     if (piece.group !== undefined) {
       stats.piecesGrouped += piece.group.length;
@@ -447,18 +450,19 @@ export class Writes {
   #pieceEnded(operation: WriteOperation, one: PieceUnderWay): void {
     one.ended = true;
     one.storing?.abandon();
-    operation.underWay.delete(one);
+    const at = operation.underWay.indexOf(one);
+    if (at >= 0) operation.underWay.splice(at, 1);
   }
 
   #finishIfSettled(operation: WriteOperation): void {
-    if (operation.underWay.size > 0 || operation.ranges.length === 0) return;
+    if (operation.underWay.length > 0 || operation.ranges.length === 0) return;
     if (!operation.cancelling && !allBegun(operation)) return;
     if (!operation.started && !operation.cancelling) return;
     const ranges = operation.ranges.splice(0);
     // The answer first: who waits for the range comes after it.
     const whole = operation.started && !operation.curtailed;
     const landed = whole && operation.landedCount === operation.startedCount;
-    this.#unsettled.delete(operation);
+    if (operation.seat !== null) this.#unsettled.leave(operation.seat);
     operation.answer(landed ? null : operation.fault);
     for (const range of ranges) this.gateway.ranges.release(range);
   }

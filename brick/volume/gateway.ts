@@ -1,6 +1,7 @@
 import type { ChunkCache } from "../chunk/chunk-cache.ts";
 import { type ClusterState, isReachable, shardOf, type VolumeRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import { Roster } from "../roster.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
 import { sectorBytes } from "../units.ts";
 import { AtomicPieces, compareThenWrite, setBits } from "./atomic-pieces.ts";
@@ -58,7 +59,7 @@ export class Gateway {
   readonly #reads: Reads;
   readonly #writes: Writes;
   readonly #links = new Map<number, ShardLink>();
-  readonly #operations = new Set<Operation>();
+  readonly #operations = new Roster<Operation>();
   #leaseWaiters: (() => void)[] = [];
   #sweep: TimerHandle | null = null;
   #volume: VolumeRecord;
@@ -259,7 +260,7 @@ export class Gateway {
     for (const link of this.#links.values()) link.end();
     this.#links.clear();
     this.seams.end();
-    for (const operation of [...this.#operations]) operation.fail(this.endFault());
+    for (const operation of this.#operations.members()) operation.fail(this.endFault());
     this.#leaseWaiters = [];
     this.#sweep?.cancel();
     this.#sweep = null;
@@ -336,7 +337,7 @@ export class Gateway {
   /** Counts the operation in and watches its deadline; false when there are too many. */
   admit(operation: Operation): boolean {
     if (this.#operations.size >= operationsMax) return false;
-    this.#operations.add(operation);
+    operation.admitted = this.#operations.enter(operation);
     this.#startSweep();
     return true;
   }
@@ -347,7 +348,7 @@ export class Gateway {
     fault: VolumeFault | null,
     lengthBytes: number,
   ): void {
-    this.#operations.delete(operation);
+    if (operation.admitted !== null) this.#operations.leave(operation.admitted);
     const { stats, hooks } = this.#parts.context;
     if (fault !== null) stats.faults += 1;
     else if (kind === "read") {
@@ -371,7 +372,7 @@ export class Gateway {
   }
 
   #endTasks(unit: UnitRecord): void {
-    for (const operation of [...this.#operations]) {
+    for (const operation of this.#operations.members()) {
       if (endedBy(unit, operation)) operation.fail({ code: "cancelled" });
     }
   }
@@ -424,7 +425,7 @@ export class Gateway {
       for (const action of waiters) action();
     }
     // In order of arrival, and all have the same time to live: the first that may stay ends it.
-    for (const operation of this.#operations) {
+    for (const operation of this.#operations.members()) {
       if (operation.deadlineMs > nowMs) break;
       operation.expire();
     }

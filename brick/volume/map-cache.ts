@@ -39,7 +39,7 @@ export class MapCache {
   #cellsMade = 0;
   #cellsFree = 0;
   #freeHead = 0;
-  readonly #fills = new Set<MapFill>();
+  #fills: MapFill[] = [];
   hits = 0;
   misses = 0;
 
@@ -82,8 +82,8 @@ export class MapCache {
   }
 
   beginFill(firstGrain: number, grainCount: number): MapFill {
-    const fill = { firstGrain, grainCount, voided: null, ended: false };
-    this.#fills.add(fill);
+    const fill: MapFill = { firstGrain, grainCount, voided: null, ended: false };
+    this.#fills.push(fill);
     return fill;
   }
 
@@ -97,7 +97,8 @@ export class MapCache {
     extentsOf: ((grain: number) => readonly Extent[]) | null,
     coveredCount: number = fill.grainCount,
   ): void {
-    this.#fills.delete(fill);
+    const at = this.#fills.indexOf(fill);
+    if (at >= 0) this.#fills.splice(at, 1);
     if (extentsOf === null || fill.ended) return;
     for (let index = 0; index < coveredCount; index += 1) {
       const grain = fill.firstGrain + index;
@@ -141,7 +142,7 @@ export class MapCache {
 
   clear(): void {
     for (const fill of this.#fills) fill.ended = true;
-    this.#fills.clear();
+    this.#fills = [];
     this.#slotBits = Math.log2(slotsMin);
     this.#grains = new Float64Array(slotsMin).fill(noGrain);
     this.#heads = new Uint32Array(slotsMin);
@@ -151,7 +152,6 @@ export class MapCache {
   }
 
   #voidFills(firstGrain: number, grainCount: number): void {
-    if (this.#fills.size === 0) return;
     for (const fill of this.#fills) {
       const from = Math.max(firstGrain, fill.firstGrain);
       const to = Math.min(firstGrain + grainCount, fill.firstGrain + fill.grainCount);

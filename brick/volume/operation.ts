@@ -1,3 +1,4 @@
+import type { Seat } from "../roster.ts";
 import type { BrickNumber } from "../units.ts";
 import type { VolumeFault, VolumeTask } from "./volume.ts";
 
@@ -29,6 +30,8 @@ export abstract class Operation {
   readonly task: VolumeTask | null;
   readonly portal: Portal | null;
   answered = false;
+  /** Among the operations of its gateway, until it is answered. */
+  admitted: Seat<Operation> | null = null;
 
   constructor(startMs: number, deadlineMs: number, { task, portal }: Origin) {
     this.startMs = startMs;

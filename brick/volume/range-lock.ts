@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { Roster, type Seat } from "../roster.ts";
 
 /** Commands that may hold or wait for ranges of one volume at a time; more are refused. */
 export const rangesMax = 8192;
@@ -15,6 +16,10 @@ export interface HeldRange {
   /** Earlier overlapping ranges that it waits for and that have not been released. */
   blockers: number;
   granted: (() => void) | null;
+  /** Of a whole read, until it is released. */
+  reading: Seat<HeldRange> | null;
+  /** While it waits. */
+  waiting: Seat<HeldRange> | null;
 }
 
 /**
@@ -26,8 +31,8 @@ export interface HeldRange {
  */
 export class RangeLock {
   readonly #writes: HeldRange[] = [];
-  readonly #reads = new Set<HeldRange>();
-  readonly #waiting = new Set<HeldRange>();
+  readonly #reads = new Roster<HeldRange>();
+  readonly #waiting = new Roster<HeldRange>();
   #arrivals = 0;
 
   get heldCount(): number {
@@ -69,14 +74,14 @@ export class RangeLock {
   readWhole(start: number, end: number, granted: () => void): HeldRange | null {
     if (this.#reads.size >= rangesMax) return null;
     const range = this.#arrive(start, end, granted);
-    this.#reads.add(range);
+    range.reading = this.#reads.enter(range);
     return range;
   }
 
   /** Ends what holds or waits for a range, and grants what waited for it alone. */
   release(range: HeldRange): void {
-    if (this.#reads.delete(range)) {
-      this.#waiting.delete(range);
+    if (range.reading !== null && this.#reads.leave(range.reading)) {
+      this.#waitNoMore(range);
       this.#unblock(range, (other) => other.whole);
       return;
     }
@@ -87,7 +92,7 @@ export class RangeLock {
       last.slot = range.slot;
     }
     range.slot = -1;
-    this.#waiting.delete(range);
+    this.#waitNoMore(range);
     this.#unblock(range, () => true);
   }
 
@@ -99,15 +104,19 @@ export class RangeLock {
       if (!waitedForIt(other)) continue;
       other.blockers -= 1;
       assert(other.blockers >= 0);
-      if (other.blockers > 0) continue;
-      this.#waiting.delete(other);
-      ready.push(other);
+      if (other.blockers === 0) ready.push(other);
     }
+    for (const other of ready) this.#waitNoMore(other);
     for (const other of ready) {
       const { granted } = other;
       other.granted = null;
       granted?.();
     }
+  }
+
+  #waitNoMore(range: HeldRange): void {
+    if (range.waiting !== null) this.#waiting.leave(range.waiting);
+    range.waiting = null;
   }
 
   #arrive(start: number, end: number, granted: () => void, whole = false): HeldRange {
@@ -123,8 +132,10 @@ export class RangeLock {
       arrival: this.#arrivals,
       blockers,
       granted: blockers > 0 ? granted : null,
+      reading: null,
+      waiting: null,
     };
-    if (blockers > 0) this.#waiting.add(range);
+    if (blockers > 0) range.waiting = this.#waiting.enter(range);
     return range;
   }
 }
