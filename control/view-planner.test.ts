@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { ShardRecord } from "../brick/cluster-state.ts";
+import type { ClusterState, ShardRecord } from "../brick/cluster-state.ts";
 import { chainBricks, chainViewsMax, replicasNow } from "./shard-commands.ts";
 import { TestCluster, uuid } from "./testing.ts";
 import {
@@ -172,6 +172,16 @@ class Model extends TestCluster {
     return true;
   }
 
+  /** As if the brick served so many volumes, and nobody else did any but those in `others`. */
+  serve(number: number, volumes = 1, others: ClusterState["attachments"] = {}): void {
+    const { boot } = this.state.bricks[number]!;
+    const attachments = { ...others };
+    for (let at = 0; at < volumes; at += 1) {
+      attachments[uuid(1000 * number + at)] = { brick: number, boot, epoch: 1000 * number + at };
+    }
+    this.state = { ...this.state, attachments };
+  }
+
   settle(): void {
     for (let round = 0; round < 400; round += 1) {
       this.transfer();
@@ -212,6 +222,46 @@ test("a new cluster spreads replicas and primaries over its bricks", () => {
     led.set(shard.primary, (led.get(shard.primary) ?? 0) + 1);
   assert.equal(led.size, 4);
   for (const count of led.values()) assert.ok(count >= 4 && count <= 12, `${[...led]}`);
+});
+
+function ledBy(cluster: Model, number: number): number {
+  return cluster.state.shards.filter((shard) => shard.primary === number).length;
+}
+
+test("a gateway leads every shard that it is a member of, and nothing else moves", () => {
+  const cluster = model(4, 32);
+  writeAll(cluster);
+  const members = cluster.state.shards.map((shard) => shard.members);
+  cluster.serve(2);
+  cluster.settle();
+  const heldBy2 = members.filter((one) => one.includes(2)).length;
+  assert.ok(heldBy2 > 8);
+  assert.equal(ledBy(cluster, 2), heldBy2);
+  assert.deepEqual(
+    cluster.state.shards.map((shard) => shard.members),
+    members,
+  );
+  cluster.assertWhole();
+  // The brick is gone: others lead, and when it is back and serves again, it does.
+  cluster.down(2);
+  cluster.settle();
+  assert.equal(ledBy(cluster, 2), 0);
+  cluster.up(2);
+  cluster.nowMs += transferAfterMs;
+  cluster.settle();
+  assert.equal(ledBy(cluster, 2), heldBy2);
+  cluster.assertWhole();
+});
+
+test("gateways share what they are both members of by the number of their volumes", () => {
+  const cluster = model(2, 64);
+  writeAll(cluster);
+  cluster.serve(1, 3);
+  cluster.serve(2, 1, cluster.state.attachments);
+  cluster.settle();
+  const share = ledBy(cluster, 1);
+  assert.ok(share >= 40 && share <= 56, `${share} of 64`);
+  assert.equal(ledBy(cluster, 2), 64 - share);
 });
 
 test("a brick goes down: others lead, and a fresh candidate logs new ops but waits for older", () => {
@@ -406,6 +456,7 @@ const event = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("cut" as const), at: fc.nat(4) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("wait" as const), at: fc.nat(2) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("transfer" as const), at: fc.nat(2) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("serve" as const), at: fc.nat(4) }) },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("plan" as const), at: fc.nat(2) }) },
 );
 
@@ -416,6 +467,7 @@ function happen(cluster: Model, { kind, at }: { kind: string; at: number }): voi
   if (kind === "down" && brick.reachable) cluster.down(brick.number);
   if (kind === "up" && !brick.reachable) cluster.up(brick.number);
   if (kind === "restart") cluster.announce(brick.number, brick.boot + 1);
+  if (kind === "serve") cluster.serve(brick.number, 1 + (at % 2), cluster.state.attachments);
   if (kind === "cut") cut(cluster, brick.number);
   if (kind === "wait") cluster.nowMs += (transferAfterMs / 2) * at;
   if (kind === "transfer") cluster.transfer();

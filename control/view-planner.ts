@@ -12,7 +12,7 @@ import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-comman
 
 /** Whole shards that take a new replica for balance at the same time; empty ones are not counted. */
 export const growthShardsMax = 4;
-/** Primaries asked to give way for balance in one round of planning. */
+/** Primaries asked to give way to a gateway, or for balance, in one round of planning. */
 export const handoversMax = 4;
 
 /** What the Raft leader knows beyond the cluster state; it may be lost at any time. */
@@ -50,6 +50,8 @@ interface Planning {
   readonly wanted: number;
   /** Where replicas belong when everyone is up. */
   readonly placement: Placement;
+  /** Where volumes are served. */
+  readonly gateways: Placement;
   /** Shards led by each brick, kept up to date while planning. */
   readonly led: Map<BrickNumber, number>;
   growthLeft: number;
@@ -117,7 +119,26 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   }
   const growthLeft = Math.max(0, growthShardsMax - growing);
   const placement = new Placement(holders);
-  return { state, input, wanted, placement, led, growthLeft, handoversLeft: handoversMax };
+  const gateways = gatewaysOf(state);
+  return {
+    state,
+    input,
+    wanted,
+    placement,
+    gateways,
+    led,
+    growthLeft,
+    handoversLeft: handoversMax,
+  };
+}
+
+/** The bricks that serve volumes, each with the number of its volumes for a weight. */
+function gatewaysOf(state: ClusterState): Placement {
+  const volumes = new Map<BrickNumber, number>();
+  for (const { brick } of Object.values(state.attachments)) {
+    volumes.set(brick, (volumes.get(brick) ?? 0) + 1);
+  }
+  return new Placement([...volumes].map(([number, weight]) => ({ number, weight, domain: "" })));
 }
 
 function planShard(planning: Planning, number: number, shard: ShardRecord): PlannedChange | null {
@@ -136,7 +157,7 @@ function planShard(planning: Planning, number: number, shard: ShardRecord): Plan
   if (!stands && leaders.length === 0) return null;
   const aim = aimFor(planning, number, shard, report);
   if (!stands) {
-    aim.primary = nextPrimary(planning, shard, leaders, aim.members);
+    aim.primary = nextPrimary(planning, number, leaders, aim.members);
     if (!aim.members.includes(aim.primary)) aim.members = sorted([...aim.members, aim.primary]);
     move(planning.led, shard.primary, aim.primary);
   }
@@ -292,7 +313,23 @@ function isTransferDue(planning: Planning, number: number, shard: ShardRecord, a
   return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;
 }
 
-/** Whole shards whose primary leads at least two more than another member: that one should lead. */
+/**
+ * Of these members, the one that should lead because it serves volumes: a small write then needs no
+ * message to its shard's primary and back. Who serves many leads many; null when none of them serves any.
+ */
+function gatewayAmong(
+  { gateways }: Planning,
+  number: number,
+  members: readonly BrickNumber[],
+): BrickNumber | null {
+  if (gateways.size === 0) return null;
+  return gateways.order(shardKey(number)).find((one) => members.includes(one)) ?? null;
+}
+
+/**
+ * Whole shards that another member should lead: a gateway, or, where none is a member, one that leads at
+ * least two shards less.
+ */
 function planHandovers(planning: Planning, changes: readonly PlannedChange[]): PlannedChange[] {
   const { state, input, led, wanted } = planning;
   const busy = new Set(changes.map((change) => change.shard));
@@ -303,8 +340,11 @@ function planHandovers(planning: Planning, changes: readonly PlannedChange[]): P
     const others = liveMembers(state, shard).filter(
       (one) => one !== shard.primary && input.heard.has(one) && !isDraining(state, one),
     );
-    const next = leastLed(led, others);
-    if (next === null || ledBy(led, shard.primary) - ledBy(led, next) < 2) continue;
+    const gateway = gatewayAmong(planning, number, [shard.primary, ...others]);
+    if (gateway === shard.primary) continue;
+    const next = gateway ?? leastLed(led, others);
+    if (next === null) continue;
+    if (gateway === null && ledBy(led, shard.primary) - ledBy(led, next) < 2) continue;
     move(led, shard.primary, next);
     planning.handoversLeft -= 1;
     handovers.push({ type: "release", shard: number, view: shard.view, primary: shard.primary });
@@ -312,19 +352,26 @@ function planHandovers(planning: Planning, changes: readonly PlannedChange[]): P
   return handovers;
 }
 
-/** The leader for a shard whose primary is gone: one that stays a member, leading the fewest. */
+/**
+ * The leader for a shard whose primary is gone: one that stays a member, a gateway before others, and
+ * of those the one that leads the fewest.
+ */
 function nextPrimary(
   planning: Planning,
-  shard: ShardRecord,
+  number: number,
   leaders: readonly BrickNumber[],
   members: readonly BrickNumber[],
 ): BrickNumber {
-  const others = leaders.filter((one) => one !== shard.primary);
+  const others = leaders.filter((one) => one !== planning.state.shards[number]!.primary);
   const staying = others.filter((one) => members.includes(one) && !isDraining(planning.state, one));
   const again = leaders.filter((one) => !isDraining(planning.state, one));
   const { led } = planning;
   const next =
-    leastLed(led, staying) ?? leastLed(led, again) ?? leastLed(led, others) ?? leaders[0];
+    gatewayAmong(planning, number, staying) ??
+    leastLed(led, staying) ??
+    leastLed(led, again) ??
+    leastLed(led, others) ??
+    leaders[0];
   assert(next !== undefined);
   return next;
 }
