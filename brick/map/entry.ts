@@ -242,7 +242,8 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
     grainCount,
     firstSector,
     sectorCount,
-    ...part,
+    chunkSector: part.chunkSector,
+    chunkSectors: part.chunkSectors,
     // Copied: a slice would keep the whole received slab alive for as long as the map knows it.
     key: hasKey ? Buffer.from(head.subarray(112, 144)) : null,
     holders,

@@ -430,21 +430,22 @@ export class Writes {
     else if (operation !== null && operation.parts.length > 0) {
       for (const one of operation.parts) this.#cacheOne(one);
     } else {
-      const chunk = {
-        chunkSector: part?.chunkSector ?? 0,
-        chunkSectors: part?.chunkSectors ?? sectorCount,
-      };
-      this.#cacheOne({ grain, firstSector, sectorCount, key, holders, ...chunk });
+      const chunkSector = part?.chunkSector ?? 0;
+      const chunkSectors = part?.chunkSectors ?? sectorCount;
+      const written = { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+      this.#cacheOne(written);
     }
   }
 
-  #cacheOne({ grain, key, ...of }: Omit<MapChange, "grainCount">): void {
+  #cacheOne(change: Omit<MapChange, "grainCount">): void {
     const { map, context } = this.gateway;
-    if (key !== null && of.holders.length < this.gateway.volume().copies) {
+    const { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders } = change;
+    if (key !== null && holders.length < this.gateway.volume().copies) {
       context.stats.degradedWrites += 1;
     }
-    const { firstSector, sectorCount } = of;
-    map.commit(grain, firstSector, sectorCount, key === null ? null : { ...of, key });
+    const extent =
+      key === null ? null : { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+    map.commit(grain, firstSector, sectorCount, extent);
   }
 
   #pieceEnded(operation: WriteOperation, one: PieceUnderWay): void {

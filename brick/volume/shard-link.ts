@@ -272,22 +272,25 @@ export class ShardLink {
   #sendWrite(operation: MapOperation): void {
     const { branch, epoch } = this.#context;
     const { piece, key, holders, inline, parts, gcEpoch } = operation;
-    const named = {
-      shard: this.#shard,
-      view: this.#viewNewest,
-      branch,
-      epoch,
-      generation: this.#context.generation(),
-      sequence: operation.sequence,
-      lowWater: this.#lowWater,
-      gcEpoch,
-    };
+    const shard = this.#shard;
+    const view = this.#viewNewest;
+    const generation = this.#context.generation();
+    const { sequence } = operation;
+    const lowWater = this.#lowWater;
     if (parts.length > 0) {
+      const named = { shard, view, branch, epoch, generation, sequence, lowWater, gcEpoch };
       this.#sendChange(operation, messageType.mapGroup, encodeMapGroup({ ...named, parts }));
       return;
     }
     const body = encodeMapWrite({
-      ...named,
+      shard,
+      view,
+      branch,
+      epoch,
+      generation,
+      sequence,
+      lowWater,
+      gcEpoch,
       grain: piece.grain,
       grainCount: piece.grainCount,
       firstSector: piece.firstSector,
