@@ -121,6 +121,7 @@ export class BrickNode {
       host,
       calls,
       self,
+      stages: store.stages,
       boot: () => store.superblock.boot,
       state: () => control.state(),
       submit: (command) => control.submit(command),

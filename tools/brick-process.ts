@@ -59,7 +59,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
       network.attach(wire);
     },
   });
-  const commands = new CommandCounters();
+  const commands = new CommandCounters(node.store.stages);
   authority = new ClusterAuthority({
     self,
     state: () => node.control.state(),

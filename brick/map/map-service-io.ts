@@ -444,6 +444,7 @@ export class MapService implements StoreParticipant {
     const { clock } = this.#host;
     return {
       counters: this.counters,
+      stages: () => this.#store!.stages,
       committed: (replica, entry) => this.onCommit?.(replica, entry),
       nowMs: () => clock.nowMs(),
       leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,

@@ -13,6 +13,7 @@ import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
 import { Segments, segmentBytesDefault } from "../log/segments.ts";
+import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
@@ -238,6 +239,11 @@ export class Store {
   /** How long the log's writes and flushes took. */
   get flushLatency(): LatencyHistogram {
     return this.#log.flushLatency;
+  }
+
+  /** Where the time of this brick's commands goes; the log's own steps and all others. */
+  get stages(): StageTimes {
+    return this.#log.stages;
   }
 
   /**

@@ -3,6 +3,7 @@ import { chunkKey } from "../chunk/key.ts";
 import { shardOf } from "../cluster-state.ts";
 import type { MapChange } from "../map/group.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
+import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
@@ -25,6 +26,8 @@ interface PieceUnderWay {
   /** What its shard owes to another one after it is being brought there, or is there. */
   isPaid: boolean;
   ended: boolean;
+  /** When its shard was told, if that is timed. */
+  mapSinceMs: number;
 }
 
 type GroupStored = Parameters<StorePiece>[2];
@@ -203,6 +206,8 @@ export class Writes {
       return;
     }
     operation.started = true;
+    const { stages } = this.gateway.context.stats;
+    stages.took(stage.writeWait, stages.sample(stage.writeWait, operation.startMs));
     this.#startPieces(operation);
   }
 
@@ -248,6 +253,7 @@ export class Writes {
       operation: null,
       isPaid: false,
       ended: false,
+      mapSinceMs: 0,
     };
     operation.underWay.add(one);
     const { stats } = this.gateway.context;
@@ -267,7 +273,9 @@ export class Writes {
       else this.#commit(operation, one, this.#unmapOf(operation, one));
       return;
     }
+    const hashSinceMs = stats.stages.since(stage.writeHash);
     const key = chunkKey(piece.data);
+    stats.stages.took(stage.writeHash, hashSinceMs);
     if (
       piece.lengthBytes < this.gateway.context.options.inlineMaxBytes &&
       this.#shardIsWide(piece)
@@ -326,7 +334,10 @@ export class Writes {
   }
 
   #storePiece(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
+    const { stages } = this.gateway.context.stats;
+    const sinceMs = stages.since(stage.writeStore);
     one.storing = this.#store(one.piece, key, data, (outcome) => {
+      stages.took(stage.writeStore, sinceMs);
       if (one.ended) return;
       if (!outcome.ok) {
         one.storing = null;
@@ -381,6 +392,7 @@ export class Writes {
     one.storing = null;
     one.link = this.gateway.linkOf(one.piece.grain);
     one.operation = mapOperation;
+    one.mapSinceMs = this.gateway.context.stats.stages.since(stage.writeMap);
     assert(operation.started && operation.ranges.length > 0, "a piece outlives its command");
     one.link.submit(mapOperation);
   }
@@ -406,6 +418,7 @@ export class Writes {
         );
         return;
       }
+      this.gateway.context.stats.stages.took(stage.writeMap, one.mapSinceMs);
       operation.landedCount += 1;
       this.#cache(one, outcome.holders);
       this.#pieceEnded(operation, one);
