@@ -42,6 +42,8 @@ export interface RealClusterOptions {
   bricks?: number;
   restart?: boolean;
   capacity?: string;
+  /** Of each brick, when not the default. */
+  memory?: string;
   volumes?: readonly string[];
   /** For its processes, besides this one's own. */
   environment?: Readonly<Record<string, string>>;
@@ -276,11 +278,15 @@ export class RealCluster {
     await gone;
   }
 
+  /** Everything that one brick counts, in Prometheus' format. */
+  async metricsText(number: number): Promise<string> {
+    return (await fetch(`http://${this.api(number)}/metrics`, answerInTime())).text();
+  }
+
   /** A metric of one brick, summed over its labels. */
   async metric(number: number, name: string): Promise<number> {
-    const reply = await fetch(`http://${this.api(number)}/metrics`, answerInTime());
     let sum = Number.NaN;
-    for (const line of (await reply.text()).split("\n")) {
+    for (const line of (await this.metricsText(number)).split("\n")) {
       const match = /^([a-z_]+)(?:\{[^}]*\})? ([0-9.e+-]+)$/.exec(line);
       if (match?.[1] === name) sum = (Number.isNaN(sum) ? 0 : sum) + Number(match[2]);
     }
