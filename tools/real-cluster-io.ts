@@ -100,12 +100,13 @@ export class RealCluster {
   async start(): Promise<void> {
     this.#ports ??= await freePorts();
     this.#killed = false;
-    const { bricks, restart, capacity, volumes } = this.#options;
+    const { bricks, restart, capacity, memory, volumes } = this.#options;
     const args = ["up", "--data", this.data, "--bricks", String(bricks ?? 3)];
     const portalHost = this.#options.portalHost ?? "127.0.0.1";
     args.push("--portal", `${portalHost}:${this.#ports.portal}`, "--api", this.api(1));
     args.push("--listen", `127.0.0.1:${this.#ports.listen}`);
     args.push("--capacity", capacity ?? "4GiB");
+    if (memory !== undefined) args.push("--memory", memory);
     for (const volume of volumes ?? ["disk0:1TiB"]) args.push("--volume", volume);
     if (restart === false) args.push("--no-restart");
     const up = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });
