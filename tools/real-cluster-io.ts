@@ -295,10 +295,17 @@ export class RealCluster {
   }
 
   async isHealthy(number: number): Promise<boolean> {
+    return (await this.healthStatus(number)) === 200;
+  }
+
+  /** HTTP's status of its health; null when nobody answers. */
+  async healthStatus(number: number): Promise<number | null> {
     try {
-      return (await fetch(`http://${this.api(number)}/health`, answerInTime())).ok;
+      const reply = await fetch(`http://${this.api(number)}/health`, answerInTime());
+      await reply.body?.cancel();
+      return reply.status;
     } catch {
-      return false;
+      return null;
     }
   }
 

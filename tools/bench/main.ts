@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -12,6 +12,7 @@ import { runFio } from "./fio.ts";
 import { type Job, type JobSet, jobSets, jobsOf } from "./jobs.ts";
 import { measure } from "./measure-io.ts";
 import { type BenchResult, heads, type Measured, mediansOf, rowsOf } from "./measured.ts";
+import { plotsOf } from "./plot.ts";
 import { Samples } from "./prometheus.ts";
 import { stageHeads, stageRows } from "./stages.ts";
 import type { Subject } from "./subject.ts";
@@ -23,6 +24,7 @@ import { Tgt } from "./tgt.ts";
  * cache.
  */
 
+const picturesDefault = "docs/pictures";
 const cacheFolder = fileURLToPath(new URL("../../.cache/fio", import.meta.url));
 const buildScript = fileURLToPath(new URL("build-fio.sh", import.meta.url));
 
@@ -39,6 +41,7 @@ interface BenchPlan {
   stages: boolean;
   memory: string | null;
   json: string | null;
+  plot: string | null;
   before: Measured[] | null;
   profile: string | null;
 }
@@ -65,31 +68,45 @@ await new Command("bench")
   .option("--no-tgt", "END alone")
   .option("--stages", "show how long each step of reads and writes took")
   .option("--json <FILE>", "write the results there, too")
+  .option("--plot [DIR]", `draw the results, as ${picturesDefault} or DIR has them`)
+  .option("--from <FILE>", "measure nothing: show, and plot, an earlier --json")
   .option("--compare <FILE>", "show how much faster than an earlier --json each job was")
   .option("--profile <DIR>", "leave a CPU profile of each brick there (slows them down a little)")
-  .action(async (given: Record<string, string> & { tgt: boolean; stages?: boolean }) => {
-    parseOption("--capacity", given.capacity, capacitySchema);
-    const set = parseOption("--set", given.set, z.enum(Object.keys(jobSets) as JobSet[]));
-    const sessions = parseOption("--sessions", given.sessions, countOf("sessions", 64));
-    const volumes = parseOption("--volumes", given.volumes, countOf("volumes", 64));
-    if (volumes > sessions) throw new UsageError("--volumes: more than there are --sessions");
-    await bench({
-      bricks: parseOption("--bricks", given.bricks, countOf("bricks", 9)),
-      sessions,
-      volumes,
-      jobs: jobsOf(set, new RegExp(given.only!)),
-      seconds: parseOption("--seconds", given.seconds, countOf("seconds", 9999)),
-      rounds: parseOption("--rounds", given.rounds, countOf("rounds", 99)),
-      spanBytes: parseOption("--span", given.span, sizeSchema),
-      capacity: given.capacity!,
-      tgt: given.tgt,
-      stages: given.stages === true,
-      memory: given.memory ?? null,
-      json: given.json ?? null,
-      before: given.compare === undefined ? null : readResult(given.compare).measured,
-      profile: given.profile === undefined ? null : resolve(given.profile),
-    });
-  })
+  .action(
+    async (
+      given: Record<string, string> & { tgt: boolean; stages?: boolean; plot?: string | true },
+    ) => {
+      parseOption("--capacity", given.capacity, capacitySchema);
+      const plot = given.plot === undefined ? null : plotFolder(given.plot);
+      if (given.from !== undefined) {
+        const result = readResult(given.from);
+        say(table(heads, rowsOf(result.measured, null)));
+        if (plot !== null) draw(plot, result);
+        return;
+      }
+      const set = parseOption("--set", given.set, z.enum(Object.keys(jobSets) as JobSet[]));
+      const sessions = parseOption("--sessions", given.sessions, countOf("sessions", 64));
+      const volumes = parseOption("--volumes", given.volumes, countOf("volumes", 64));
+      if (volumes > sessions) throw new UsageError("--volumes: more than there are --sessions");
+      await bench({
+        bricks: parseOption("--bricks", given.bricks, countOf("bricks", 9)),
+        sessions,
+        volumes,
+        jobs: jobsOf(set, new RegExp(given.only!)),
+        seconds: parseOption("--seconds", given.seconds, countOf("seconds", 9999)),
+        rounds: parseOption("--rounds", given.rounds, countOf("rounds", 99)),
+        spanBytes: parseOption("--span", given.span, sizeSchema),
+        capacity: given.capacity!,
+        tgt: given.tgt,
+        stages: given.stages === true,
+        memory: given.memory ?? null,
+        json: given.json ?? null,
+        plot,
+        before: given.compare === undefined ? null : readResult(given.compare).measured,
+        profile: given.profile === undefined ? null : resolve(given.profile),
+      });
+    },
+  )
   .parseAsync();
 
 function readResult(file: string): BenchResult {
@@ -211,10 +228,23 @@ function report(plan: BenchPlan, measured: Measured[]): void {
     say("");
     say("Steps of END's commands, all bricks together; docs/operations.md says what each is.");
   }
-  if (json === null) return;
   const counts = { bricks, sessions, volumes, memory, seconds, rounds };
   const result: BenchResult = { machine, ...counts, measured };
-  writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
+  if (json !== null) writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
+  if (plan.plot !== null) draw(plan.plot, result);
+}
+
+/** Commander says `true` when the option has no value. */
+function plotFolder(given: string | true): string {
+  return given === true ? picturesDefault : given;
+}
+
+function draw(folder: string, result: BenchResult): void {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, svg] of plotsOf(result)) {
+    writeFileSync(join(folder, name), svg);
+    say(`drawn: ${join(folder, name)}`);
+  }
 }
 
 function say(line: string): void {
