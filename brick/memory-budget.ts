@@ -51,13 +51,14 @@ export const memoryPartsDefault: MemoryParts = {
 const shares = {
   kvCache: 1 / 8,
   kvMemtable: 1 / 8,
-  chunkCache: 1 / 8,
+  chunkCache: 1 / 16,
   outlineCache: 1 / 32,
-  mapCache: 1 / 8,
-  mapTable: 1 / 16,
-  keyFilter: 1 / 16,
-  placeCache: 1 / 32,
-  stamps: 1 / 16,
+  mapCache: 1 / 16,
+  mapTable: 1 / 32,
+  keyFilter: 1 / 32,
+  placeCache: 1 / 64,
+  // Of 256 MiB: the stamps of a brick of 512 GiB, in slots of 4 KiB.
+  stamps: 19 / 64,
 } as const;
 /** Bytes of a place, of a cell of the map cache, and of a grain (in a table that is half full). */
 const placeBytes = 48;

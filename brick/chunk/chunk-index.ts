@@ -60,6 +60,12 @@ export class ChunkIndex {
     return new KeyFilter(keys, this.#filterBytesMax);
   }
 
+  /** Of what does not come and go with checkpoints. */
+  get memoryBytes(): number {
+    const filters = (this.#filter?.memoryBytes ?? 0) + (this.#learning?.filter.memoryBytes ?? 0);
+    return this.#places.memoryBytes + filters;
+  }
+
   get dirtyCount(): number {
     return this.#overlay.size;
   }

@@ -26,6 +26,10 @@ export class KeyFilter {
     this.#mask = bits - 1;
   }
 
+  get memoryBytes(): number {
+    return this.#bits.byteLength;
+  }
+
   /** Holds more keys than it was made for, and errs more than it should. */
   get isWorn(): boolean {
     return this.#keyCount > this.#keysMax;

@@ -6,8 +6,8 @@ import { assert } from "../assert.ts";
  * and each is protected as long as the one of them that was protected last.
  */
 export const slotBytes = 512;
-/** Of a stamp, whatever memory there is: beyond it too much garbage would be protected. */
-export const slotBytesMax = 64 * 1024;
+/** Whatever memory there is: longer slots would keep the garbage of a random load beside what lives. */
+export const slotBytesMax = 4096;
 /** Epochs that a stamp tells apart: the present one and the two before it. */
 export const epochsKept = 3;
 const slotsPerByte = 4;

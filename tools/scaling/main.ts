@@ -15,7 +15,7 @@ await new Command("scaling")
   .option("--shards <N>", "of the map", "64")
   .option("--volumes <N>", "for each brick, each served by one gateway", "2")
   .option("--depth <N>", "of each volume", "16")
-  .option("--measure <MS>", "of simulated time for each job", "300")
+  .option("--measure <MS>", "of simulated time for each job", "100")
   .action(async (given: Record<string, string> & { bricks: string[] }) => {
     const number = (name: string) => Number.parseInt(given[name]!, 10);
     const results: ScalingResult[] = [];
@@ -27,12 +27,14 @@ await new Command("scaling")
         shardCount: number("shards"),
         volumesPerBrick: number("volumes"),
         depth: number("depth"),
-        warmUpMs: 100,
+        warmUpMs: 30,
         measureMs: number("measure"),
         jobs: scalingJobs,
       });
       results.push(...found);
-      process.stderr.write(`${bricks} bricks measured\n`);
+      for (const { job, operationsPerSecond } of found) {
+        process.stderr.write(`${bricks} bricks, ${job}: ${Math.round(operationsPerSecond)}/s\n`);
+      }
     }
     process.stdout.write(`${table(["job", "bricks", "per second", "linear"], rowsOf(results))}\n`);
   })
