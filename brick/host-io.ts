@@ -11,7 +11,7 @@ import {
   type Host,
   type Network,
 } from "./host.ts";
-import { openRealKv } from "./kv-io.ts";
+import { type KvMemory, openRealKv } from "./kv-io.ts";
 import { Prng } from "./prng.ts";
 import { KiB } from "./units.ts";
 
@@ -30,8 +30,8 @@ export interface RealHostOptions {
   dataFolder: string;
   network: Network;
   log: (line: string) => void;
-  /** Blocks of key-value tables kept in memory. */
-  kvCacheBytes?: number;
+  /** Of the key-value store. */
+  memory?: KvMemory;
 }
 
 export async function openRealHost(options: RealHostOptions): Promise<Host> {
@@ -67,7 +67,7 @@ export const realClock: Clock = {
 /** The data directory alone, for what must be read before there is a network. */
 export async function openRealDisk(
   dataFolder: string,
-  options: { kvCacheBytes?: number } = {},
+  options: { memory?: KvMemory } = {},
 ): Promise<Disk> {
   const root = path.resolve(dataFolder);
   await makeFolder(root);
@@ -111,10 +111,7 @@ export async function openRealDisk(
     },
     openKv: async (folder) => {
       await makeFolder(at(folder));
-      return openRealKv(
-        at(folder),
-        options.kvCacheBytes === undefined ? {} : { cacheBytes: options.kvCacheBytes },
-      );
+      return openRealKv(at(folder), options.memory);
     },
   };
 }

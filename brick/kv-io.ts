@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { assert } from "./assert.ts";
 import { DiskError, type Kv, type KvChange } from "./host.ts";
+import { type MemoryParts, memoryPartsDefault } from "./memory-budget.ts";
 import { KiB, MiB } from "./units.ts";
 
 /**
@@ -10,10 +11,8 @@ import { KiB, MiB } from "./units.ts";
  * only batches that ask for it are synced.
  */
 
-/** Blocks of table files kept in memory, for each store. */
-export const kvCacheBytesDefault = 64 * MiB;
-/** What writes may fill in memory before they become table files. */
-const kvMemtableBytes = 64 * MiB;
+/** Blocks of table files kept in memory; what writes may fill before they become table files. */
+export type KvMemory = Pick<MemoryParts, "kvCacheBytes" | "kvMemtableBytes">;
 /** A key is found absent without reading, but for one time in a hundred. */
 const kvBloomBitsPerKey = 10;
 const kvBlockBytes = 8 * KiB;
@@ -63,7 +62,7 @@ const noOptions = {};
 /** Opens, or makes, the store in the folder at this absolute path. */
 export async function openRealKv(
   location: string,
-  options: { cacheBytes?: number } = {},
+  { kvCacheBytes, kvMemtableBytes }: KvMemory = memoryPartsDefault,
 ): Promise<Kv> {
   await mkdir(location, { recursive: true });
   const store = rocks.db_init(location);
@@ -72,7 +71,7 @@ export async function openRealKv(
       store,
       {
         createIfMissing: true,
-        cacheSize: options.cacheBytes ?? kvCacheBytesDefault,
+        cacheSize: kvCacheBytes,
         cacheIndexAndFilterBlocks: true,
         filterPolicy: `bloomfilter:${kvBloomBitsPerKey}`,
         blockSize: kvBlockBytes,

@@ -48,6 +48,9 @@ export interface BrickSummary {
   spare: boolean;
   /** It is being filled, until it has its share. */
   growing: boolean;
+  /** What its process may take (0: not bounded) and takes; both 0 when it does not answer. */
+  memoryBytes: number;
+  residentBytes: number;
 }
 
 export interface BrickDetail {

@@ -1,4 +1,5 @@
 import { assertNever } from "../brick/assert.ts";
+import { stage } from "../brick/stage-times.ts";
 import { rejectReason, sendPing, sendReject } from "./answers.ts";
 import {
   commandWindow,
@@ -47,6 +48,8 @@ export function openConnection(
     statSn: 1,
     closing: null,
     unsentBytes: 0,
+    answerStage: stage.readAnswer,
+    answerSinceMs: 0,
     openedMs: nowMs,
     lastReceivedMs: nowMs,
     pingSentMs: null,

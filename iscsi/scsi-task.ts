@@ -1,3 +1,4 @@
+import { stage } from "../brick/stage-times.ts";
 import { VolumeTask } from "../brick/volume/volume.ts";
 import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
 import { decodeLun } from "./lun.ts";
@@ -15,6 +16,9 @@ import { hasAllData, sendR2ts, sendResult, takeDataOut, takeImmediateData } from
 
 /** The life of a SCSI command in the target, from its PDU to its status. */
 
+/** Commands of fewer bytes are questions about the unit, not reads or writes of it. */
+const stagedBytesMin = 512;
+
 /** Makes a task of a command PDU; data that came with it is taken in. */
 export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
   const fields = scsiCommand.fields;
@@ -30,7 +34,6 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
   const expectedBytes = reads || writes ? expectedLength : 0;
   const wantedBytes = at === undefined ? 0 : (row?.dataOutBytes?.(at.unit, cdb) ?? 0);
   const stepBytes = row?.worksInSteps === true ? stepBytesMax : 0;
-  const { node } = session;
   const task: ScsiTask = {
     session,
     unit: at?.unit ?? null,
@@ -52,7 +55,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     expectedBytes,
     wantedBytes,
     costBytes: Math.min(expectedBytes + stepBytes, sessionDataBytesMax),
-    receivedMs: node.metrics === null ? 0 : node.clock.nowMs(),
+    receivedMs: session.connection.lastReceivedMs,
     dataOut: [],
     dataOutBytes: 0,
     gathered: null,
@@ -143,6 +146,7 @@ function progress(task: ScsiTask): void {
     return;
   }
   task.state = "running";
+  timeReceived(task);
   const outcome = task.failure === null ? runTask(task) : refused(task.failure);
   if (outcome instanceof Promise) outcome.then((result) => finishTask(task, result));
   else finishTask(task, outcome);
@@ -176,7 +180,26 @@ function runOnAbsentUnit({ cdb, luns }: ScsiTask): ScsiResult {
   }
 }
 
+/** Its data, if it takes any, is here. Others than reads and writes are not of interest. */
+function timeReceived({ session, receivedMs, reads, writes, expectedBytes }: ScsiTask): void {
+  const stages = session.node.metrics?.stages;
+  if (stages === undefined || expectedBytes < stagedBytesMin || reads === writes) return;
+  const which = writes ? stage.writeReceive : stage.readReceive;
+  stages.took(which, stages.sample(which, receivedMs));
+}
+
+/** One answer at a time: the oldest in the outbox is what waits longest for the socket. */
+function timeAnswer({ session, reads, writes, expectedBytes }: ScsiTask): void {
+  const { connection, node } = session;
+  const stages = node.metrics?.stages;
+  if (stages === undefined || connection.answerSinceMs > 0) return;
+  if (expectedBytes < stagedBytesMin || reads === writes) return;
+  connection.answerStage = writes ? stage.writeAnswer : stage.readAnswer;
+  connection.answerSinceMs = stages.since(connection.answerStage);
+}
+
 function finishTask(task: ScsiTask, result: ScsiResult): void {
+  timeAnswer(task);
   if (task.cleared && result.status === scsiStatus.taskAborted) task.aborted = true;
   sendOn(
     task,

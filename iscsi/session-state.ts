@@ -1,5 +1,6 @@
 import type { Clock } from "../brick/host.ts";
 import type { NumberMap } from "../brick/number-map.ts";
+import type { Stage, StageTimes } from "../brick/stage-times.ts";
 import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
 import type { Audit } from "./audit.ts";
 import type { Authority } from "./authority.ts";
@@ -18,6 +19,8 @@ import type { TextExchange } from "./text-exchange.ts";
 
 /** What the owner of the portal counts. Calls are cheap and synchronous. */
 export interface TargetMetrics {
+  /** How long commands take from the socket to the volume, and back into the socket. */
+  readonly stages?: StageTimes;
   /** A command was answered. */
   command(
     opcode: number,
@@ -89,6 +92,9 @@ export interface Connection {
   closing: "afterFlush" | "now" | null;
   /** What the socket has been given and has not taken; kept up to date by its driver. */
   unsentBytes: number;
+  /** What the outbox has owed longest is the answer of this, since then; 0: it is not timed. */
+  answerStage: Stage;
+  answerSinceMs: number;
   readonly openedMs: number;
   /** When the last whole PDU had come: a peer that sends byte by byte is as good as silent. */
   lastReceivedMs: number;

@@ -96,6 +96,7 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
 }
 
 function flush(connection: Connection, socket: net.Socket): void {
+  const { node } = connection;
   if (socket.destroyed || socket.writableEnded) return;
   if (connection.closing === "now") return void socket.destroy();
   const buffers = connection.outbox.take();
@@ -103,6 +104,8 @@ function flush(connection: Connection, socket: net.Socket): void {
     socket.cork();
     for (const buffer of buffers) socket.write(buffer);
     socket.uncork();
+    node.metrics?.stages?.took(connection.answerStage, connection.answerSinceMs);
+    connection.answerSinceMs = 0;
   }
   connection.unsentBytes = socket.writableLength;
   if (connection.closing === "afterFlush") {

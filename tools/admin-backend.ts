@@ -361,6 +361,8 @@ export class NodeBackend implements AdminBackend {
       boot: brick.boot,
       spare: brick.spare === true,
       growing: brick.growing === true,
+      memoryBytes: stats?.memoryBytes ?? 0,
+      residentBytes: stats?.residentBytes ?? 0,
     };
   }
 

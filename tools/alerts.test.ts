@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { LatencyHistogram } from "../brick/latency-histogram.ts";
+import { StageTimes } from "../brick/stage-times.ts";
 import { metricsText } from "./metrics.ts";
 
 /** docs/alerts.yml against what a brick really exports. */
@@ -69,7 +70,9 @@ test("every rule has what Prometheus and an operator need", () => {
 test("every metric that an alert names is one that a brick exports", async () => {
   const latencies = new Map([["flush", new LatencyHistogram()]]);
   const commands = () => [{ opcode: "READ(10)", status: "GOOD", count: 1 }];
-  const exported = await metricsText(1, { values: () => ({}), commands, latencies })();
+  const stages = new StageTimes({ nowMs: () => 0 });
+  const sources = { values: () => ({}), commands, latencies, stages };
+  const exported = await metricsText(1, sources)();
   const names = new Set([...exported.matchAll(/^(endisk_\w+)\{/gm)].map(([, name]) => name!));
   const named = rules.flatMap(({ alert, fields }) =>
     [...fields.get("expr")!.matchAll(/\bendisk_\w+/g)].map(([name]) => ({ alert, name })),

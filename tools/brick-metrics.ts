@@ -105,5 +105,6 @@ export function brickMetrics(parts: {
     },
     commands: () => commands,
     latencies: new Map([...latencies, ["flush", store.flushLatency]]),
+    stages: store.stages,
   };
 }

@@ -4,6 +4,7 @@ import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
 import { MapService } from "../brick/map/map-service-io.ts";
+import { type MemoryParts, memoryPartsDefault } from "../brick/memory-budget.ts";
 import type { CopyRates } from "../brick/repair/copy-budget.ts";
 import { Heal } from "../brick/repair/heal-io.ts";
 import type { HealOptions } from "../brick/repair/heal-options.ts";
@@ -19,6 +20,14 @@ import type { MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
 import { askStats, serveStats } from "./brick-stats.ts";
 
+/** What the process may take, how that is divided, and what it takes now. */
+export interface MemoryUse {
+  /** 0: not bounded. */
+  readonly budgetBytes: number;
+  readonly parts: MemoryParts;
+  residentBytes(): number;
+}
+
 export interface NodeOptions {
   readonly self: BrickNumber;
   readonly capacityBytes: number;
@@ -32,6 +41,7 @@ export interface NodeOptions {
   readonly seeds?: ReadonlyMap<BrickNumber, string>;
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;
+  readonly memory?: MemoryUse;
   readonly gcOptions?: Partial<GcOptions>;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
@@ -45,6 +55,18 @@ export interface NodeOptions {
   readonly onStoreOpen: (boot: number) => Promise<void> | void;
 }
 
+/** In the simulator a process is no brick's own. */
+const unbounded: MemoryUse = {
+  budgetBytes: 0,
+  parts: memoryPartsDefault,
+  residentBytes: () => 0,
+};
+
+function volumeMemory(parts: MemoryParts): Partial<VolumeOptions> {
+  const { chunkCacheBytes, mapCacheGrainsMax, mapCacheCellsMax } = parts;
+  return { chunkCacheBytes, mapCacheGrainsMax, mapCacheCellsMax };
+}
+
 /** What the leader is told. */
 function healthOf(store: Store, repair: Repair | null): BrickHealth {
   const { corruptChunks } = store.counters;
@@ -54,6 +76,7 @@ function healthOf(store: Store, repair: Repair | null): BrickHealth {
 /** The parts of one brick joined over any host, real or simulated. */
 export class BrickNode {
   readonly host: Host;
+  readonly memory: MemoryUse;
   readonly store: Store;
   readonly calls: Calls;
   readonly map: MapService;
@@ -66,11 +89,13 @@ export class BrickNode {
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
     const calls = new Calls(host);
-    const map = new MapService(host, calls, self);
+    const memory = options.memory ?? unbounded;
+    const map = new MapService(host, calls, self, memory.parts);
     // 1. What this brick has promised and stored, and a boot number that nobody has seen.
     const store = await Store.open(host, {
       capacityBytes: options.capacityBytes,
       participants: [map],
+      memory: memory.parts,
       ...(segmentBytes !== undefined && { segmentBytes }),
       ...(identity !== undefined && { identity }),
     });
@@ -121,6 +146,7 @@ export class BrickNode {
       host,
       calls,
       self,
+      stages: store.stages,
       boot: () => store.superblock.boot,
       state: () => control.state(),
       submit: (command) => control.submit(command),
@@ -130,7 +156,7 @@ export class BrickNode {
         const stats = await askStats(calls, brick);
         return stats === null ? null : new Map(stats.mapped);
       },
-      ...(options.volumeOptions !== undefined && { options: options.volumeOptions }),
+      options: { ...volumeMemory(memory.parts), ...options.volumeOptions },
       ...(options.hooks !== undefined && { hooks: options.hooks }),
     });
     parts.volumes = volumes;
@@ -152,13 +178,25 @@ export class BrickNode {
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const node = new BrickNode({ host, store, calls, map, control, volumes, repair, heal, gc });
+    const node = new BrickNode({
+      host,
+      memory,
+      store,
+      calls,
+      map,
+      control,
+      volumes,
+      repair,
+      heal,
+      gc,
+    });
     serveStats(node);
     return node;
   }
 
   private constructor(parts: {
     host: Host;
+    memory: MemoryUse;
     store: Store;
     calls: Calls;
     map: MapService;
@@ -169,6 +207,7 @@ export class BrickNode {
     gc: Gc;
   }) {
     this.host = parts.host;
+    this.memory = parts.memory;
     this.store = parts.store;
     this.calls = parts.calls;
     this.map = parts.map;

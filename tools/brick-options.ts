@@ -10,6 +10,8 @@ export interface BrickOptions {
   api: string | null;
   /** Space offered to the cluster; null keeps what was offered before, or most of what is free. */
   capacityBytes: number | null;
+  /** What its process may take; null does not bound it. */
+  memoryBytes: number | null;
   /** Failure domain; "" is a domain of its own; null keeps what was said before. */
   domain: string | null;
   /** A new brick joins the cluster of the brick whose api listens there; as a spare, or to be used. */

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { openRealHost } from "../brick/host-io.ts";
 import { LatencyHistogram } from "../brick/latency-histogram.ts";
+import { memoryParts } from "../brick/memory-budget.ts";
 import { openNetwork, parseAddress, type RealNetwork } from "../brick/rpc/network-io.ts";
 import { isLoopback } from "../control/access.ts";
 import { type ApiServer, startApiServer } from "../control/api-server-io.ts";
@@ -22,15 +23,16 @@ const storeFolderName = "store";
 
 /** Joins the real parts of one brick: the only place where they meet. */
 export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
-  settleCollector();
-  const { log } = options;
+  const { log, memoryBytes } = options;
+  settleCollector(memoryBytes);
+  const parts = memoryParts(memoryBytes);
   const established = await establishIdentity(options);
   let { identity } = established;
   const { secret } = established;
   const { clusterId, number: self, uuid } = identity;
   const network = new LateNetwork();
   const storeFolder = join(options.dataFolder, storeFolderName);
-  const host = await openRealHost({ dataFolder: storeFolder, network, log });
+  const host = await openRealHost({ dataFolder: storeFolder, network, log, memory: parts });
   if (identity.begun && (await host.disk.list("")).length === 0) {
     const lost = `${storeFolder} is empty, but brick ${self} has stored data there`;
     throw new BrickStartError("invalid", `${lost}: mount it, or replace the brick by a new one`);
@@ -43,6 +45,11 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   const node = await BrickNode.open(host, {
     self,
     capacityBytes: identity.capacityBytes,
+    memory: {
+      budgetBytes: memoryBytes ?? 0,
+      parts,
+      residentBytes: () => process.memoryUsage.rss(),
+    },
     ...(!identity.begun && { identity: { clusterId, brick: self, uuid } }),
     addresses: { peer: identity.listen, portal: identity.portal, api: identity.api },
     domain: identity.domain,
@@ -55,11 +62,13 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     },
     onStoreOpen: async (boot) => {
       if (!identity.begun) identity = markBegun(options.dataFolder, identity);
-      wire = await openNetwork({ self, boot, clusterId, secret, listen: identity.listen, log });
+      const { sendQueueBytes } = parts;
+      const { listen } = identity;
+      wire = await openNetwork({ self, boot, clusterId, secret, listen, log, sendQueueBytes });
       network.attach(wire);
     },
   });
-  const commands = new CommandCounters();
+  const commands = new CommandCounters(node.store.stages);
   authority = new ClusterAuthority({
     self,
     state: () => node.control.state(),

@@ -44,6 +44,9 @@ const statsSchema = z.object({
   /** The build that runs, and its wall clock when it answered; absent: an older brick. */
   build: z.string().max(64).default(""),
   wallMs: count.default(0),
+  /** What its process may take (0: not bounded) and takes; absent: an older brick. */
+  memoryBytes: count.default(0),
+  residentBytes: count.default(0),
   /** Of the shards led here: mapped bytes by branch. */
   mapped: z.array(z.tuple([count, z.number()])),
 });
@@ -75,6 +78,8 @@ export function brickStats(node: BrickNode): BrickStats {
     damagedRanges: node.store.counters.damagedRanges,
     logLoss: node.store.cut || node.store.damaged,
     build: buildVersion,
+    memoryBytes: node.memory.budgetBytes,
+    residentBytes: node.memory.residentBytes(),
     wallMs: Math.max(0, node.host.clock.wallMs()),
     mapped: [...node.map.mappedBytes()],
   };

@@ -1,3 +1,4 @@
+import type { StageTimes } from "../brick/stage-times.ts";
 import { commandName } from "../iscsi/scsi/opcodes.ts";
 import type { TargetMetrics } from "../iscsi/session-state.ts";
 import type { CommandCount } from "./metrics.ts";
@@ -15,11 +16,16 @@ const statusNames: Readonly<Record<number, string>> = {
 
 /** Counts what the target answers: one number per opcode and status. */
 export class CommandCounters implements TargetMetrics {
+  readonly stages: StageTimes;
   sessionCount = 0;
   loginsRefused = 0;
   protocolErrors = 0;
   /** Index: opcode * 256 + status. */
   readonly #counts = new Float64Array(65_536);
+
+  constructor(stages: StageTimes) {
+    this.stages = stages;
+  }
 
   command(opcode: number, status: number): void {
     this.#counts[((opcode & 0xff) << 8) | (status & 0xff)]! += 1;

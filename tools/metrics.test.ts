@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LatencyHistogram } from "../brick/latency-histogram.ts";
+import { StageTimes, stage, stageSampling, stageTable } from "../brick/stage-times.ts";
 import { metricsText, metricTable } from "./metrics.ts";
+
+const noStages = new StageTimes({ nowMs: () => 0 });
 
 function lineOf(text: string, start: string): string | undefined {
   return text.split("\n").find((line) => line.startsWith(start));
@@ -12,6 +15,7 @@ test("every metric is there from the first scrape on, at zero", async () => {
     values: () => ({}),
     commands: () => [],
     latencies: new Map(),
+    stages: noStages,
   })();
   for (const name of Object.keys(metricTable)) {
     assert.equal(lineOf(text, `${name}{`), `${name}{brick="2"} 0`);
@@ -25,6 +29,7 @@ test("values are read at each scrape", async () => {
     values: () => ({ endisk_repair_bytes_total: repaired }),
     commands: () => [{ opcode: "READ(10)", status: "GOOD", count: repaired + 1 }],
     latencies: new Map(),
+    stages: noStages,
   });
   await metrics();
   repaired = 4096;
@@ -43,6 +48,7 @@ test("a histogram's buckets are cumulative and end in the count", async () => {
     values: () => ({}),
     commands: () => [],
     latencies: new Map([["write", write]]),
+    stages: noStages,
   })();
   const bucket = (le: string) =>
     Number(
@@ -53,4 +59,26 @@ test("a histogram's buckets are cumulative and end in the count", async () => {
     [2, 2, 3, 4, 4, 5],
   );
   assert.match(text, /^endisk_latency_seconds_count\{kind="write",brick="1"\} 5$/m);
+});
+
+test("the steps of commands are there from the first scrape on, in seconds", async () => {
+  let nowMs = 5;
+  const stages = new StageTimes({ nowMs: () => nowMs });
+  const sources = { values: () => ({}), commands: () => [], latencies: new Map(), stages };
+  const metrics = metricsText(1, sources);
+  const empty = await metrics();
+  for (const [op, step] of stageTable) {
+    const labels = `op="${op}",stage="${step}",brick="1"`;
+    assert.match(empty, new RegExp(`^endisk_stage_seconds_count\\{${labels}\\} 0$`, "m"));
+  }
+  for (let turn = 1; turn < stageSampling; turn += 1)
+    assert.equal(stages.since(stage.readFetch), 0);
+  const sinceMs = stages.since(stage.readFetch);
+  nowMs = 7;
+  stages.took(stage.readFetch, sinceMs);
+  const bucket = 'endisk_stage_seconds_bucket{op="read",stage="fetch",le=';
+  const text = await metrics();
+  assert.equal(lineOf(text, `${bucket}"0.001"`)?.split(" ").at(-1), "0");
+  assert.equal(lineOf(text, `${bucket}"0.002"`)?.split(" ").at(-1), "1");
+  assert.match(text, /^endisk_stage_seconds_sum\{op="read",stage="fetch",brick="1"\} 0.002$/m);
 });

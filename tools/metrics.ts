@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, type Metric, Registry } from "prom-client";
-import { type LatencyHistogram, latencyBoundsMs } from "../brick/latency-histogram.ts";
+import type { LatencyHistogram } from "../brick/latency-histogram.ts";
+import { type StageTimes, stageTable } from "../brick/stage-times.ts";
 
 /**
  * A brick's metrics. The parts keep plain numbers; they are read when someone scrapes, so that the
@@ -105,6 +106,7 @@ export interface MetricSources {
   commands(): Iterable<CommandCount>;
   /** By kind, as "read", "write", "unmap", "flush". */
   latencies: ReadonlyMap<string, LatencyHistogram>;
+  stages: StageTimes;
 }
 
 interface Sample {
@@ -133,7 +135,13 @@ export function metricsText(brick: number, sources: MetricSources): () => Promis
   const latencyName = "endisk_latency_seconds";
   register(registry, latencyName, "histogram", "Time until the answer, by kind", () =>
     [...sources.latencies].flatMap(([kind, histogram]) =>
-      histogramSamples(latencyName, kind, histogram),
+      histogramSamples(latencyName, { kind }, histogram),
+    ),
+  );
+  const stageName = "endisk_stage_seconds";
+  register(registry, stageName, "histogram", "Time of each step of reads and writes", () =>
+    stageTable.flatMap(([op, stage], row) =>
+      histogramSamples(stageName, { op, stage }, sources.stages.histograms[row]!),
     ),
   );
   return () => {
@@ -162,15 +170,20 @@ function register(
   registry.registerMetric(metric as unknown as Metric<string>);
 }
 
-function histogramSamples(name: string, kind: string, histogram: LatencyHistogram): Sample[] {
+function histogramSamples(
+  name: string,
+  labels: Record<string, string>,
+  { boundsMs, counts, sumMs }: LatencyHistogram,
+): Sample[] {
   let total = 0;
-  const samples: Sample[] = latencyBoundsMs.map((boundMs, bucket) => {
-    total += histogram.counts[bucket]!;
-    return { metricName: `${name}_bucket`, labels: { kind, le: boundMs / 1000 }, value: total };
+  const samples: Sample[] = boundsMs.map((boundMs, bucket) => {
+    total += counts[bucket]!;
+    const le = boundMs / 1000;
+    return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: total };
   });
-  total += histogram.counts[latencyBoundsMs.length]!;
-  samples.push({ metricName: `${name}_bucket`, labels: { kind, le: "+Inf" }, value: total });
-  samples.push({ metricName: `${name}_sum`, labels: { kind }, value: histogram.sumMs / 1000 });
-  samples.push({ metricName: `${name}_count`, labels: { kind }, value: total });
+  total += counts[boundsMs.length]!;
+  samples.push({ metricName: `${name}_bucket`, labels: { ...labels, le: "+Inf" }, value: total });
+  samples.push({ metricName: `${name}_sum`, labels, value: sumMs / 1000 });
+  samples.push({ metricName: `${name}_count`, labels, value: total });
   return samples;
 }

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import { memoryBytesMax, memoryBytesMin } from "../brick/memory-budget.ts";
+import { sizeText } from "../brick/size-text.ts";
 import { canonicalName, iscsiNameBytesMax } from "../brick/unit/iscsi-name.ts";
 import { GiB, KiB, MiB, TiB, volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 import { lunMax } from "../control/access-schema.ts";
@@ -152,6 +154,14 @@ function wholeNumberSchema(min: number, max: number) {
     .transform(Number)
     .refine((value) => value >= min && value <= max, `must be from ${min} to ${max}`);
 }
+
+/** What a brick's process may take. */
+export const memorySchema = sizeSchema
+  .refine(
+    (bytes) => bytes >= memoryBytesMin,
+    `is too little: a brick needs ${sizeText(memoryBytesMin)} at least`,
+  )
+  .refine((bytes) => bytes <= memoryBytesMax, `is more than ${sizeText(memoryBytesMax)}`);
 
 /** Bricks of one machine under `endisk up`. */
 export const brickCountSchema = wholeNumberSchema(1, 16);

@@ -42,6 +42,8 @@ export interface RealClusterOptions {
   bricks?: number;
   restart?: boolean;
   capacity?: string;
+  /** Of each brick, when not the default. */
+  memory?: string;
   volumes?: readonly string[];
   /** For its processes, besides this one's own. */
   environment?: Readonly<Record<string, string>>;
@@ -98,12 +100,13 @@ export class RealCluster {
   async start(): Promise<void> {
     this.#ports ??= await freePorts();
     this.#killed = false;
-    const { bricks, restart, capacity, volumes } = this.#options;
+    const { bricks, restart, capacity, memory, volumes } = this.#options;
     const args = ["up", "--data", this.data, "--bricks", String(bricks ?? 3)];
     const portalHost = this.#options.portalHost ?? "127.0.0.1";
     args.push("--portal", `${portalHost}:${this.#ports.portal}`, "--api", this.api(1));
     args.push("--listen", `127.0.0.1:${this.#ports.listen}`);
     args.push("--capacity", capacity ?? "4GiB");
+    if (memory !== undefined) args.push("--memory", memory);
     for (const volume of volumes ?? ["disk0:1TiB"]) args.push("--volume", volume);
     if (restart === false) args.push("--no-restart");
     const up = spawn(endiskPath, args, { stdio: ["ignore", "pipe", "pipe"], env: this.#env() });
@@ -276,11 +279,15 @@ export class RealCluster {
     await gone;
   }
 
+  /** Everything that one brick counts, in Prometheus' format. */
+  async metricsText(number: number): Promise<string> {
+    return (await fetch(`http://${this.api(number)}/metrics`, answerInTime())).text();
+  }
+
   /** A metric of one brick, summed over its labels. */
   async metric(number: number, name: string): Promise<number> {
-    const reply = await fetch(`http://${this.api(number)}/metrics`, answerInTime());
     let sum = Number.NaN;
-    for (const line of (await reply.text()).split("\n")) {
+    for (const line of (await this.metricsText(number)).split("\n")) {
       const match = /^([a-z_]+)(?:\{[^}]*\})? ([0-9.e+-]+)$/.exec(line);
       if (match?.[1] === name) sum = (Number.isNaN(sum) ? 0 : sum) + Number(match[2]);
     }
@@ -288,10 +295,17 @@ export class RealCluster {
   }
 
   async isHealthy(number: number): Promise<boolean> {
+    return (await this.healthStatus(number)) === 200;
+  }
+
+  /** HTTP's status of its health; null when nobody answers. */
+  async healthStatus(number: number): Promise<number | null> {
     try {
-      return (await fetch(`http://${this.api(number)}/health`, answerInTime())).ok;
+      const reply = await fetch(`http://${this.api(number)}/health`, answerInTime());
+      await reply.body?.cancel();
+      return reply.status;
     } catch {
-      return false;
+      return null;
     }
   }
 

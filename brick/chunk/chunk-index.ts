@@ -1,6 +1,7 @@
 import type { Kv, KvChange } from "../host.ts";
 import { keyAfter } from "../kv-key.ts";
 import type { Segments } from "../log/segments.ts";
+import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import {
   type ChunkEntry,
   chunkKvKey,
@@ -12,9 +13,6 @@ import {
 } from "../store/store-keys.ts";
 import { KeyFilter } from "./key-filter.ts";
 import { PlaceCache } from "./place-cache.ts";
-
-/** 3 MiB: the places of 4 GiB in chunks of 64 KiB. */
-const placesKept = 2 ** 16;
 
 /** A key as a string of one character a byte: the fastest thing a Map can be asked for. */
 export function keyName(key: Buffer): string {
@@ -35,19 +33,37 @@ export class ChunkIndex {
   /** null: removed. Bounded by checkpoints. */
   readonly #overlay = new Map<string, ChunkEntry | null>();
   /** What the key-value store was asked for of late and has not been told to change since. */
-  readonly #places = new PlaceCache(placesKept);
+  readonly #places: PlaceCache;
+  readonly #filterBytesMax: number;
   readonly #scratch = Buffer.alloc(chunkKvKeyBytes);
   /** Knows every key; null until it has learnt them. */
   #filter: KeyFilter | null = null;
   /** One that is learning, and the key to go on from. */
   #learning: { readonly filter: KeyFilter; from: Buffer } | null;
 
-  constructor(kv: Kv, segments: Segments, totals: { count: number; bytes: number }) {
+  constructor(
+    kv: Kv,
+    segments: Segments,
+    totals: { count: number; bytes: number },
+    memory: Pick<MemoryParts, "keyFilterBytes" | "placeCacheSlots"> = memoryPartsDefault,
+  ) {
     this.#kv = kv;
     this.#segments = segments;
+    this.#places = new PlaceCache(memory.placeCacheSlots);
+    this.#filterBytesMax = memory.keyFilterBytes;
     this.count = totals.count;
     this.bytes = totals.bytes;
-    this.#learning = { filter: new KeyFilter(totals.count), from: indexStart };
+    this.#learning = { filter: this.#newFilter(totals.count), from: indexStart };
+  }
+
+  #newFilter(keys: number): KeyFilter {
+    return new KeyFilter(keys, this.#filterBytesMax);
+  }
+
+  /** Of what does not come and go with checkpoints. */
+  get memoryBytes(): number {
+    const filters = (this.#filter?.memoryBytes ?? 0) + (this.#learning?.filter.memoryBytes ?? 0);
+    return this.#places.memoryBytes + filters;
   }
 
   get dirtyCount(): number {
@@ -120,7 +136,7 @@ export class ChunkIndex {
   learn(limit: number): boolean {
     if (this.#learning === null) {
       if (this.#filter?.isWorn !== true) return false;
-      this.#learning = { filter: new KeyFilter(this.count), from: indexStart };
+      this.#learning = { filter: this.#newFilter(this.count), from: indexStart };
       // What has changed since the checkpoint is to be read nowhere else.
       for (const name of this.#overlay.keys()) this.#learning.filter.add(name);
     }

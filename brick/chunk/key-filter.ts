@@ -4,8 +4,8 @@ import { assert } from "../assert.ts";
 const bitsPerKey = 8;
 const probes = 4;
 const keysMin = 16_384;
-/** 32 MiB: beyond some 30 million chunks it errs more often, and look-ups cost what they would without. */
-const bitsMax = 2 ** 28;
+/** Beyond some 30 million chunks it errs more often, and look-ups cost what they would without. */
+export const keyFilterBytesMax = 32 * 1024 * 1024;
 
 /**
  * Remembers which keys were added, in a few bits each: what it has not seen is not there, what it
@@ -18,12 +18,16 @@ export class KeyFilter {
   readonly #keysMax: number;
   #keyCount = 0;
 
-  /** Good for `keys` keys, and for as many again. */
-  constructor(keys: number) {
+  /** Good for `keys` keys, and for as many again. `bytesMax` is a power of two. */
+  constructor(keys: number, bytesMax = keyFilterBytesMax) {
     this.#keysMax = 2 * Math.max(keys, keysMin);
-    const bits = Math.min(bitsMax, 2 ** Math.ceil(Math.log2(this.#keysMax * bitsPerKey)));
+    const bits = Math.min(8 * bytesMax, 2 ** Math.ceil(Math.log2(this.#keysMax * bitsPerKey)));
     this.#bits = new Uint32Array(bits / 32);
     this.#mask = bits - 1;
+  }
+
+  get memoryBytes(): number {
+    return this.#bits.byteLength;
   }
 
   /** Holds more keys than it was made for, and errs more than it should. */

@@ -22,6 +22,10 @@ export class PlaceCache {
     this.#places = new Uint32Array(slots * wordsPerPlace);
   }
 
+  get memoryBytes(): number {
+    return this.#keys.byteLength + this.#places.byteLength;
+  }
+
   get(name: string): ChunkEntry | undefined {
     const slot = this.#slotOf(name);
     const at = slot * wordsPerPlace;

@@ -52,3 +52,17 @@ test("the stamps of a segment take 1/2048 of its size", () => {
   stamps.stamp({ segment: 1, epoch: 1, offsetBytes: 0 });
   assert.equal(stamps.memoryBytes, (64 * 1024 * KiB) / 2048);
 });
+
+test("small chunks that share a long slot are protected as long as any of them", () => {
+  const stamps = new Stamps(64 * 1024 * KiB, 4 * KiB);
+  const at = (offsetBytes: number) => ({ segment: 1, epoch: 1, offsetBytes });
+  stamps.reach(5);
+  stamps.stamp(at(4 * KiB));
+  stamps.reach(6);
+  stamps.stamp(at(6 * KiB));
+  assert.equal(stamps.epochOf(at(4 * KiB)), 6);
+  assert.equal(stamps.epochOf(at(2 * KiB)), null);
+  assert.equal(stamps.epochOf(at(8 * KiB)), null);
+  stamps.stamp(at(64 * 1024 * KiB - 512));
+  assert.equal(stamps.memoryBytes, 4096);
+});

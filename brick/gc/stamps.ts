@@ -2,12 +2,22 @@ import { assert } from "../assert.ts";
 
 /**
  * Two chunks of one segment never begin in the same slot: a record is at least a header and one
- * sector long, which is more.
+ * sector long, which is more. Where memory is short slots are longer: then small chunks share one,
+ * and each is protected as long as the one of them that was protected last.
  */
 export const slotBytes = 512;
+/** Whatever memory there is: longer slots would keep the garbage of a random load beside what lives. */
+export const slotBytesMax = 4096;
 /** Epochs that a stamp tells apart: the present one and the two before it. */
 export const epochsKept = 3;
 const slotsPerByte = 4;
+
+/** Slots as short as `memoryBytesMax` allows when all of the capacity is stamped. */
+export function slotBytesFor(capacityBytes: number, memoryBytesMax: number): number {
+  let bytes = slotBytes;
+  while (bytes < slotBytesMax && capacityBytes / bytes / slotsPerByte > memoryBytesMax) bytes *= 2;
+  return bytes;
+}
 
 /** Where a chunk lies: a place of an older use of the segment is another place. */
 export interface StampPlace {
@@ -26,7 +36,7 @@ interface Page {
 
 /**
  * In which epoch of garbage collection each chunk of this brick was protected last: written, hit by
- * a put of the same bytes, or marked by a shard. Kept in memory alone, 1/2048 of the log's size: a
+ * a put of the same bytes, or marked by a shard. Kept in memory alone, 1/2048 of the log's size or less: a
  * new boot begins without stamps, and without the right to sweep (docs/garbage.md).
  *
  * The clock is the newest epoch that this brick has heard of, by the cluster state or from a peer
@@ -35,11 +45,14 @@ interface Page {
  */
 export class Stamps {
   readonly #segmentBytes: number;
+  readonly #slotBytes: number;
   readonly #pages = new Map<number, Page>();
   #clock = 0;
 
-  constructor(segmentBytes: number) {
+  /** `slotBytes`: see `slotBytesFor`. */
+  constructor(segmentBytes: number, ofSlotBytes = slotBytes) {
     this.#segmentBytes = segmentBytes;
+    this.#slotBytes = ofSlotBytes;
   }
 
   get clock(): number {
@@ -71,7 +84,7 @@ export class Stamps {
     const page = this.#pages.get(segment);
     if (page === undefined || page.segmentEpoch !== epoch) return null;
     this.#age(page);
-    const slot = Math.floor(offsetBytes / slotBytes);
+    const slot = Math.floor(offsetBytes / this.#slotBytes);
     const value = (page.bits[slot >> 2]! >> (2 * (slot & 3))) & 3;
     if (value === 0) return null;
     for (let back = 0; back < epochsKept; back += 1) {
@@ -86,7 +99,7 @@ export class Stamps {
   }
 
   get #pageBytes(): number {
-    return Math.ceil(this.#segmentBytes / slotBytes / slotsPerByte);
+    return Math.ceil(this.#segmentBytes / this.#slotBytes / slotsPerByte);
   }
 
   #write({ segment, epoch, offsetBytes }: StampPlace, gcEpoch: number): void {
@@ -97,7 +110,7 @@ export class Stamps {
       this.#pages.set(segment, page);
     }
     this.#age(page);
-    const slot = Math.floor(offsetBytes / slotBytes);
+    const slot = Math.floor(offsetBytes / this.#slotBytes);
     assert(slot >> 2 < page.bits.length, "a chunk beyond the end of its segment");
     const shift = 2 * (slot & 3);
     page.bits[slot >> 2] = (page.bits[slot >> 2]! & ~(3 << shift)) | (stampOf(gcEpoch) << shift);

@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import type { Host } from "../host.ts";
 import { LatencyHistogram } from "../latency-histogram.ts";
+import { StageTimes, stage } from "../stage-times.ts";
 import { type BatchRecord, batchBytesMax, batchRecordsMax, encodeBatch } from "./batch.ts";
 import { alignUp, batchAlignBytes, batchHeaderBytes, recordBytesInBatch } from "./batch-format.ts";
 import type { SegmentFiles } from "./segment-files.ts";
@@ -63,6 +64,7 @@ export class Log {
   };
   /** How long each write and flush took. */
   readonly flushLatency = new LatencyHistogram();
+  readonly stages: StageTimes;
   queuedBytes = 0;
   /** Runs after the callbacks of each commit, when what comes after them may be written down. */
   onCommitted: () => void = () => {};
@@ -72,6 +74,8 @@ export class Log {
   readonly #files: SegmentFiles;
   #queue: LogRecord[] = [];
   #queueAt = 0;
+  /** Of the oldest record in the queue. */
+  #queuedSinceMs = 0;
   #ticking = false;
   #committing = false;
   #inCallbacks = false;
@@ -89,6 +93,7 @@ export class Log {
     end: LogPlace,
   ) {
     this.#host = host;
+    this.stages = new StageTimes(host.clock);
     this.#identity = identity;
     this.#segments = segments;
     this.#files = files;
@@ -104,6 +109,7 @@ export class Log {
 
   append(record: LogRecord): void {
     assert(record.bodyBytes <= this.#segments.bodyBytesMax, "a record longer than the log takes");
+    if (this.#queue.length === 0) this.#queuedSinceMs = this.stages.since(stage.writeQueue);
     this.#queue.push(record);
     this.queuedBytes += record.bodyBytes;
     this.#wake();
@@ -207,12 +213,16 @@ export class Log {
     // After a batch come zeros: without them a recycled segment's old bytes would look like the
     // torn beginning of the next batch.
     if (epoch > 1 && endBytes < this.#segments.segmentBytes) batch.buffers.push(zeroPage);
+    this.stages.took(stage.writeQueue, this.#queuedSinceMs);
+    // Who still waits has the batch before to wait for, too: not timed.
+    this.#queuedSinceMs = 0;
     const startMs = this.#host.clock.nowMs();
     await this.#files.with(segment.number, async (file) => {
       await file.write(offsetBytes, batch.buffers);
       await file.sync();
     });
     this.flushLatency.observe(this.#host.clock.nowMs() - startMs);
+    this.stages.took(stage.writeFlush, startMs);
     segment.flushedBytes = endBytes;
     this.#end = {
       position: position + 1,

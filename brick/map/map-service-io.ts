@@ -1,6 +1,7 @@
 import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
 import { brickOf } from "../cluster-state.ts";
 import { DiskError, type Host, type Kv, type KvChange } from "../host.ts";
+import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import { NumberMap } from "../number-map.ts";
 import { Roster } from "../roster.ts";
 import type { Calls } from "../rpc/calls.ts";
@@ -90,7 +91,7 @@ export class MapService implements StoreParticipant {
   readonly #host: Host;
   readonly #calls: Calls;
   readonly #self: BrickNumber;
-  readonly #table = new MapTable();
+  readonly #table: MapTable;
   readonly #replicas = new Map<number, Replica>();
   readonly #effects: ReplicaEffects;
   #store: Store | null = null;
@@ -105,7 +106,13 @@ export class MapService implements StoreParticipant {
   #isUnreadable = false;
   #closed = false;
 
-  constructor(host: Host, calls: Calls, self: BrickNumber) {
+  constructor(
+    host: Host,
+    calls: Calls,
+    self: BrickNumber,
+    memory: Pick<MemoryParts, "mapTableBytes"> = memoryPartsDefault,
+  ) {
+    this.#table = new MapTable({ cacheBytesMax: memory.mapTableBytes });
     this.#host = host;
     this.#calls = calls;
     this.#self = self;
@@ -446,6 +453,7 @@ export class MapService implements StoreParticipant {
     const { clock } = this.#host;
     return {
       counters: this.counters,
+      stages: () => this.#store!.stages,
       committed: (replica, entry) => this.onCommit?.(replica, entry),
       nowMs: () => clock.nowMs(),
       leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,

@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { NumberMap } from "../number-map.ts";
+import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { type Entry, encodeEntryHead } from "./entry.ts";
 import { newHints } from "./new-hints.ts";
@@ -181,6 +182,9 @@ export function propose(
   replica.pending.set(entry.op, entry);
   index(role, entry);
   awaitCommit(role, entry, committed);
+  const stages = replica.effects.stages();
+  const sinceMs = stages.since(stage.writeCommit);
+  if (sinceMs > 0) awaitCommit(role, entry, () => stages.took(stage.writeCommit, sinceMs));
   for (const peer of role.peers.values()) pump(replica, role, peer);
   if (role.peers.size > 0) replica.effects.wakeAfter(replica.shard, resendAfterMs);
   journalEntry(replica, entry, facts.commitOp, () => {

@@ -2,6 +2,7 @@ import { assert } from "../assert.ts";
 import type { ShardRecord } from "../cluster-state.ts";
 import type { NumberMap } from "../number-map.ts";
 import type { Roster } from "../roster.ts";
+import type { StageTimes } from "../stage-times.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
 import { changesOf, type Entry, encodeEntryHead } from "./entry.ts";
@@ -46,6 +47,7 @@ export interface ReplicaEffects {
   /** Asks for a call of `wake` once, not before so many milliseconds. */
   wakeAfter(shard: number, delayMs: number): void;
   counters: MapCounters;
+  stages(): StageTimes;
   /** Told of every commit, after the entry took effect here. */
   committed(replica: Replica, entry: Entry): void;
 }

@@ -46,6 +46,8 @@ export interface NetworkOptions extends HandshakeIdentity {
   /** "HOST:PORT"; port 0 takes a free one. */
   listen: string;
   log: (line: string) => void;
+  /** What may wait for one peer, when it is not `sendQueueBytesMax`. */
+  sendQueueBytes?: number;
 }
 
 export interface NetworkStats {
@@ -167,7 +169,10 @@ class TcpNetwork implements RealNetwork {
     const bytes = frameHeaderBytes + bodyBytes;
     const peer = this.#peers.get(to);
     const waiting = peer === undefined ? 0 : peer.queuedBytes + (peer.current?.waitingBytes ?? 0);
-    if (peer?.address == null || waiting + bytes > sendQueueBytesMax) {
+    if (
+      peer?.address == null ||
+      waiting + bytes > (this.#options.sendQueueBytes ?? sendQueueBytesMax)
+    ) {
       this.stats.droppedMessages += 1;
       this.stats.droppedBytes += bytes;
       return;

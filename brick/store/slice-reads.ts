@@ -3,12 +3,8 @@ import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import { isOutlineOf, isSliced, outlineOf, sliceBytes } from "../chunk/outline.ts";
 import { DiskError } from "../host.ts";
 import type { SegmentFiles } from "../log/segment-files.ts";
-import { MiB } from "../units.ts";
 import type { ChunkReadFault, ChunkReads } from "./chunk-reads.ts";
 import type { ChunkEntry } from "./store-keys.ts";
-
-/** Outlines kept: enough for 2 GiB of chunks of 64 KiB. */
-export const outlineCacheBytes = 24 * MiB;
 
 export type SliceRead =
   | { readonly ok: true; readonly outline: Buffer; readonly bytes: Buffer }
@@ -22,9 +18,15 @@ export class SliceReads {
   readonly #index: ChunkIndex;
   readonly #files: SegmentFiles;
   readonly #reads: ChunkReads;
-  readonly #outlines = new ChunkCache(outlineCacheBytes);
+  readonly #outlines: ChunkCache;
 
-  constructor(index: ChunkIndex, files: SegmentFiles, reads: ChunkReads) {
+  constructor(
+    index: ChunkIndex,
+    files: SegmentFiles,
+    reads: ChunkReads,
+    outlineCacheBytes: number,
+  ) {
+    this.#outlines = new ChunkCache(outlineCacheBytes);
     this.#index = index;
     this.#files = files;
     this.#reads = reads;

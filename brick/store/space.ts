@@ -1,7 +1,8 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import { chunkBytesMax } from "../chunk/key.ts";
 import { recordHeaderBytes } from "../log/batch-format.ts";
-import type { Segments } from "../log/segments.ts";
+import { type Segments, segmentBytesDefault } from "../log/segments.ts";
+import { MiB } from "../units.ts";
 
 /**
  * One brick's space. It adds up:
@@ -52,4 +53,11 @@ export function spaceOf(
     dedupHits,
     dedupBytes,
   };
+}
+
+/** Small bricks get small segments, so that the reserve of one stays a small part. */
+export function segmentBytesFor(capacityBytes: number): number {
+  let segmentBytes = segmentBytesDefault;
+  while (segmentBytes > 4 * MiB && capacityBytes < 16 * segmentBytes) segmentBytes /= 2;
+  return segmentBytes;
 }

@@ -1,6 +1,6 @@
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
-import { Stamps } from "../gc/stamps.ts";
+import { Stamps, slotBytesFor } from "../gc/stamps.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
 import type { LatencyHistogram } from "../latency-histogram.ts";
 import {
@@ -12,7 +12,9 @@ import {
 import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
-import { Segments, segmentBytesDefault } from "../log/segments.ts";
+import { Segments } from "../log/segments.ts";
+import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
+import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
@@ -21,7 +23,7 @@ import { FatalKv } from "./fatal-kv.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
 import { type SliceRead, SliceReads } from "./slice-reads.ts";
-import { type StoreSpace, spaceOf } from "./space.ts";
+import { type StoreSpace, segmentBytesFor, spaceOf } from "./space.ts";
 import {
   type ChunkEntry,
   checkpointKvKey,
@@ -50,8 +52,6 @@ export const checkpointEntriesMax = 16_384;
 export const checkpointParticipantEntriesMax = 16_384;
 /** or the log has grown by this much: it is what a start-up must read. */
 export const checkpointLogBytesMax = 64 * MiB;
-/** Bodies that wait for the log; puts beyond it are refused as busy. Map records always enter. */
-export const queuedBytesMax = 256 * MiB;
 
 /** Damaged chunks that a start remembers; the scrub meets the others. */
 const damagedAtOpenMax = 4096;
@@ -87,6 +87,7 @@ export interface StoreOptions {
   identity?: StoreIdentity;
   /** Free bytes of the file system below which no segment is made. */
   diskFloorBytes?: number;
+  memory?: MemoryParts;
 }
 
 interface PendingChunk {
@@ -131,6 +132,7 @@ export class Store {
   };
   readonly #host: Host;
   readonly #options: StoreOptions;
+  readonly #memory: MemoryParts;
   readonly #copies: SuperblockCopies;
   readonly #segments: Segments;
   readonly #files: SegmentFiles;
@@ -171,7 +173,7 @@ export class Store {
     await findSegments(host, segments, rows);
     if (rows.size === 0) await refuseLostIndex(host, identity, segments);
     const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
-    const index = new ChunkIndex(kv, segments, totals);
+    const index = new ChunkIndex(kv, segments, totals, options.memory);
     for (const participant of options.participants) participant.begin?.(kv);
     // 3. What the log holds beyond it.
     const damagedKeys: Buffer[] = [];
@@ -213,6 +215,7 @@ export class Store {
   ) {
     this.#host = host;
     this.#options = options;
+    this.#memory = options.memory ?? memoryPartsDefault;
     this.superblock = parts.superblock;
     this.kv = parts.kv;
     this.damage = damage;
@@ -225,8 +228,16 @@ export class Store {
     this.#log = parts.log;
     this.#checkpointPosition = checkpointPosition;
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
-    this.#slices = new SliceReads(this.#index, this.#files, this.#reads);
-    this.stamps = new Stamps(this.superblock.segmentBytes);
+    this.#slices = new SliceReads(
+      this.#index,
+      this.#files,
+      this.#reads,
+      this.#memory.outlineCacheBytes,
+    );
+    this.stamps = new Stamps(
+      this.superblock.segmentBytes,
+      slotBytesFor(options.capacityBytes, this.#memory.stampBytes),
+    );
     const identity = logIdentity(this.superblock);
     this.#scrub = new Scrub(host, identity, parts, this.#reads);
     const { stamps } = this;
@@ -238,6 +249,11 @@ export class Store {
   /** How long the log's writes and flushes took. */
   get flushLatency(): LatencyHistogram {
     return this.#log.flushLatency;
+  }
+
+  /** Where the time of this brick's commands goes; the log's own steps and all others. */
+  get stages(): StageTimes {
+    return this.#log.stages;
   }
 
   /**
@@ -286,7 +302,7 @@ export class Store {
       this.#answer(done, { ok: true, deduplicated: true });
       return;
     }
-    if (this.#log.queuedBytes > queuedBytesMax) {
+    if (this.#log.queuedBytes > this.#memory.logQueueBytes) {
       this.#answer(done, { ok: false, fault: { code: "busy" } });
       return;
     }
@@ -575,11 +591,4 @@ export class Store {
       this.checkpoint();
     }
   }
-}
-
-/** Small bricks get small segments, so that the reserve of one stays a small part. */
-function segmentBytesFor(capacityBytes: number): number {
-  let segmentBytes = segmentBytesDefault;
-  while (segmentBytes > 4 * MiB && capacityBytes < 16 * segmentBytes) segmentBytes /= 2;
-  return segmentBytes;
 }

@@ -10,6 +10,7 @@ import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { type ChunkContext, Placements } from "./chunk-context.ts";
 import { mayHoldChunks } from "./placement.ts";
@@ -179,6 +180,8 @@ export class ChunkReader {
   #answered(frame: Frame, reply: CallReply): void {
     const { health, host } = this.#context;
     const nowMs = host.clock.nowMs();
+    const { stages } = this.#context.stats;
+    stages.took(stage.readFetch, stages.sample(stage.readFetch, frame.sinceMs));
     this.#frames.delete(frame);
     frame.answered = true;
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
@@ -199,7 +202,11 @@ export class ChunkReader {
       return;
     }
     if (result !== null && result.status === getStatus.found) {
-      if (keyEquals(chunkKey(result.bytes), search.key)) {
+      const { stages } = this.#context.stats;
+      const sinceMs = stages.since(stage.readVerify);
+      const isGood = keyEquals(chunkKey(result.bytes), search.key);
+      stages.took(stage.readVerify, sinceMs);
+      if (isGood) {
         this.#end(search, { ok: true, bytes: result.bytes });
         return;
       }

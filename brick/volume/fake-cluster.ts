@@ -121,7 +121,7 @@ export class FakeCluster {
   }
 
   get volume(): VolumeRecord {
-    return this.state.volumes["disk"]!;
+    return this.state.volumes.disk!;
   }
 
   shardRecordOf(offsetBytes: number): ShardRecord {

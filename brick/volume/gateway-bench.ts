@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { ChunkCache } from "../chunk/chunk-cache.ts";
+import { StageTimes } from "../stage-times.ts";
 import { BrickHealth } from "./brick-health.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import { ChunkReader } from "./chunk-reader.ts";
@@ -29,11 +30,11 @@ export function makeBench(
   name = "disk",
 ): Bench {
   const all = { ...volumeOptionsDefault, ...options };
-  const stats = new VolumeStats();
   const notes: string[] = [];
   const lease = { valid: true };
   const fencedEpochs: number[] = [];
   const { host, calls } = cluster.brick(self);
+  const stats = new VolumeStats(new StageTimes(host.clock));
   const context: ChunkContext = {
     host,
     calls,

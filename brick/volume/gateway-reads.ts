@@ -2,6 +2,7 @@ import { sliceBytes } from "../chunk/outline.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
+import { stage } from "../stage-times.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
 import { AllocationRuns } from "./allocation-runs.ts";
 import type { FetchOutcome } from "./chunk-reader.ts";
@@ -66,6 +67,8 @@ interface Part {
 interface Fill {
   readonly mapFill: MapFill;
   readonly parts: Part[];
+  /** When the shard was asked, if that is timed. */
+  readonly sinceMs: number;
 }
 
 /** Bytes on their way to whoever wants them, until they are there or `answered`. */
@@ -264,6 +267,8 @@ export class Reads {
 
   #beginAsked(read: ReadOperation): void {
     const refusal = this.#gateway.refusalNow(read, "read");
+    const { stages } = this.#gateway.context.stats;
+    stages.took(stage.readWait, stages.sample(stage.readWait, read.startMs));
     if (refusal === null) this.#begin(read);
     else read.fail(refusal);
   }
@@ -343,7 +348,8 @@ export class Reads {
       const { lookupAheadGrains } = this.#gateway.context.options;
       count = Math.max(count, Math.min(toRunEnd, toVolumeEnd, lookupAheadGrains));
     }
-    const fill: Fill = { mapFill: this.#gateway.map.beginFill(first, count), parts };
+    const sinceMs = this.#gateway.context.stats.stages.since(stage.readMap);
+    const fill: Fill = { mapFill: this.#gateway.map.beginFill(first, count), parts, sinceMs };
     this.#fills.push(fill);
     const wanted = () => fill.parts.some((part) => !part.read.answered);
     const done = (reply: MapLookupReply | null) => this.#filled(fill, reply);
@@ -352,6 +358,7 @@ export class Reads {
 
   #filled(fill: Fill, reply: MapLookupReply | null): void {
     this.#fills.splice(this.#fills.indexOf(fill), 1);
+    this.#gateway.context.stats.stages.took(stage.readMap, fill.sinceMs);
     const extentsOf = (grain: number) => reply!.grains.get(grain) ?? noExtents;
     this.#gateway.map.endFill(
       fill.mapFill,

@@ -4,6 +4,7 @@ import { shardOf } from "../cluster-state.ts";
 import type { MapChange } from "../map/group.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import { Roster, type Seat } from "../roster.ts";
+import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
 import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
@@ -26,6 +27,8 @@ interface PieceUnderWay {
   /** What its shard owes to another one after it is being brought there, or is there. */
   isPaid: boolean;
   ended: boolean;
+  /** When its shard was told, if that is timed. */
+  mapSinceMs: number;
 }
 
 type GroupStored = Parameters<StorePiece>[2];
@@ -206,6 +209,8 @@ export class Writes {
       return;
     }
     operation.started = true;
+    const { stages } = this.gateway.context.stats;
+    stages.took(stage.writeWait, stages.sample(stage.writeWait, operation.startMs));
     this.#startPieces(operation);
   }
 
@@ -251,6 +256,7 @@ export class Writes {
       operation: null,
       isPaid: false,
       ended: false,
+      mapSinceMs: 0,
     };
     operation.underWay.push(one);
     const { stats } = this.gateway.context;
@@ -270,7 +276,9 @@ export class Writes {
       else this.#commit(operation, one, this.#unmapOf(operation, one));
       return;
     }
+    const hashSinceMs = stats.stages.since(stage.writeHash);
     const key = chunkKey(piece.data);
+    stats.stages.took(stage.writeHash, hashSinceMs);
     if (
       piece.lengthBytes < this.gateway.context.options.inlineMaxBytes &&
       this.#shardIsWide(piece)
@@ -329,7 +337,10 @@ export class Writes {
   }
 
   #storePiece(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
+    const { stages } = this.gateway.context.stats;
+    const sinceMs = stages.since(stage.writeStore);
     one.storing = this.#store(one.piece, key, data, (outcome) => {
+      stages.took(stage.writeStore, sinceMs);
       if (one.ended) return;
       if (!outcome.ok) {
         one.storing = null;
@@ -384,6 +395,7 @@ export class Writes {
     one.storing = null;
     one.link = this.gateway.linkOf(one.piece.grain);
     one.operation = mapOperation;
+    one.mapSinceMs = this.gateway.context.stats.stages.since(stage.writeMap);
     assert(operation.started && operation.ranges.length > 0, "a piece outlives its command");
     one.link.submit(mapOperation);
   }
@@ -409,6 +421,7 @@ export class Writes {
         );
         return;
       }
+      this.gateway.context.stats.stages.took(stage.writeMap, one.mapSinceMs);
       operation.landedCount += 1;
       this.#cache(one, outcome.holders);
       this.#pieceEnded(operation, one);

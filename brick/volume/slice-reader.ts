@@ -10,6 +10,7 @@ import {
 import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 
@@ -103,10 +104,15 @@ export class SliceReader {
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
     else health.timedOut(frame.brick, nowMs);
     if (!this.#frames.delete(frame)) return;
+    const { stages } = this.#context.stats;
+    stages.took(stage.readFetch, stages.sample(stage.readFetch, frame.sinceMs));
     const results = reply.ok ? decodeSliceReply(reply.body) : null;
     const fits = results?.length === frame.wishes.length;
     for (const [at, wish] of frame.wishes.entries()) {
-      wish.done(fits ? this.#proven(wish, results[at]!) : null);
+      const sinceMs = stages.since(stage.readVerify);
+      const proven = fits ? this.#proven(wish, results[at]!) : null;
+      stages.took(stage.readVerify, sinceMs);
+      wish.done(proven);
     }
   }
 

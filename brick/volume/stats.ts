@@ -1,5 +1,8 @@
+import type { StageTimes } from "../stage-times.ts";
+
 /** Plain counters of one brick's volume I/O; they only grow. */
 export class VolumeStats {
+  readonly stages: StageTimes;
   reads = 0;
   readBytes = 0;
   writes = 0;
@@ -31,6 +34,10 @@ export class VolumeStats {
   mapResends = 0;
   lookups = 0;
   forwarded = 0;
+
+  constructor(stages: StageTimes) {
+    this.stages = stages;
+  }
 }
 
 /** Called with what was observed; must be cheap and must not throw. */

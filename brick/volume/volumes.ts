@@ -2,6 +2,7 @@ import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { brickOf, type ClusterState, isReachable, type VolumeRecord } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
+import { StageTimes } from "../stage-times.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
 import type { BrickNumber } from "../units.ts";
 import { type AttachCommand, Attachments, attachAgainMs } from "./attachments.ts";
@@ -42,6 +43,7 @@ export interface VolumesParts {
   mappedBytes(brick: BrickNumber): Promise<ReadonlyMap<number, number> | null>;
   readonly options?: Partial<VolumeOptions>;
   readonly hooks?: VolumeHooks;
+  readonly stages?: StageTimes;
 }
 
 /** A forwarded command is given up this much after its gateway must have answered. */
@@ -54,7 +56,7 @@ const noHooks: VolumeHooks = { latency: () => {}, repairNote: () => {} };
  * else by the brick that does.
  */
 export class Volumes implements VolumeDirectory {
-  readonly stats = new VolumeStats();
+  readonly stats: VolumeStats;
   readonly forward: ForwardClient;
   readonly attachments: Attachments;
   readonly units: Units;
@@ -71,6 +73,7 @@ export class Volumes implements VolumeDirectory {
     const { host, calls, self } = parts;
     const state = () => parts.state();
     this.#parts = parts;
+    this.stats = new VolumeStats(parts.stages ?? new StageTimes(host.clock));
     this.#portal = portalOf(parts);
     this.#options = { ...volumeOptionsDefault, ...parts.options };
     const gatewayParts = this.#gatewayParts();

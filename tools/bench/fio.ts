@@ -2,16 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runTool } from "../run-tool-io.ts";
-
-/** One job of fio with its libiscsi engine. */
-
-export interface Job {
-  name: string;
-  /** fio's name of the pattern. */
-  pattern: "randread" | "randwrite" | "read" | "write" | "randrw";
-  blockBytes: number;
-  depth: number;
-}
+import type { Job } from "./jobs.ts";
 
 export interface JobResult {
   iops: number;
@@ -19,56 +10,85 @@ export interface JobResult {
   p50Us: number;
   p99Us: number;
   p999Us: number;
-  /** Bytes that the client wrote. */
+  /** Bytes that the client wrote, and in how many commands. */
   writtenBytes: number;
+  writeCount: number;
   clientCpuPercent: number;
 }
 
 interface FioSide {
   iops: number;
   io_bytes: number;
+  total_ios: number;
   bw_bytes: number;
   clat_ns: { percentile?: Record<string, number> };
 }
 
+/** Time for a job that ends by bytes, and slack for one that ends by time. */
+const preparationMsMax = 3_600_000;
+const slackMs = 60_000;
+
 export async function runFio(options: {
   fio: string;
-  url: string;
+  /** One session each. */
+  urls: readonly string[];
   job: Job;
   spanBytes: number;
-  /** null: the whole span once. */
-  seconds: number | null;
+  /** Of a job that is measured. */
+  seconds: number;
 }): Promise<JobResult> {
   const { job, seconds } = options;
   const folder = mkdtempSync(join(tmpdir(), "endisk-fio-"));
   const output = join(folder, "result.json");
-  const args = [
-    `--name=${job.name}`,
-    "--ioengine=libiscsi",
-    // fio takes a colon in a file name for a list of names.
-    `--filename=${options.url.replaceAll(":", "\\:")}`,
-    "--thread",
-    `--rw=${job.pattern}`,
-    `--bs=${job.blockBytes}`,
-    `--iodepth=${job.depth}`,
-    `--size=${options.spanBytes}`,
-    "--norandommap=1",
-    // Of a mix; others do not heed it.
-    "--rwmixread=70",
-    // Every block that is written differs from all others: nothing to deduplicate.
-    "--scramble_buffers=1",
-    "--output-format=json",
-    `--output=${output}`,
-    ...(seconds === null ? [] : ["--time_based", `--runtime=${seconds}`]),
-  ];
   try {
-    const timeoutMs = (seconds ?? 180) * 1000 + 60_000;
+    const timeoutMs = job.prepares === undefined ? seconds * 1000 + slackMs : preparationMsMax;
+    const args = [...fioArguments(options), "--output-format=json", `--output=${output}`];
     const { code, output: said } = await runTool(options.fio, args, { timeoutMs });
     if (code !== 0) throw new Error(`fio ${job.name}: exit ${code}: ${said.slice(-2000)}`);
     return resultOf(job, readFileSync(output, "utf8"));
   } finally {
     rmSync(folder, { recursive: true });
   }
+}
+
+/** What is the same for all sessions, and then each of them. */
+export function fioArguments(options: {
+  urls: readonly string[];
+  job: Job;
+  spanBytes: number;
+  seconds: number;
+}): string[] {
+  const { job, seconds } = options;
+  // Each volume is prepared once, however many use it then.
+  const urls = job.prepares === undefined ? options.urls : [...new Set(options.urls)];
+  const spanBytes = job.spanBytes ?? options.spanBytes;
+  const skip = job.skipBytes === undefined ? "" : `:${job.skipBytes}`;
+  const args = [
+    "--ioengine=libiscsi",
+    "--thread",
+    "--group_reporting",
+    `--rw=${job.pattern}${skip}`,
+    job.blockMix === undefined ? `--bs=${job.blockBytes}` : `--bssplit=${job.blockMix}`,
+    `--iodepth=${job.depth}`,
+    `--size=${spanBytes}`,
+    "--norandommap=1",
+    // Of a mix; others do not heed it.
+    "--rwmixread=70",
+    // Every block that is written differs from all others: nothing to deduplicate.
+    "--scramble_buffers=1",
+  ];
+  if (job.alignBytes !== undefined) args.push(`--blockalign=${job.alignBytes}`);
+  if (job.flush === true) args.push("--fsync=1");
+  if (job.prepares === undefined) args.push("--time_based", `--runtime=${seconds}`);
+  else args.push(`--io_size=${spanBytes * job.prepares}`);
+  for (const [at, url] of urls.entries()) {
+    args.push(`--name=session${at + 1}`);
+    // fio takes a colon in a file name for a list of names.
+    args.push(`--filename=${url.replaceAll(":", "\\:")}`);
+    // A target takes so many sessions of one initiator only.
+    args.push(`--initiator=iqn.2026-11.endisk.bench:initiator${at + 1}`);
+  }
+  return args;
 }
 
 function resultOf(job: Job, text: string): JobResult {
@@ -85,6 +105,7 @@ function resultOf(job: Job, text: string): JobResult {
     p99Us: worstUs("99.000000"),
     p999Us: worstUs("99.900000"),
     writtenBytes: sides[1]!.io_bytes,
+    writeCount: sides[1]!.total_ios,
     clientCpuPercent: report.usr_cpu + report.sys_cpu,
   };
 }

@@ -1,17 +1,21 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { z } from "zod";
-import { capacitySchema, parseOption, sizeSchema, sizeText } from "../options.ts";
+import { capacitySchema, parseOption, sizeSchema, sizeText, UsageError } from "../options.ts";
 import { RealCluster, type RealClusterOptions } from "../real-cluster-io.ts";
 import { runTool } from "../run-tool-io.ts";
 import { table } from "../table.ts";
-import { type Job, runFio } from "./fio.ts";
-import { fillJob, jobs } from "./jobs.ts";
+import { runFio } from "./fio.ts";
+import { type Job, type JobSet, jobSets, jobsOf } from "./jobs.ts";
+import { measure } from "./measure-io.ts";
 import { type BenchResult, heads, type Measured, mediansOf, rowsOf } from "./measured.ts";
-import { cpuSeconds, diskBytes, residentBytes } from "./process-cost.ts";
+import { plotsOf } from "./plot.ts";
+import { Samples } from "./prometheus.ts";
+import { stageHeads, stageRows } from "./stages.ts";
+import type { Subject } from "./subject.ts";
 import { Tgt } from "./tgt.ts";
 
 /**
@@ -20,24 +24,24 @@ import { Tgt } from "./tgt.ts";
  * cache.
  */
 
+const picturesDefault = "docs/pictures";
 const cacheFolder = fileURLToPath(new URL("../../.cache/fio", import.meta.url));
 const buildScript = fileURLToPath(new URL("build-fio.sh", import.meta.url));
 
-interface Subject {
-  name: string;
-  url: string;
-  pids: () => number[];
-}
-
 interface BenchPlan {
   bricks: number;
+  sessions: number;
+  volumes: number;
+  jobs: readonly Job[];
   seconds: number;
   rounds: number;
   spanBytes: number;
   capacity: string;
-  only: RegExp;
   tgt: boolean;
+  stages: boolean;
+  memory: string | null;
   json: string | null;
+  plot: string | null;
   before: Measured[] | null;
   profile: string | null;
 }
@@ -52,30 +56,57 @@ const countOf = (what: string, max: number) =>
 await new Command("bench")
   .description("Measure a cluster on this machine beside tgtd on a plain file")
   .option("--bricks <N>", "of the cluster", "4")
+  .option("--sessions <N>", "of fio, each of an initiator of its own", "1")
+  .option("--volumes <N>", "that the sessions share out among them, each by another brick", "1")
+  .option("--set <NAME>", `the jobs: ${Object.keys(jobSets).join(", ")}`, "standard")
   .option("--seconds <N>", "for each job", "5")
   .option("--rounds <N>", "of which the medians are taken", "1")
   .option("--span <SIZE>", "part of the volume that is used", "512MiB")
   .option("--capacity <SIZE>", "space each brick offers", "8GiB")
   .option("--only <REGEX>", "jobs whose name and depth match, as in 'write, 32'", ".")
+  .option("--memory <SIZE>", "of each brick")
   .option("--no-tgt", "END alone")
+  .option("--stages", "show how long each step of reads and writes took")
   .option("--json <FILE>", "write the results there, too")
+  .option("--plot [DIR]", `draw the results, as ${picturesDefault} or DIR has them`)
+  .option("--from <FILE>", "measure nothing: show, and plot, an earlier --json")
   .option("--compare <FILE>", "show how much faster than an earlier --json each job was")
   .option("--profile <DIR>", "leave a CPU profile of each brick there (slows them down a little)")
-  .action(async (given: Record<string, string> & { tgt: boolean }) => {
-    parseOption("--capacity", given.capacity, capacitySchema);
-    await bench({
-      bricks: parseOption("--bricks", given.bricks, countOf("bricks", 9)),
-      seconds: parseOption("--seconds", given.seconds, countOf("seconds", 9999)),
-      rounds: parseOption("--rounds", given.rounds, countOf("rounds", 99)),
-      spanBytes: parseOption("--span", given.span, sizeSchema),
-      capacity: given.capacity!,
-      only: new RegExp(given.only!),
-      tgt: given.tgt,
-      json: given.json ?? null,
-      before: given.compare === undefined ? null : readResult(given.compare).measured,
-      profile: given.profile === undefined ? null : resolve(given.profile),
-    });
-  })
+  .action(
+    async (
+      given: Record<string, string> & { tgt: boolean; stages?: boolean; plot?: string | true },
+    ) => {
+      parseOption("--capacity", given.capacity, capacitySchema);
+      const plot = given.plot === undefined ? null : plotFolder(given.plot);
+      if (given.from !== undefined) {
+        const result = readResult(given.from);
+        say(table(heads, rowsOf(result.measured, null)));
+        if (plot !== null) draw(plot, result);
+        return;
+      }
+      const set = parseOption("--set", given.set, z.enum(Object.keys(jobSets) as JobSet[]));
+      const sessions = parseOption("--sessions", given.sessions, countOf("sessions", 64));
+      const volumes = parseOption("--volumes", given.volumes, countOf("volumes", 64));
+      if (volumes > sessions) throw new UsageError("--volumes: more than there are --sessions");
+      await bench({
+        bricks: parseOption("--bricks", given.bricks, countOf("bricks", 9)),
+        sessions,
+        volumes,
+        jobs: jobsOf(set, new RegExp(given.only!)),
+        seconds: parseOption("--seconds", given.seconds, countOf("seconds", 9999)),
+        rounds: parseOption("--rounds", given.rounds, countOf("rounds", 99)),
+        spanBytes: parseOption("--span", given.span, sizeSchema),
+        capacity: given.capacity!,
+        tgt: given.tgt,
+        stages: given.stages === true,
+        memory: given.memory ?? null,
+        json: given.json ?? null,
+        plot,
+        before: given.compare === undefined ? null : readResult(given.compare).measured,
+        profile: given.profile === undefined ? null : resolve(given.profile),
+      });
+    },
+  )
   .parseAsync();
 
 function readResult(file: string): BenchResult {
@@ -90,20 +121,23 @@ async function bench(plan: BenchPlan): Promise<void> {
     if (built.code !== 0) throw new Error(`build-fio.sh: ${built.output}`);
   }
   const folder = mkdtempSync(join(tmpdir(), "endisk-bench-"));
-  const { bricks, capacity } = plan;
-  const cluster = new RealCluster({ bricks, capacity, ...profiling(plan) });
+  const cluster = new RealCluster(clusterOptions(plan));
   let tgt: Tgt | null = null;
   try {
     await cluster.start();
-    const numbers = Array.from({ length: bricks }, (_, at) => at + 1);
-    const subjects: Subject[] = [
-      { name: "END", url: cluster.url(1), pids: () => numbers.map((one) => cluster.pid(one)) },
-    ];
+    const subjects = [endOf(cluster, plan)];
     if (plan.tgt) {
       const port = Number(cluster.portal(10).split(":")[1]);
-      tgt = await Tgt.start({ folder, port, sizeBytes: plan.spanBytes });
-      const { url, pid } = tgt;
-      subjects.push({ name: "tgtd", url, pids: () => [pid] });
+      const sizeBytes = Math.max(...plan.jobs.map((job) => job.spanBytes ?? plan.spanBytes));
+      const { volumes } = plan;
+      tgt = await Tgt.start({ folder, port, sizeBytes, volumes });
+      const { urls, pid } = tgt;
+      subjects.push({
+        name: "tgtd",
+        urls: sessionUrls(plan, (volume) => urls[volume]!),
+        pids: () => [pid],
+        scrape: async () => [],
+      });
     }
     report(plan, mediansOf(await measureAll(plan, fio, subjects)));
   } finally {
@@ -113,9 +147,41 @@ async function bench(plan: BenchPlan): Promise<void> {
   }
 }
 
-function profiling({ profile }: BenchPlan): RealClusterOptions {
-  if (profile === null) return {};
-  return { environment: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` } };
+function clusterOptions(plan: BenchPlan): RealClusterOptions {
+  const { bricks, capacity, memory, profile } = plan;
+  const names = Array.from({ length: plan.volumes }, (_, volume) => volumeName(volume));
+  return {
+    bricks,
+    capacity,
+    volumes: names.map((name) => `${name}:1TiB`),
+    ...(memory !== null && { memory }),
+    ...(profile !== null && {
+      environment: { NODE_OPTIONS: `--cpu-prof --cpu-prof-dir=${profile}` },
+    }),
+  };
+}
+
+function volumeName(volume: number): string {
+  return `disk${volume}`;
+}
+
+function endOf(cluster: RealCluster, plan: BenchPlan): Subject {
+  const bricks = Array.from({ length: plan.bricks }, (_, at) => at + 1);
+  return {
+    name: "END",
+    // Whoever is asked for a volume first attaches it: each brick serves its part of them.
+    urls: sessionUrls(plan, (volume) =>
+      cluster.url((volume % plan.bricks) + 1, volumeName(volume)),
+    ),
+    pids: () => bricks.map((number) => cluster.pid(number)),
+    scrape: () =>
+      Promise.all(bricks.map(async (number) => new Samples(await cluster.metricsText(number)))),
+  };
+}
+
+/** Sessions are shared out evenly among the volumes. */
+function sessionUrls(plan: BenchPlan, urlOf: (volume: number) => string): string[] {
+  return Array.from({ length: plan.sessions }, (_, session) => urlOf(session % plan.volumes));
 }
 
 async function measureAll(
@@ -123,60 +189,62 @@ async function measureAll(
   fio: string,
   subjects: readonly Subject[],
 ): Promise<Measured[]> {
-  for (const subject of subjects) {
-    say(`filling ${sizeText(plan.spanBytes)} of ${subject.name}`);
-    const { url } = subject;
-    await runFio({ fio, url, job: fillJob, spanBytes: plan.spanBytes, seconds: null });
-  }
+  const { spanBytes, seconds, jobs } = plan;
   const measured: Measured[] = [];
   for (let round = 1; round <= plan.rounds; round += 1) {
-    for (const job of jobs.filter(({ name, depth }) => plan.only.test(`${name}, ${depth}`))) {
+    for (const job of jobs) {
+      const prepares = job.prepares !== undefined;
+      if (prepares && round > 1 && !isRepeated(plan)) continue;
       for (const subject of subjects) {
         say(`round ${round}: ${job.name}, depth ${job.depth}: ${subject.name}`);
-        measured.push(await measure(plan, fio, subject, job));
+        if (prepares) await runFio({ fio, urls: subject.urls, job, spanBytes, seconds });
+        else measured.push(await measure({ fio, spanBytes, seconds }, subject, job));
       }
     }
   }
   return measured;
 }
 
-async function measure(
-  plan: BenchPlan,
-  fio: string,
-  subject: Subject,
-  job: Job,
-): Promise<Measured> {
-  const { url, pids } = subject;
-  const { spanBytes, seconds } = plan;
-  const before = { cpu: cpuSeconds(pids()), disk: diskBytes() };
-  const { writtenBytes, ...result } = await runFio({ fio, url, job, spanBytes, seconds });
-  const spent = cpuSeconds(pids()) - before.cpu;
-  const written = diskBytes() - before.disk;
-  return {
-    target: subject.name,
-    job: job.name,
-    depth: job.depth,
-    ...result,
-    cpuUsPerCommand: (spent * 1e6) / Math.max(1, result.iops * seconds),
-    residentBytes: residentBytes(pids()),
-    diskBytesPerByte: writtenBytes === 0 ? null : written / writtenBytes,
-  };
+/** Whether each round needs the volume as it was: a first filling is enough for the others. */
+function isRepeated({ jobs }: BenchPlan): boolean {
+  return jobs.filter(({ prepares }) => prepares !== undefined).length > 1;
 }
 
 function report(plan: BenchPlan, measured: Measured[]): void {
-  const { bricks, seconds, rounds, spanBytes, json, before } = plan;
+  const { bricks, sessions, volumes, memory, seconds, rounds, spanBytes, json, before } = plan;
   const machine = `${cpus().length} x ${cpus()[0]?.model ?? "CPU"}`;
   say("");
   say(table(heads, rowsOf(measured, before)));
   say("");
-  say(`${machine}; ${bricks} bricks, two copies, all on this machine; ${seconds} s a job on`);
+  say(`${machine}; ${bricks} bricks, two copies; ${seconds} s a job on`);
   say(
-    `${sizeText(spanBytes)}, median of ${rounds}. us/cmd: CPU of all bricks together, or of tgtd;`,
+    `${sizeText(spanBytes)}, ${sessions} sessions, ${volumes} volumes, median of ${rounds}. us/cmd: CPU of all bricks together, or of tgtd;`,
   );
-  say("MiB: their memory; disk: bytes that reached the machine's for each byte written.");
-  if (json === null) return;
-  const result: BenchResult = { machine, bricks, seconds, rounds, measured };
-  writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
+  say("MiB: their memory; disk: bytes that reached the machine's for each byte written;");
+  say("flush: flushes of all bricks together for each write.");
+  if (plan.stages) {
+    say("");
+    say(table(stageHeads, stageRows(measured)));
+    say("");
+    say("Steps of END's commands, all bricks together; docs/operations.md says what each is.");
+  }
+  const counts = { bricks, sessions, volumes, memory, seconds, rounds };
+  const result: BenchResult = { machine, ...counts, measured };
+  if (json !== null) writeFileSync(json, `${JSON.stringify(result, null, 2)}\n`);
+  if (plan.plot !== null) draw(plan.plot, result);
+}
+
+/** Commander says `true` when the option has no value. */
+function plotFolder(given: string | true): string {
+  return given === true ? picturesDefault : given;
+}
+
+function draw(folder: string, result: BenchResult): void {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, svg] of plotsOf(result)) {
+    writeFileSync(join(folder, name), svg);
+    say(`drawn: ${join(folder, name)}`);
+  }
 }
 
 function say(line: string): void {

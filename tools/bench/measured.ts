@@ -1,7 +1,8 @@
 import type { JobResult } from "./fio.ts";
+import type { StageBudget } from "./stages.ts";
 
 /** One job on one target, in one round or as the median of several. */
-export interface Measured extends Omit<JobResult, "writtenBytes"> {
+export interface Measured extends Omit<JobResult, "writtenBytes" | "writeCount"> {
   target: string;
   job: string;
   depth: number;
@@ -10,6 +11,9 @@ export interface Measured extends Omit<JobResult, "writtenBytes"> {
   residentBytes: number;
   /** Bytes that reached the disk for each byte that the client wrote; null for reads. */
   diskBytesPerByte: number | null;
+  /** Of all bricks' logs, for each write; null for reads and for others than END. */
+  flushesPerWrite?: number | null;
+  stages?: StageBudget[];
 }
 
 /** What a run of the bench leaves behind, and a later one compares itself with. */
@@ -18,6 +22,9 @@ export interface BenchResult {
   bricks: number;
   seconds: number;
   rounds: number;
+  sessions?: number;
+  volumes?: number;
+  memory?: string | null;
   measured: Measured[];
 }
 
@@ -26,7 +33,10 @@ export function mediansOf(rounds: readonly Measured[]): Measured[] {
   const byJob = Map.groupBy(rounds, jobAndTarget);
   return [...byJob.values()].map((same) => {
     const of = (figure: (one: Measured) => number) => median(same.map(figure));
-    const disk = same.map((one) => one.diskBytesPerByte).filter((one) => one !== null);
+    const known = (figure: (one: Measured) => number | null) => {
+      const figures = same.map(figure).filter((one) => one !== null);
+      return figures.length === 0 ? null : median(figures);
+    };
     return {
       ...same[0]!,
       iops: of((one) => one.iops),
@@ -36,7 +46,24 @@ export function mediansOf(rounds: readonly Measured[]): Measured[] {
       p999Us: of((one) => one.p999Us),
       cpuUsPerCommand: of((one) => one.cpuUsPerCommand),
       residentBytes: Math.max(...same.map((one) => one.residentBytes)),
-      diskBytesPerByte: disk.length === 0 ? null : median(disk),
+      diskBytesPerByte: known((one) => one.diskBytesPerByte),
+      flushesPerWrite: known((one) => one.flushesPerWrite ?? null),
+      stages: medianStages(same),
+    };
+  });
+}
+
+/** Of each step the median round. */
+function medianStages(rounds: readonly Measured[]): StageBudget[] {
+  const all = rounds.flatMap(({ stages }) => stages ?? []);
+  const byStep = Map.groupBy(all, ({ op, stage }) => `${op}/${stage}`);
+  return [...byStep.values()].map((same) => {
+    const of = (figure: (one: StageBudget) => number) => median(same.map(figure));
+    return {
+      ...same[0]!,
+      count: of((one) => one.count),
+      meanUs: of((one) => one.meanUs),
+      p99Us: of((one) => one.p99Us),
     };
   });
 }
@@ -75,6 +102,7 @@ export const heads = [
   "us/cmd",
   "MiB",
   "disk",
+  "flush",
   "of tgtd",
   "before",
 ];
@@ -99,6 +127,7 @@ export function rowsOf(
       Math.round(row.cpuUsPerCommand),
       Math.round(row.residentBytes / MiB),
       row.diskBytesPerByte === null ? "" : row.diskBytesPerByte.toFixed(2),
+      row.flushesPerWrite?.toFixed(2) ?? "",
       tgtd === undefined ? "" : `${(row.iops / tgtd.iops).toFixed(2)}x`,
       was === undefined ? "" : `${(row.iops / was.iops).toFixed(2)}x`,
     ];

@@ -4,28 +4,36 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runTool } from "../run-tool-io.ts";
 
-/** Linux's user-space target tgtd with one LUN on a plain file: what we are measured beside. */
+/** Linux's user-space target tgtd with LUNs on plain files: what we are measured beside. */
 
 const target = "iqn.2026-11.endisk.bench:file";
 
 export class Tgt {
-  readonly url: string;
+  /** By LUN. */
+  readonly urls: readonly string[];
   readonly #child: ChildProcess;
   readonly #control: string;
   readonly #env: NodeJS.ProcessEnv;
 
-  private constructor(child: ChildProcess, url: string, control: string, env: NodeJS.ProcessEnv) {
+  private constructor(
+    child: ChildProcess,
+    urls: readonly string[],
+    control: string,
+    env: NodeJS.ProcessEnv,
+  ) {
     this.#child = child;
     this.#control = control;
-    this.url = url;
+    this.urls = urls;
     this.#env = env;
   }
 
-  static async start(options: { folder: string; port: number; sizeBytes: number }): Promise<Tgt> {
-    const file = join(options.folder, "tgt.img");
-    const handle = openSync(file, "w");
-    ftruncateSync(handle, options.sizeBytes);
-    closeSync(handle);
+  static async start(options: {
+    folder: string;
+    port: number;
+    sizeBytes: number;
+    volumes: number;
+  }): Promise<Tgt> {
+    const luns = Array.from({ length: options.volumes }, (_, at) => at + 1);
     const env = { TGTD_IPC_SOCKET: join(options.folder, "tgt.sock") };
     const portal = `127.0.0.1:${options.port}`;
     // Daemons of this machine are told apart by their control port, any number.
@@ -35,9 +43,20 @@ export class Tgt {
       env: { ...process.env, ...env },
     });
     child.on("error", () => {});
-    const tgt = new Tgt(child, `iscsi://${portal}/${target}/1`, control, env);
+    const tgt = new Tgt(
+      child,
+      luns.map((lun) => `iscsi://${portal}/${target}/${lun}`),
+      control,
+      env,
+    );
     await tgt.#admin("target", "new", ["-T", target], 50);
-    await tgt.#admin("logicalunit", "new", ["--lun", "1", "-b", file]);
+    for (const lun of luns) {
+      const file = join(options.folder, `tgt-${lun}.img`);
+      const handle = openSync(file, "w");
+      ftruncateSync(handle, options.sizeBytes);
+      closeSync(handle);
+      await tgt.#admin("logicalunit", "new", ["--lun", String(lun), "-b", file]);
+    }
     await tgt.#admin("target", "bind", ["-I", "ALL"]);
     return tgt;
   }

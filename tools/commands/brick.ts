@@ -3,11 +3,13 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import type { BrickDetail } from "../../control/api.ts";
 import type { BrickOptions, RunningBrick } from "../brick-options.ts";
+import { beginWithin } from "../memory-exec-io.ts";
 import {
   addressSchema,
   brickNumberSchema,
   capacitySchema,
   domainSchema,
+  memorySchema,
   parseOption,
   parseOptional,
   sizeText,
@@ -24,6 +26,7 @@ export interface BrickCommandOptions {
   portal?: string;
   api?: string;
   capacity?: string;
+  memory?: string;
   domain?: string;
   join?: string;
   tokenFile?: string;
@@ -38,6 +41,7 @@ export function withBrickOptions(command: Command): Command {
     .option("--portal <HOST:PORT>", "where initiators log in")
     .option("--api <HOST:PORT>", "administration, /metrics and /health")
     .option("--capacity <SIZE>", "space it offers (default: 80% of what is free)")
+    .option("--memory <SIZE>", "what its process may take, at each start (default: not bounded)")
     .option("--domain <NAME>", "failure domain: two copies never share one while it can be helped");
 }
 
@@ -57,6 +61,7 @@ export function brickOptions(given: BrickCommandOptions): BrickOptions {
     portal: parseOptional("--portal", given.portal, addressSchema),
     api: parseOptional("--api", given.api, addressSchema),
     capacityBytes: parseOptional("--capacity", given.capacity, capacitySchema),
+    memoryBytes: parseOptional("--memory", given.memory, memorySchema),
     domain: parseOptional("--domain", given.domain, domainSchema),
     join: address === null ? null : { address, tokenFile: given.tokenFile!, spare },
     init: false,
@@ -140,6 +145,7 @@ function detailText(detail: BrickDetail): string {
 
 /** Runs a brick until it is told to stop. */
 async function runBrick(options: BrickOptions, supervised: boolean): Promise<void> {
+  if (options.memoryBytes !== null) beginWithin(options.memoryBytes);
   mkdirSync(options.dataFolder, { recursive: true, mode: 0o700 });
   const pidFile = takePidFile(pidFileIn(options.dataFolder));
   try {

@@ -58,12 +58,20 @@ export function bricksText(bricks: readonly BrickSummary[]): string {
     brick.leader ? "leader" : brick.voter ? "voter" : "learner",
     sizeText(brick.usedBytes),
     sizeText(brick.capacityBytes),
+    memoryText(brick),
     brick.domain || "-",
     brick.portalAddress,
     brick.apiAddress,
   ]);
-  const heads = ["brick", "status", "raft", "used", "capacity", "domain", "portal", "api"];
+  const heads = ["brick", "status", "raft", "used", "capacity", "memory"];
+  heads.push("domain", "portal", "api");
   return table(heads, rows);
+}
+
+function memoryText({ memoryBytes, residentBytes }: BrickSummary): string {
+  if (residentBytes === 0) return "-";
+  const takes = sizeText(residentBytes);
+  return memoryBytes === 0 ? takes : `${takes} of ${sizeText(memoryBytes)}`;
 }
 
 function statusWord({ status, full, spare, growing }: BrickSummary): string {

@@ -18,6 +18,7 @@ import {
   endpointAfter,
   endpointSchema,
   endpointText,
+  memorySchema,
   parseOption,
   parseOptional,
   sizeText,
@@ -45,6 +46,7 @@ interface UpCommandOptions {
   api: string;
   listen?: string;
   capacity?: string;
+  memory?: string;
   volume?: string[];
   restart: boolean;
 }
@@ -56,6 +58,7 @@ interface UpPlan {
   api: Endpoint;
   listen: Endpoint;
   capacityBytes: number | null;
+  memoryBytes: number | null;
   volumes: { name: string; sizeBytes: number }[];
   restart: boolean;
 }
@@ -81,6 +84,7 @@ export function addUp(endisk: Command): void {
       "--capacity <SIZE>",
       "space each new brick offers (default: 80% of what is free, shared)",
     )
+    .option("--memory <SIZE>", "what each brick's process may take (default: not bounded)")
     .option("--no-restart", "do not start a brick again that died")
     .addHelpText(
       "after",
@@ -109,6 +113,7 @@ function upPlan(given: UpCommandOptions): UpPlan {
     api,
     listen,
     capacityBytes: parseOptional("--capacity", given.capacity, capacitySchema),
+    memoryBytes: parseOptional("--memory", given.memory, memorySchema),
     volumes: specs.map((spec) => parseOption("--volume", spec, volumeSpecSchema)),
     restart: given.restart,
   };
@@ -231,6 +236,7 @@ async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
       portal: endpointText(plan.portal),
       api: endpointText(plan.api),
       capacityBytes,
+      memoryBytes: null,
       domain: null,
       join: null,
       init: true,
@@ -283,6 +289,7 @@ function brickArgs(plan: UpPlan, number: number, capacityBytes: number | null): 
   const args = ["brick", "--supervised", "--data", folder];
   args.push("--listen", endpointText(endpointAfter(plan.listen, number - 1)));
   args.push("--portal", portalOf(plan, number), "--api", apiOf(plan, number));
+  if (plan.memoryBytes !== null) args.push("--memory", `${plan.memoryBytes}B`);
   if (readIdentity(folder) !== null) return args;
   args.push("--join", apiOf(plan, 1), "--token-file", tokenFileOf(plan, number));
   if (capacityBytes !== null) args.push("--capacity", `${capacityBytes}B`);

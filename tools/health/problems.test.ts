@@ -26,6 +26,8 @@ const stats: BrickStats = {
   chunkBytes: 6,
   dedupHits: 0,
   dedupBytes: 0,
+  memoryBytes: 0,
+  residentBytes: 0,
   shardsLed: 2,
   shardsMember: 3,
   shardsCandidate: 0,

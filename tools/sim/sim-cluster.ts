@@ -1,12 +1,14 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import { type MemoryParts, memoryPartsDefault } from "../../brick/memory-budget.ts";
 import type { CopyRates } from "../../brick/repair/copy-budget.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
 import type { Command } from "../../control/commands.ts";
-import { BrickNode } from "../brick-node.ts";
+import { BrickNode, type MemoryUse } from "../brick-node.ts";
+import type { DiskDials } from "./sim-disk.ts";
 import { SimWorld } from "./sim-host.ts";
 
 const clusterId = "0123456789abcdef".repeat(2);
@@ -25,6 +27,9 @@ export interface SimClusterOptions {
   readonly copyRates?: Partial<CopyRates>;
   /** Failure domain of each brick; bricks beyond the last are each in their own. */
   readonly domains?: readonly string[];
+  /** The disk of each brick, when it is not a healthy one's. */
+  readonly disk?: Partial<DiskDials>;
+  readonly memory?: Partial<MemoryParts>;
 }
 
 /** What a brick of such a cluster has: enough for all of its volume, and not much more. */
@@ -177,6 +182,7 @@ export class SimCluster {
   start(brick: BrickNumber): void {
     if (this.starting.has(brick) || this.gone.has(brick)) return;
     this.starting.add(brick);
+    Object.assign(this.world.machine(brick).disk.dials, this.options.disk ?? {});
     const host = this.world.host(brick);
     const addresses = addressesOf(brick);
     const told = this.#told.get(brick) ?? [];
@@ -187,6 +193,7 @@ export class SimCluster {
       ...this.#gcTiming(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
+      ...(this.options.memory !== undefined && { memory: memoryOf(this.options.memory) }),
       domain: this.#domainOf(brick),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
       addresses: {
@@ -281,6 +288,14 @@ export class SimCluster {
   async settled(limitMs = 300_000): Promise<void> {
     await this.world.runUntil(() => this.isWhole(), limitMs);
   }
+}
+
+function memoryOf(parts: Partial<MemoryParts>): MemoryUse {
+  return {
+    budgetBytes: 0,
+    parts: { ...memoryPartsDefault, ...parts },
+    residentBytes: () => 0,
+  };
 }
 
 function copiedBytesOf(node: BrickNode | undefined): number {

@@ -72,6 +72,10 @@ export class SimNetwork {
   /** What a pair starts with; changing it changes no pair that is in use. */
   readonly defaults: LinkDials = healthyLink();
   readonly stats = { sent: 0, delivered: 0, dropped: 0, duplicated: 0 };
+  /** A brick handles one message at a time, each for so long: its processor, when it shall be bounded. */
+  handlingMs = 0;
+  /** By brick: when it will have handled all that is on its way to it. */
+  readonly #busyUntilMs = new Map<BrickNumber, number>();
   readonly #clock: SimClock;
   readonly #prng: Prng;
   readonly #links = new Map<number, Link>();
@@ -221,9 +225,28 @@ export class SimNetwork {
   #arriveAfter(link: Link, delayMs: number, packets: Packet[]): SimEvent {
     const first = packets[0]!.message;
     const type = (first.type << 16) | (link.from & 0xffff);
-    return this.#clock.schedule(delayMs, link.wire, eventKind.message, type, () => {
+    const inTurnMs = delayMs + this.#handlingMs(link.to, delayMs, packets.length);
+    return this.#clock.schedule(inTurnMs, link.wire, eventKind.message, type, () => {
       for (const packet of packets) this.#deliver(link, packet);
     });
+  }
+
+  /** What a brick has to do besides messages takes its turn with them. */
+  handle(brick: BrickNumber): Promise<void> {
+    const delayMs = this.#handlingMs(brick, 0, 1);
+    return new Promise((resolve) => {
+      this.#clock.schedule(delayMs, null, eventKind.control, 0, resolve);
+    });
+  }
+
+  /** How much longer messages that arrive then take until they have been handled. */
+  #handlingMs(brick: BrickNumber, delayMs: number, count: number): number {
+    if (this.handlingMs === 0) return 0;
+    const arrivalMs = this.#clock.nowMs + delayMs;
+    const beginMs = Math.max(arrivalMs, this.#busyUntilMs.get(brick) ?? 0);
+    const endMs = beginMs + count * this.handlingMs;
+    this.#busyUntilMs.set(brick, endMs);
+    return endMs - arrivalMs;
   }
 
   #deliver(link: Link, packet: Packet): void {

@@ -4,6 +4,7 @@ import type { BrickRecord, ShardRecord } from "../../../brick/cluster-state.ts";
 import type { Host } from "../../../brick/host.ts";
 import { encodeMapReply } from "../../../brick/map/map-messages.ts";
 import type { CallReply, Calls } from "../../../brick/rpc/calls.ts";
+import { StageTimes } from "../../../brick/stage-times.ts";
 import { volumeOptionsDefault } from "../../../brick/volume/options.ts";
 import { MapOperation, ShardLink } from "../../../brick/volume/shard-link.ts";
 import { splitUnmap } from "../../../brick/volume/split.ts";
@@ -70,7 +71,7 @@ test("an answer of an older view counts for nothing, and the operation is sent a
       host: { clock } as unknown as Host,
       calls: calls as unknown as Calls,
       options: volumeOptionsDefault,
-      stats: new VolumeStats(),
+      stats: new VolumeStats(new StageTimes(clock)),
       branch: 1,
       epoch: 1,
       state: () => state,

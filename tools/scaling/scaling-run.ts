@@ -1,0 +1,149 @@
+import { Prng } from "../../brick/prng.ts";
+import { GiB, grainBytes, KiB } from "../../brick/units.ts";
+import type { Volume } from "../../brick/volume/volume.ts";
+import { SimCluster } from "../sim/sim-cluster.ts";
+
+/** How much a cluster of modelled bricks carries: the product's own code on simulated machines. */
+
+/** Each brick: a disk with a flush, a link of 10 Gbit/s, and a processor that takes messages one by one. */
+export const brickModel = {
+  disk: {
+    readMs: [0.08, 0.12],
+    writeMs: [0.01, 0.02],
+    syncMs: [0.4, 0.6],
+    bytesPerSecond: 500e6,
+  },
+  link: { latencyMs: [0.03, 0.05], bytesPerSecond: 1250e6 },
+  handlingMs: 0.015,
+} as const;
+
+export interface ScalingJob {
+  readonly name: string;
+  readonly kind: "read" | "write";
+  readonly blockBytes: number;
+}
+
+export const scalingJobs: readonly ScalingJob[] = [
+  { name: "4 KiB random write", kind: "write", blockBytes: 4 * KiB },
+  { name: "4 KiB random read", kind: "read", blockBytes: 4 * KiB },
+  { name: "64 KiB random write", kind: "write", blockBytes: 64 * KiB },
+  { name: "64 KiB random read", kind: "read", blockBytes: 64 * KiB },
+];
+
+export interface ScalingPlan {
+  readonly seed: number;
+  readonly bricks: number;
+  readonly shardCount: number;
+  readonly volumesPerBrick: number;
+  readonly depth: number;
+  readonly warmUpMs: number;
+  readonly measureMs: number;
+  readonly jobs: readonly ScalingJob[];
+}
+
+export interface ScalingResult {
+  readonly bricks: number;
+  readonly job: string;
+  readonly operationsPerSecond: number;
+}
+
+/** Of the volume, by jobs of one kind: reads find what the writes before them have left. */
+const spanBytes = 64 * GiB;
+
+export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]> {
+  const { seed, bricks, shardCount, volumesPerBrick } = plan;
+  const cluster = new SimCluster({
+    seed,
+    bricks,
+    shardCount,
+    volumeBytes: spanBytes,
+    copies: Math.min(2, bricks),
+    disk: brickModel.disk,
+    // Reads are to go to the bricks that hold the chunks.
+    memory: { chunkCacheBytes: 4 * KiB },
+  });
+  Object.assign(cluster.world.network.defaults, brickModel.link);
+  await cluster.create();
+  const names: string[] = [];
+  for (let at = 1; at <= bricks * volumesPerBrick; at += 1) {
+    names.push(`scaling${at}`);
+    await cluster.addVolume(names.at(-1)!, at.toString(16).padStart(32, "f"));
+  }
+  const known = () =>
+    names.every((name, at) => cluster.volumeAt((at % bricks) + 1, name) !== undefined);
+  await cluster.world.runUntil(known);
+  // Attached, its shards fenced: what a volume does once is not what is measured.
+  const first = names.map((name, at) =>
+    cluster.volumeAt((at % bricks) + 1, name)!.write(0, [Buffer.alloc(4 * KiB, at + 1)]),
+  );
+  await cluster.world.complete(Promise.all(first));
+  cluster.world.network.handlingMs = brickModel.handlingMs;
+  const prng = new Prng(seed);
+  const clients = names.flatMap((name, at) =>
+    Array.from({ length: plan.depth }, () => {
+      return { name, brick: (at % bricks) + 1, prng: prng.fork(), written: [] as number[] };
+    }),
+  );
+  const results: ScalingResult[] = [];
+  for (const job of plan.jobs) results.push(await runJob(cluster, plan, job, clients));
+  return results;
+}
+
+interface Client {
+  readonly name: string;
+  readonly brick: number;
+  readonly prng: Prng;
+  /** Where the last writes of this size went. */
+  written: number[];
+}
+
+async function runJob(
+  cluster: SimCluster,
+  { bricks, warmUpMs, measureMs }: ScalingPlan,
+  job: ScalingJob,
+  clients: readonly Client[],
+): Promise<ScalingResult> {
+  const { clock } = cluster.world;
+  const fromMs = clock.nowMs + warmUpMs;
+  const untilMs = fromMs + measureMs;
+  let count = 0;
+  const work = async (client: Client): Promise<void> => {
+    const volume = cluster.volumeAt(client.brick, client.name);
+    if (volume === undefined) throw new Error(`${client.name} is not there`);
+    if (job.kind === "write") client.written = [];
+    while (clock.nowMs < untilMs) {
+      await cluster.world.network.handle(client.brick);
+      await operate(volume, job, client);
+      if (clock.nowMs >= fromMs && clock.nowMs < untilMs) count += 1;
+    }
+  };
+  await cluster.world.complete(
+    Promise.all(clients.map(work)),
+    10 * (warmUpMs + measureMs) + 60_000,
+  );
+  return { bricks, job: job.name, operationsPerSecond: (count * 1000) / measureMs };
+}
+
+async function operate(volume: Volume, job: ScalingJob, client: Client): Promise<void> {
+  const { prng, written } = client;
+  const { kind, blockBytes } = job;
+  if (kind === "read") {
+    const result = await volume.read(prng.pick(written), blockBytes);
+    if (!result.ok) throw new Error(`read: ${result.fault.code}`);
+    return;
+  }
+  const offsetBytes = prng.between(0, spanBytes / grainBytes - 1) * grainBytes;
+  const bytes = Buffer.alloc(blockBytes);
+  // No two alike: nothing is deduplicated.
+  for (let at = 0; at < blockBytes; at += 512) bytes.writeUInt32LE(prng.between(0, 2 ** 31), at);
+  const result = await volume.write(offsetBytes, [bytes]);
+  if (!result.ok) throw new Error(`write: ${result.fault.code}`);
+  written.push(offsetBytes);
+}
+
+/** Throughput for each brick, of what a brick of the smallest cluster that holds two copies has. */
+export function linearityOf(result: ScalingResult, all: readonly ScalingResult[]): number | null {
+  const base = all.find(({ bricks, job }) => bricks === 2 && job === result.job);
+  if (base === undefined) return null;
+  return result.operationsPerSecond / result.bricks / (base.operationsPerSecond / base.bricks);
+}

@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { linearityOf, measureScaling, type ScalingPlan, scalingJobs } from "./scaling-run.ts";
+
+const plan = (bricks: number, more: Partial<ScalingPlan> = {}): ScalingPlan => ({
+  seed: 7,
+  bricks,
+  shardCount: 16,
+  volumesPerBrick: 1,
+  depth: 4,
+  warmUpMs: 10,
+  measureMs: 20,
+  jobs: scalingJobs.slice(0, 2),
+  ...more,
+});
+
+test("the same seed gives the same figures, another seed others", async () => {
+  const first = await measureScaling(plan(2));
+  assert.deepEqual(await measureScaling(plan(2)), first);
+  assert.notDeepEqual(await measureScaling(plan(2, { seed: 8 })), first);
+  assert.ok(first.every(({ operationsPerSecond }) => operationsPerSecond > 0));
+});
+
+test("four bricks carry more than two, in simulated time", async () => {
+  const jobs = scalingJobs.slice(0, 1);
+  const [two] = await measureScaling(plan(2, { jobs }));
+  const [four] = await measureScaling(plan(4, { jobs }));
+  const linear = linearityOf(four!, [two!, four!])!;
+  assert.ok(linear > 0.7 && linear < 1.3, `${linear}`);
+  assert.equal(linearityOf(two!, [two!]), 1);
+  assert.equal(linearityOf(four!, [four!]), null);
+});
