@@ -32,6 +32,8 @@ export interface AttachmentsParts {
   state(): ClusterState;
   submit(command: AttachCommand): Promise<{ ok: boolean }>;
   leaseValid(): boolean;
+  /** Whether the volume can be served here: its keys are here. */
+  isReady(volume: VolumeRecord): boolean;
   makeGateway(volume: VolumeRecord, epoch: number): Gateway;
   /** An attachment may stand elsewhere now. */
   wake(): void;
@@ -97,7 +99,7 @@ export class Attachments {
     if (gateway === undefined && !this.#closed) {
       const volumes = Object.values(this.#parts.state().volumes);
       const volume = volumes.find((one) => one.uuid === uuid);
-      if (volume?.status !== "ready") return undefined;
+      if (volume?.status !== "ready" || !this.#parts.isReady(volume)) return undefined;
       gateway = this.#parts.makeGateway(volume, held.epoch);
       this.#gateways.set(uuid, gateway);
     }
@@ -153,7 +155,10 @@ export class Attachments {
     for (const [uuid, gateway] of this.#gateways) {
       const volume = byUuid.get(uuid);
       if (volume === undefined || volume.status !== "ready") this.#end(uuid, "deleted");
-      else if (!this.#isMine(state.attachments[uuid], gateway.epoch))
+      else if (
+        !this.#parts.isReady(volume) ||
+        !this.#isMine(state.attachments[uuid], gateway.epoch)
+      )
         this.#end(uuid, "unavailable");
       else gateway.onState(volume);
     }
@@ -179,6 +184,9 @@ export class Attachments {
 
   #attach(uuid: string, held: AttachmentRecord | undefined): void {
     if (!this.#parts.leaseValid()) return;
+    const volume = Object.values(this.#parts.state().volumes).find((one) => one.uuid === uuid);
+    // One that can serve it shall have it.
+    if (volume === undefined || !this.#parts.isReady(volume)) return;
     const me = { brick: this.#parts.self, boot: this.#parts.boot() };
     this.#ask(uuid, { ...me, expectEpoch: held?.epoch ?? 0, by: me });
   }

@@ -226,7 +226,8 @@ export class Writes {
     operation.source.take(
       (pieces) => {
         operation.taking = false;
-        operation.pieces = pieces;
+        const { cipher } = this.gateway;
+        operation.pieces = cipher === null ? pieces : cipher.seal(pieces);
         operation.pieceNext = 0;
         if (now) return;
         this.#startPieces(operation);
@@ -421,7 +422,7 @@ export class Writes {
   /** The map cache learns what has landed. */
   #cache({ piece, operation }: PieceUnderWay, holders: readonly BrickNumber[]): void {
     const { map } = this.gateway;
-    const { grain, grainCount, firstSector, sectorCount, part } = piece;
+    const { grain, grainCount, firstSector, sectorCount, part, keyDomain } = piece;
     const key = operation?.key ?? null;
     if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
     else if (operation !== null && operation.parts.length > 0) {
@@ -431,7 +432,7 @@ export class Writes {
         chunkSector: part?.chunkSector ?? 0,
         chunkSectors: part?.chunkSectors ?? sectorCount,
       };
-      this.#cacheOne({ grain, firstSector, sectorCount, key, holders, ...chunk });
+      this.#cacheOne({ grain, firstSector, sectorCount, key, holders, keyDomain, ...chunk });
     }
   }
 

@@ -99,6 +99,8 @@ export interface VolumeInfo {
   readonly name: string;
   /** 16 random bytes, hex; stable over the volume's life, different for a clone. */
   readonly uuid: string;
+  /** Its data are encrypted; absent: they are not. */
+  readonly keyDomain?: number;
   /** May grow while attached; the object given is always the present one. */
   readonly sizeBytes: number;
 }

@@ -1,5 +1,6 @@
 import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { brickOf, type ClusterState, isReachable, type VolumeRecord } from "../cluster-state.ts";
+import { type CipherSource, noKeys } from "../crypt/volume-cipher.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
@@ -40,6 +41,8 @@ export interface VolumesParts {
   leaseValid(): boolean;
   /** Mapped bytes by branch, of the shards that a brick leads; null: it does not answer. */
   mappedBytes(brick: BrickNumber): Promise<ReadonlyMap<number, number> | null>;
+  /** Absent: this brick has no keys, and serves what is not encrypted. */
+  readonly keys?: CipherSource;
   readonly options?: Partial<VolumeOptions>;
   readonly hooks?: VolumeHooks;
 }
@@ -68,7 +71,7 @@ export class Volumes implements VolumeDirectory {
   #closed = false;
 
   constructor(parts: VolumesParts) {
-    const { host, calls, self } = parts;
+    const { host, calls, self, keys = noKeys } = parts;
     const state = () => parts.state();
     this.#parts = parts;
     this.#portal = portalOf(parts);
@@ -82,6 +85,7 @@ export class Volumes implements VolumeDirectory {
       boot: () => parts.boot(),
       submit: (command) => parts.submit(command),
       leaseValid: () => parts.leaseValid(),
+      isReady: (volume) => keys.isReady(volume),
       makeGateway: (volume, epoch) => new Gateway(gatewayParts, volume, epoch),
       wake: () => this.#wake(),
     });
@@ -109,7 +113,7 @@ export class Volumes implements VolumeDirectory {
       changed: (deadlineMs) => this.changed(deadlineMs),
     });
     const { attachments } = this;
-    this.#sanitizer = new Sanitizer({ host, attachments, state, submit: submitChange });
+    this.#sanitizer = new Sanitizer({ host, attachments, state, keys, submit: submitChange });
     this.#mapped = new MappedBytes({ host, state, ask: (brick) => parts.mappedBytes(brick) });
   }
 
@@ -228,6 +232,7 @@ export class Volumes implements VolumeDirectory {
       state: () => parts.state(),
     };
     const chunks = new ChunkCache(this.#options.chunkCacheBytes);
+    const { keys = noKeys } = parts;
     return {
       context,
       chunks,
@@ -235,6 +240,7 @@ export class Volumes implements VolumeDirectory {
       slices: new SliceReader(context, chunks),
       writer: new ChunkWriter(context),
       leaseValid: () => parts.leaseValid(),
+      cipherOf: (volume) => keys.cipherOf(volume),
       fenced: (epoch) => this.attachments.onFenced(epoch),
     };
   }

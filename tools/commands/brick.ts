@@ -25,6 +25,7 @@ export interface BrickCommandOptions {
   api?: string;
   capacity?: string;
   domain?: string;
+  masterKeyFile?: string;
   join?: string;
   tokenFile?: string;
   spare?: boolean;
@@ -38,6 +39,10 @@ export function withBrickOptions(command: Command): Command {
     .option("--portal <HOST:PORT>", "where initiators log in")
     .option("--api <HOST:PORT>", "administration, /metrics and /health")
     .option("--capacity <SIZE>", "space it offers (default: 80% of what is free)")
+    .option(
+      "--master-key-file <FILE>",
+      "32 bytes (or 64 hex digits) that seal its keys of encrypted volumes (default: its own)",
+    )
     .option("--domain <NAME>", "failure domain: two copies never share one while it can be helped");
 }
 
@@ -60,6 +65,7 @@ export function brickOptions(given: BrickCommandOptions): BrickOptions {
     domain: parseOptional("--domain", given.domain, domainSchema),
     join: address === null ? null : { address, tokenFile: given.tokenFile!, spare },
     init: false,
+    masterKeyFile: given.masterKeyFile ?? null,
     log: (line) => process.stderr.write(`${line}\n`),
   };
 }

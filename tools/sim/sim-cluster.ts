@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
+import { Prng } from "../../brick/prng.ts";
 import type { CopyRates } from "../../brick/repair/copy-budget.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
@@ -23,6 +24,8 @@ export interface SimClusterOptions {
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  /** The volume is encrypted. */
+  readonly encrypt?: boolean;
   /** Failure domain of each brick; bricks beyond the last are each in their own. */
   readonly domains?: readonly string[];
 }
@@ -88,12 +91,14 @@ export class SimCluster {
   async create(): Promise<void> {
     await this.#add(1);
     for (let brick = 2; brick <= this.options.bricks; brick += 1) await this.join();
-    await this.addVolume(volumeName, "abcdef0123456789".repeat(2));
+    await this.addVolume(volumeName, "abcdef0123456789".repeat(2), this.options.encrypt);
     await this.settled();
   }
 
-  async addVolume(name: string, uuid: string): Promise<void> {
+  async addVolume(name: string, uuid: string, encrypt = false): Promise<void> {
+    const keyDomain = encrypt ? await this.#newKey(uuid) : undefined;
     await this.submit({
+      ...(keyDomain !== undefined && { keyDomain }),
       type: "createVolume",
       name,
       uuid,
@@ -101,6 +106,20 @@ export class SimCluster {
       copies: this.options.copies,
       degradedWrites: true,
     });
+  }
+
+  async #newKey(uuid: string): Promise<number> {
+    const { keys } = this.anyNode()!;
+    const made = await this.world.complete(keys.make(uuid, this.options.copies), 120_000);
+    if (!made.ok) throw new Error(made.reason);
+    return made.domain;
+  }
+
+  /** Each start of a brick draws its own, so that no draw shifts another's; the seed decides all. */
+  #keysOf(brick: BrickNumber, boot: number) {
+    const prng = new Prng(this.options.seed + brick * 65_536 + boot);
+    const random = (bytes: number) => prng.fill(Buffer.alloc(bytes));
+    return { masterKey: Buffer.alloc(32, brick), clusterSecret: Buffer.alloc(32, 7), random };
   }
 
   /** Another brick joins, as `endisk brick --join` does it. */
@@ -180,6 +199,7 @@ export class SimCluster {
     const host = this.world.host(brick);
     const addresses = addressesOf(brick);
     const told = this.#told.get(brick) ?? [];
+    const { bootCount } = this.world.machine(brick);
     const seeds = new Map(told.map((one) => [one, addressesOf(one).peerAddress]));
     const opened = BrickNode.open(host, {
       self: brick,
@@ -195,6 +215,7 @@ export class SimCluster {
         api: addresses.apiAddress,
       },
       seeds,
+      keys: this.#keysOf(brick, bootCount),
       onStoreOpen: (boot) => host.network.setBoot(boot),
       ...(brick === 1 && { bootstrap: { shardCount: this.options.shardCount } }),
     });
