@@ -99,12 +99,14 @@ export class KeyService implements CipherSource {
 
   // CipherSource.
 
-  isReady({ keyDomain }: VolumeRecord): boolean {
-    if (keyDomain === undefined) return true;
-    const { keyring, state } = this.#parts;
-    if (keyring.xtsOf(keyDomain) === null) return false;
-    // What was retired while it was away it destroys first.
-    return !keyring.domains.some((domain) => isRetired(state(), domain));
+  isReady(volume: VolumeRecord): boolean {
+    if (volume.keyDomain === undefined) return true;
+    // What was retired while this brick was away it destroys first.
+    return this.hasKey(volume) && !this.#hasRetired();
+  }
+
+  hasKey({ keyDomain }: VolumeRecord): boolean {
+    return keyDomain === undefined || this.#parts.keyring.xtsOf(keyDomain) !== null;
   }
 
   cipherOf({ keyDomain }: VolumeRecord): VolumeCipher | null {

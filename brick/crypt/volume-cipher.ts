@@ -6,8 +6,10 @@ import { wholeUnits, type Xts } from "./xts.ts";
 
 /** Where gateways get the ciphers of their volumes, and a sanitize its new keys. */
 export interface CipherSource {
-  /** Whether the volume may be served here: nothing of its keys is lacking, none is left too many. */
+  /** Whether it may begin to be served here: its key is not lacking, and none that is retired is left. */
   isReady(volume: VolumeRecord): boolean;
+  /** Whether it may be served on: what is retired meanwhile does not keep it. */
+  hasKey(volume: VolumeRecord): boolean;
   /** null: the volume is not encrypted. Of volumes that are ready. */
   cipherOf(volume: VolumeRecord): VolumeCipher | null;
   rekey(volume: VolumeRecord): Promise<boolean>;
@@ -17,6 +19,7 @@ export interface CipherSource {
 /** Of a brick without keys: it serves what is not encrypted. */
 export const noKeys: CipherSource = {
   isReady: ({ keyDomain }) => keyDomain === undefined,
+  hasKey: ({ keyDomain }) => keyDomain === undefined,
   cipherOf: () => null,
   rekey: async () => false,
   isGone: async () => false,

@@ -32,8 +32,10 @@ export interface AttachmentsParts {
   state(): ClusterState;
   submit(command: AttachCommand): Promise<{ ok: boolean }>;
   leaseValid(): boolean;
-  /** Whether the volume can be served here: its keys are here. */
+  /** Whether a gateway of the volume may begin here: its key is here, and no retired one. */
   isReady(volume: VolumeRecord): boolean;
+  /** Whether one that has begun may go on. */
+  hasKey(volume: VolumeRecord): boolean;
   makeGateway(volume: VolumeRecord, epoch: number): Gateway;
   /** An attachment may stand elsewhere now. */
   wake(): void;
@@ -155,10 +157,9 @@ export class Attachments {
     for (const [uuid, gateway] of this.#gateways) {
       const volume = byUuid.get(uuid);
       if (volume === undefined || volume.status !== "ready") this.#end(uuid, "deleted");
-      else if (
-        !this.#parts.isReady(volume) ||
-        !this.#isMine(state.attachments[uuid], gateway.epoch)
-      )
+      // Another one under the same epoch would use its sequences again: the next takes a new epoch.
+      else if (!this.#parts.hasKey(volume)) this.onFenced(gateway.epoch);
+      else if (!this.#isMine(state.attachments[uuid], gateway.epoch))
         this.#end(uuid, "unavailable");
       else gateway.onState(volume);
     }

@@ -86,6 +86,7 @@ export class Volumes implements VolumeDirectory {
       submit: (command) => parts.submit(command),
       leaseValid: () => parts.leaseValid(),
       isReady: (volume) => keys.isReady(volume),
+      hasKey: (volume) => keys.hasKey(volume),
       makeGateway: (volume, epoch) => new Gateway(gatewayParts, volume, epoch),
       wake: () => this.#wake(),
     });
