@@ -66,7 +66,10 @@ function isErasing(cluster: SimCluster): boolean {
 }
 
 async function eraseEnded(cluster: SimCluster): Promise<void> {
-  await cluster.world.runUntil(() => cluster.anyNode() !== undefined && !isErasing(cluster), 10 * minuteMs);
+  await cluster.world.runUntil(
+    () => cluster.anyNode() !== undefined && !isErasing(cluster),
+    10 * minuteMs,
+  );
 }
 
 test("nothing that was written is in any file of any brick, and all of it is read", async () => {
