@@ -36,11 +36,11 @@ export function rekeyVolume(state: ClusterState, command: CommandOf<"rekeyVolume
   const volume = volumeByUuid(state, uuid);
   const unit = state.units?.[uuid];
   const old = volume?.keyDomain;
-  if (volume?.status !== "ready" || unit === undefined || old === undefined) {
+  if (volume?.status !== "ready" || old === undefined) {
     const message = `cannot change the key of volume ${uuid}: there is none, or it has no key`;
     return refuse(state, "unknown", message);
   }
-  if (!isRekeyWanted(unit.sanitize)) {
+  if (unit === undefined || !isRekeyWanted(unit.sanitize)) {
     const message = `cannot change the key of volume ${volume.name}: it is not being erased`;
     return refuse(state, "no_change", message);
   }

@@ -258,6 +258,16 @@ export class SimCluster {
     return this.nodes.get(brick)?.volumes.open(name);
   }
 
+  /** What is stored for bytes that were written there in one piece; of one that has its key. */
+  storedOf(firstSector: number, written: Buffer): Buffer {
+    const { keyDomain } = this.anyNode()!.control.state().volumes[volumeName]!;
+    if (keyDomain === undefined) return written;
+    const ciphers = [...this.nodes.values()].map((node) => node.keys.keyring.xtsOf(keyDomain));
+    const cipher = ciphers.find((one) => one !== null);
+    if (cipher === undefined) throw new Error("no brick that runs has the volume's key");
+    return cipher!.encrypt(firstSector, [written]);
+  }
+
   /** The brick whose gateway serves the volume, as the newest state says. */
   volumeHolder(name: string): BrickNumber | undefined {
     const state = this.anyNode()?.control.state();

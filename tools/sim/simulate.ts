@@ -370,7 +370,8 @@ class Run {
     for (let at = 0; at < sectors; ) {
       const sector = firstSector + at;
       const count = Math.min(sectors - at, sectorsPerGrain - (sector % sectorsPerGrain));
-      const key = chunkKey(data.subarray(at * sectorBytes, (at + count) * sectorBytes));
+      const written = data.subarray(at * sectorBytes, (at + count) * sectorBytes);
+      const key = chunkKey(this.#cluster.storedOf(sector, written));
       let holders = 0;
       let unknown = 0;
       for (const sinceMs of gone.values()) {
