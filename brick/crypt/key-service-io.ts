@@ -327,7 +327,8 @@ export class KeyService implements CipherSource {
   #answerGet(to: BrickNumber, domain: number): Buffer[] {
     const { keyring, state, clusterSecret, random } = this.#parts;
     const key = keyring.keyOf(domain);
-    if (key === null || wantedKey(state(), domain) === null) return encodeDomain(domain);
+    const keeps = keepers(state()).some(({ number }) => number === to);
+    if (key === null || !keeps || wantedKey(state(), domain) === null) return encodeDomain(domain);
     const address = { clusterId: state().clusterId, domain, to };
     return encodeKey(clusterSecret, address, key, random(nonceBytes));
   }
