@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { VolumeRecord } from "../../brick/cluster-state.ts";
 import { isReachable } from "../../brick/cluster-state.ts";
+import { decodeKeyStatus, encodeKey } from "../../brick/crypt/key-messages.ts";
+import type { CallReply } from "../../brick/rpc/calls.ts";
+import { messageType } from "../../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../../brick/units.ts";
 import { grainBytes, MiB } from "../../brick/units.ts";
 import { SimCluster, volumeName } from "./sim-cluster.ts";
@@ -10,6 +13,7 @@ import { SimCluster, volumeName } from "./sim-cluster.ts";
 
 const canary = Buffer.from("canary-of-an-encrypted-volume-".repeat(18)).subarray(0, 512);
 const minuteMs = 60_000;
+const readTriesMax = 5;
 
 async function encrypted(seed: number, bricks = 3): Promise<SimCluster> {
   const cluster = new SimCluster({
@@ -46,12 +50,13 @@ async function write(cluster: SimCluster, brick: BrickNumber, at: number, bytes:
 
 /** Tried again while nobody can serve it. */
 async function read(cluster: SimCluster, brick: BrickNumber, at: number, lengthBytes: number) {
-  for (;;) {
+  for (let tries = 0; tries < readTriesMax; tries += 1) {
     const asked = cluster.volumeAt(brick)!.read(at, lengthBytes);
     const found = await cluster.world.complete(asked, 2 * minuteMs);
     if (found.ok) return Buffer.concat(found.buffers);
     assert.equal(found.fault.code, "unavailable");
   }
+  return assert.fail("it cannot be read");
 }
 
 function startErase(cluster: SimCluster, brick: BrickNumber) {
@@ -195,6 +200,24 @@ test("a crash while a key is made leaves nothing of it, or a volume that can be 
     await write(cluster, 2, 0, canary);
     assert.deepEqual(await read(cluster, 1, 0, 512), canary);
   }
+});
+
+test("a key that is not the one reserved is not kept, whoever sends it", async () => {
+  const cluster = await encrypted(6);
+  const uuid = "0e".repeat(16);
+  const check = "00".repeat(16);
+  const domain = await cluster.submit({ type: "reserveKeyDomain", uuid, check });
+  const { clusterId } = cluster.anyNode()!.control.state();
+  const address = { clusterId, domain, to: 2 };
+  const secret = Buffer.alloc(32, 7);
+  const body = encodeKey(secret, address, Buffer.from(canary.subarray(0, 64)), Buffer.alloc(12));
+  const { calls } = cluster.nodes.get(1)!;
+  const reply = new Promise<CallReply>((resolve) => {
+    calls.call(2, messageType.keyPut, body, minuteMs, resolve);
+  });
+  const answered = await cluster.world.complete(reply, 2 * minuteMs);
+  assert.ok(answered.ok && !decodeKeyStatus(answered.body));
+  assert.ok(!keyFiles(cluster, 2).includes(nameOf(domain)));
 });
 
 test("a deleted volume's key is destroyed everywhere", async () => {
