@@ -29,6 +29,10 @@ export interface ClusterState {
   readonly initiators?: { readonly [name: string]: InitiatorRecord };
   /** What every discovery session must prove, when set; else its own initiator's credentials. */
   readonly discoveryChap?: ChapRecord;
+  /** The next key domain's number, never used again; absent: 1 (crypt/key-domains.ts). */
+  readonly keyDomainNext?: number;
+  /** Key domains that were reserved for volumes and are not used yet, by number. */
+  readonly pendingKeys?: { readonly [domain: string]: PendingKey };
   /** The epoch of garbage collection; carried in records, and with every new chunk. */
   readonly gcEpoch: number;
   /** How far garbage collection is in it; absent: no epoch has begun yet. */
@@ -204,6 +208,10 @@ export interface VolumeRecord {
   /** The snapshot counter under which map records are written now. */
   readonly generation: number;
   readonly status: "ready" | "deleting";
+  /** Its data are encrypted with this domain's key, 1 to 65535; absent: they are not. */
+  readonly keyDomain?: number;
+  /** By which that key is known: 32 hex digits. With `keyDomain`. */
+  readonly keyCheck?: string;
   /**
    * Initiators that may use it, by name. Absent or empty: nobody has been named; then portals on
    * loopback let anyone in and others nobody, unless `open`.
@@ -211,6 +219,15 @@ export interface VolumeRecord {
   readonly access?: { readonly [initiator: string]: AccessRecord };
   /** Anyone may use it, unproven, at every portal: the operator has said so. */
   readonly open?: boolean;
+}
+
+/** A key that bricks may keep for a while though no volume has it yet. */
+export interface PendingKey {
+  /** The volume that it is meant for. */
+  readonly uuid: string;
+  readonly check: string;
+  /** In clusterTimeMs; not taken by then, it is retired. */
+  readonly endsMs: number;
 }
 
 export interface AccessRecord {

@@ -97,8 +97,9 @@ export class ApiClient {
     name: string,
     sizeBytes: number,
     copies: number,
+    encrypt = false,
   ): Promise<AdminReply<VolumeSummary>> {
-    return this.#call("VolumeCreate", { name, sizeBytes, copies });
+    return this.#call("VolumeCreate", { name, sizeBytes, copies, encrypt });
   }
   volumeList(): Promise<AdminReply<{ volumes: VolumeSummary[] }>> {
     return this.#call("VolumeList", {});

@@ -189,6 +189,13 @@ async function answer(
   return encodeReply(method, await callBackend(options.backend, method, request));
 }
 
+interface VolumeWish {
+  name: string;
+  sizeBytes: number;
+  copies: number;
+  encrypt: boolean;
+}
+
 async function callBackend(
   backend: AdminBackend,
   method: Exclude<AdminMethod, "Join">,
@@ -223,13 +230,10 @@ async function callBackend(
     case "BrickRemove":
       return backend.brickRemove(brick().number, brick().lost);
     case "VolumeCreate": {
-      const asked = decodeRequest<{ name: string; sizeBytes: number; copies: number }>(
-        method,
-        request,
-      );
+      const asked = decodeRequest<VolumeWish>(method, request);
       const fault = checkVolume(asked.name, asked.sizeBytes, asked.copies);
       if (fault !== null) return { ok: false, fault };
-      return backend.volumeCreate(asked.name, asked.sizeBytes, asked.copies);
+      return backend.volumeCreate(asked.name, asked.sizeBytes, asked.copies, asked.encrypt);
     }
     case "VolumeShow":
       return backend.volumeShow(name());

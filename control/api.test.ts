@@ -36,6 +36,7 @@ function volumeNamed(name: string, sizeBytes: number, copies: number): VolumeSum
     freeBytes: 2 ** 53 - 2 ** 20,
     attachedBrick: 2,
     open: false,
+    encrypted: false,
     access: [{ initiator: "iqn.2026-11.example:host", lun: 7 }],
   };
 }

@@ -80,6 +80,7 @@ export interface VolumeSummary {
   attachedBrick: number;
   /** Everyone may use it, unproven. */
   open: boolean;
+  encrypted: boolean;
   /** Initiators that may use it; nobody is named while there are none. */
   access: AccessSummary[];
 }
@@ -203,7 +204,12 @@ export interface AdminBackend {
   rebalance(mode: RebalanceMode): Promise<AdminReply<null>>;
   /** `lost`: not drained first, its data is given up. */
   brickRemove(number: number, lost: boolean): Promise<AdminReply<BrickSummary>>;
-  volumeCreate(name: string, sizeBytes: number, copies: number): Promise<AdminReply<VolumeSummary>>;
+  volumeCreate(
+    name: string,
+    sizeBytes: number,
+    copies: number,
+    encrypt: boolean,
+  ): Promise<AdminReply<VolumeSummary>>;
   volumeShow(name: string): Promise<AdminReply<VolumeSummary>>;
   volumeResize(name: string, sizeBytes: number): Promise<AdminReply<VolumeSummary>>;
   volumeDelete(name: string): Promise<AdminReply<VolumeSummary>>;

@@ -6,6 +6,8 @@ import { type Applied, type CommandResult, done, refuse } from "./command-result
 import type { Command, CommandOf } from "./commands.ts";
 import * as gc from "./gc-commands.ts";
 import * as growth from "./growth-commands.ts";
+import * as keys from "./key-commands.ts";
+import { withoutStaleKeys } from "./pending-keys.ts";
 import * as shards from "./shard-commands.ts";
 import * as units from "./unit-commands.ts";
 import * as volumes from "./volume-commands.ts";
@@ -52,7 +54,8 @@ export function advanceTime(state: ClusterState, toMs: number): ClusterState {
     live.length === Object.keys(state.joinTokens).length
       ? state.joinTokens
       : Object.fromEntries(live);
-  return { ...state, version: state.version + 1, clusterTimeMs: toMs, joinTokens };
+  const kept = withoutStaleKeys(state, toMs);
+  return { ...kept, version: state.version + 1, clusterTimeMs: toMs, joinTokens };
 }
 
 function finish(before: ClusterState, applied: Applied): Applied {
@@ -110,6 +113,10 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return gc.finishGc(state, command);
     case "createVolume":
       return volumes.createVolume(state, command);
+    case "reserveKeyDomain":
+      return keys.reserveKeyDomain(state, command);
+    case "rekeyVolume":
+      return keys.rekeyVolume(state, command);
     case "resizeVolume":
       return volumes.resizeVolume(state, command);
     case "deleteVolume":

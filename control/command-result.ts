@@ -34,7 +34,7 @@ export interface CommandFault {
 
 /**
  * `value`: the brick's number (initCluster, joinBrick), the attachment's epoch (attach), the branch
- * (createVolume), the new view (changeView), the version of the unit's record (changeUnit), else 0. `outcome`: what the device server answers to a
+ * (createVolume), the key domain (reserveKeyDomain), the new view (changeView), the version of the unit's record (changeUnit), else 0. `outcome`: what the device server answers to a
  * changeUnit, which may be that it changed nothing.
  */
 export type CommandResult =

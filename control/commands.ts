@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { rebalanceModes } from "../brick/cluster-state.ts";
+import { keyDomainMax } from "../brick/crypt/key-file.ts";
 import { chap, initiatorName, lun } from "./access-schema.ts";
 import { unitChange } from "./unit-change-schema.ts";
 
@@ -18,6 +19,7 @@ export const commandBytesMax = 256 * 1024;
 
 const brickNumber = z.number().int().min(1).max(65_535);
 const counter = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const keyDomain = z.number().int().min(1).max(keyDomainMax);
 const id128 = z.string().regex(/^[0-9a-f]{32}$/, "32 lower-case hex digits");
 const shortText = z.string().max(255);
 const replicas = z.array(brickNumber).max(replicasMax);
@@ -158,7 +160,13 @@ const command = z.discriminatedUnion("type", [
     sizeBytes: counter,
     copies: z.number().int(),
     degradedWrites: z.boolean(),
+    /** It is encrypted with this domain's key, which was reserved for it; absent: it is not. */
+    keyDomain: keyDomain.optional(),
   }),
+  /** Gives out the number of a key, by which it is then brought to the bricks (never by Raft). */
+  z.object({ type: z.literal("reserveKeyDomain"), uuid: id128, check: id128 }),
+  /** The erased volume is encrypted with this domain's key from now on; its old one is retired. */
+  z.object({ type: z.literal("rekeyVolume"), uuid: id128, keyDomain }),
   z.object({
     type: z.literal("resizeVolume"),
     name,

@@ -35,7 +35,12 @@ export const unitChange: z.ZodType<UnitChange> = z.discriminatedUnion("type", [
     nexus,
     mode: z.object({ descriptorSense: z.boolean(), writeProtected: z.boolean() }),
   }),
-  z.object({ type: z.literal("sanitizeStart"), nexus, allowUnrestrictedExit: z.boolean() }),
+  z.object({
+    type: z.literal("sanitizeStart"),
+    nexus,
+    allowUnrestrictedExit: z.boolean(),
+    method: z.literal("crypto").optional(),
+  }),
   z.object({ type: z.literal("sanitizeExitFailure"), nexus }),
   z.object({
     type: z.literal("sanitizeProgress"),

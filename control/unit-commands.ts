@@ -1,5 +1,9 @@
 import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
-import { changeUnit as decide, type UnitEvent } from "../brick/unit/unit-changes.ts";
+import {
+  changeUnit as decide,
+  type UnitChange,
+  type UnitEvent,
+} from "../brick/unit/unit-changes.ts";
 import { newUnit, type UnitRecord } from "../brick/unit/unit-record.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { type Applied, answer, type CommandFault, done, refuse } from "./command-result.ts";
@@ -21,8 +25,16 @@ export function changeUnit(state: ClusterState, command: CommandOf<"changeUnit">
     return refuse(state, "not_now", message);
   }
   const before = state.units?.[uuid] ?? newUnit;
+  // There is no key that could be forgotten.
+  if (isCryptoErase(change) && volume.keyDomain === undefined) {
+    return answer(state, "invalid_field", before.version);
+  }
   const { record, outcome } = decide(before, change, targetPorts(state));
   return answer(withUnit(state, uuid, before, record), outcome, record.version);
+}
+
+function isCryptoErase(change: UnitChange): boolean {
+  return change.type === "sanitizeStart" && change.method === "crypto";
 }
 
 /**

@@ -9,6 +9,7 @@ import { volumeBytesMax, volumeBytesStep } from "../brick/units.ts";
 import { commonName } from "./access.ts";
 import { type Applied, done, refuse } from "./command-result.ts";
 import { type CommandOf, copiesMax } from "./commands.ts";
+import { pendingUnknown, takePending } from "./pending-keys.ts";
 
 export const volumesMax = 16_384;
 
@@ -36,6 +37,10 @@ export function createVolume(state: ClusterState, command: CommandOf<"createVolu
     const message = `cannot create volume ${name}: there are ${volumesMax} volumes, which is the most`;
     return refuse(state, "limit", message);
   }
+  const { keyDomain } = command;
+  const taken = keyDomain === undefined ? null : takePending(state, uuid, keyDomain);
+  if (keyDomain !== undefined && taken === null) return pendingUnknown(state, name, keyDomain);
+  const encrypted = taken !== null && { keyDomain: keyDomain!, keyCheck: taken.pending.check };
   const branch = state.branchNext;
   const volume: VolumeRecord = {
     name,
@@ -47,8 +52,10 @@ export function createVolume(state: ClusterState, command: CommandOf<"createVolu
     family: branch,
     generation: 1,
     status: "ready",
+    ...encrypted,
   };
-  return done({ ...withVolume(state, volume), branchNext: branch + 1 }, branch);
+  const made = withVolume(taken?.state ?? state, volume);
+  return done({ ...made, branchNext: branch + 1 }, branch);
 }
 
 export function resizeVolume(state: ClusterState, command: CommandOf<"resizeVolume">): Applied {

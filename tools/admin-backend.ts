@@ -39,6 +39,9 @@ import { askStats, type BrickStats } from "./brick-stats.ts";
 import { buildVersion } from "./build-version.ts";
 import { problemsOf } from "./health/problems.ts";
 
+/** How long the answer to a deletion waits for the volume's key to be destroyed by the bricks. */
+const keyGoneMsMax = 10_000;
+
 const faultCodes: Record<CommandFault["code"], AdminFaultCode> = {
   not_initialised: "unavailable",
   already_initialised: "conflict",
@@ -178,8 +181,10 @@ export class NodeBackend implements AdminBackend {
     return led === state.shards.length && stats.every((one) => one.repairPending === 0);
   }
 
-  async volumeCreate(name: string, sizeBytes: number, copies: number) {
+  async volumeCreate(name: string, sizeBytes: number, copies: number, encrypt: boolean) {
     const uuid = randomBytes(16).toString("hex");
+    const key = encrypt ? await this.#newKey(name, uuid, copies) : null;
+    if (key?.ok === false) return key;
     const command: Command = {
       type: "createVolume",
       name,
@@ -187,8 +192,22 @@ export class NodeBackend implements AdminBackend {
       sizeBytes,
       copies,
       degradedWrites: true,
+      ...(key !== null && { keyDomain: key.value }),
     };
     return this.#onVolume(name, command);
+  }
+
+  /** The domain of a key that enough bricks keep. Nothing is done for a name that is taken. */
+  async #newKey(name: string, uuid: string, copies: number): Promise<AdminReply<number>> {
+    const { control, keys } = this.#node;
+    if (!(await control.refresh())) return { ok: false, fault: await this.#noQuorum() };
+    if (control.state().volumes[name] !== undefined) {
+      return { ok: false, fault: { code: "exists", message: `volume ${name} exists` } };
+    }
+    const made = await keys.make(uuid, copies);
+    if (made.ok) return { ok: true, value: made.domain };
+    const message = `cannot create volume ${name} encrypted: ${made.reason}`;
+    return { ok: false, fault: { code: "unavailable", message } };
   }
 
   async volumeShow(name: string): Promise<AdminReply<VolumeSummary>> {
@@ -205,9 +224,13 @@ export class NodeBackend implements AdminBackend {
     // Branch numbers are not used again, so the name is free at once; what the branch maps is
     // garbage from here on.
     const { uuid } = deleted.value;
-    const result = await this.#node.control.submit({ type: "forgetVolume", uuid });
-    if (result.ok || result.fault.code === "unknown") return deleted;
-    return refused(result.fault);
+    const { control, keys } = this.#node;
+    const keyDomain = control.state().volumes[name]?.keyDomain;
+    const result = await control.submit({ type: "forgetVolume", uuid });
+    if (!result.ok && result.fault.code !== "unknown") return refused(result.fault);
+    // Bricks that are away now destroy the key when they are back.
+    if (keyDomain !== undefined) await keys.goneWhereReachable(keyDomain, keyGoneMsMax);
+    return deleted;
   }
 
   async volumeAllow(name: string, initiator: string, lun: number) {
@@ -383,6 +406,7 @@ export class NodeBackend implements AdminBackend {
       freeBytes: Math.max(0, Math.min(sizeBytes - usedBytes, writableBytes(stats, copies))),
       attachedBrick: this.#node.control.state().attachments[uuid]?.brick ?? 0,
       open: volume.open ?? false,
+      encrypted: volume.keyDomain !== undefined,
       access: accessSummary(volume),
     };
   }

@@ -1,5 +1,7 @@
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
 import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
+import { KeyService } from "../brick/crypt/key-service-io.ts";
+import { Keyring } from "../brick/crypt/keyring-io.ts";
 import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
@@ -28,6 +30,16 @@ export interface MemoryUse {
   residentBytes(): number;
 }
 
+/** What the keys of encrypted volumes are kept and moved with. */
+export interface KeyOptions {
+  /** 32 bytes: this brick's keys are sealed with it on its disk. */
+  readonly masterKey: Buffer;
+  /** 32 bytes: the cluster's own; keys are sealed with it between bricks. */
+  readonly clusterSecret: Buffer;
+  /** Unpredictable bytes; in the simulator, the seed's. */
+  random(bytes: number): Buffer;
+}
+
 export interface NodeOptions {
   readonly self: BrickNumber;
   readonly capacityBytes: number;
@@ -46,6 +58,7 @@ export interface NodeOptions {
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
   readonly hooks?: VolumeHooks;
+  readonly keys: KeyOptions;
   /** After each change of the cluster state, once the brick's own parts have it. */
   readonly onState?: (state: ClusterState) => void;
   /**
@@ -85,6 +98,7 @@ export class BrickNode {
   readonly repair: Repair;
   readonly heal: Heal;
   readonly gc: Gc;
+  readonly keys: KeyService;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
@@ -103,6 +117,9 @@ export class BrickNode {
     // From here on the replicas themselves remember what may be missing.
     await map.attach(store);
     serveChunks(calls, store);
+    const { masterKey, clusterSecret, random } = options.keys;
+    const { clusterId } = store.superblock;
+    const keyring = await Keyring.open({ disk: host.disk, clusterId, masterKey, random });
     await options.onStoreOpen(store.superblock.boot);
     // 2. From here on the brick speaks.
     const parts: {
@@ -110,16 +127,19 @@ export class BrickNode {
       volumes: Volumes | null;
       gc: Gc | null;
       repair: Repair | null;
+      keys: KeyService | null;
     } = {
       control: null,
       volumes: null,
       repair: null,
       gc: null,
+      keys: null,
     };
     const onState = (state: ClusterState) => {
       // First of all: what is stored from here on belongs to the new epoch.
       parts.gc?.onState(state);
       map.onState(state);
+      parts.keys?.onState(state);
       parts.volumes?.onState(state);
       options.onState?.(state);
     };
@@ -142,6 +162,19 @@ export class BrickNode {
       ...(domain !== undefined && { domain }),
     });
     parts.control = control;
+    const keys = new KeyService({
+      host,
+      calls,
+      self,
+      keyring,
+      clusterSecret,
+      random,
+      state: () => control.state(),
+      submit: (command) => control.submit(command),
+      changed: () => parts.volumes?.onState(control.state()),
+    });
+    parts.keys = keys;
+    keys.onState(control.state());
     const volumes = new Volumes({
       host,
       calls,
@@ -152,6 +185,7 @@ export class BrickNode {
       submit: (command) => control.submit(command),
       refresh: () => control.refresh(),
       leaseValid: () => control.leaseValid(host.clock.nowMs()),
+      keys,
       mappedBytes: async (brick) => {
         const stats = await askStats(calls, brick);
         return stats === null ? null : new Map(stats.mapped);
@@ -178,18 +212,8 @@ export class BrickNode {
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const node = new BrickNode({
-      host,
-      memory,
-      store,
-      calls,
-      map,
-      control,
-      volumes,
-      repair,
-      heal,
-      gc,
-    });
+    const data = { store, map, volumes, repair, heal, gc, keys };
+    const node = new BrickNode({ host, memory, calls, control, ...data });
     serveStats(node);
     return node;
   }
@@ -205,6 +229,7 @@ export class BrickNode {
     repair: Repair;
     heal: Heal;
     gc: Gc;
+    keys: KeyService;
   }) {
     this.host = parts.host;
     this.memory = parts.memory;
@@ -216,6 +241,7 @@ export class BrickNode {
     this.repair = parts.repair;
     this.heal = parts.heal;
     this.gc = parts.gc;
+    this.keys = parts.keys;
   }
 
   get number(): BrickNumber {
@@ -226,6 +252,7 @@ export class BrickNode {
   async close(): Promise<void> {
     this.repair.close();
     this.volumes.close();
+    this.keys.close();
     await this.control.close();
     await this.heal.close();
     await this.gc.close();

@@ -18,6 +18,8 @@ export interface BrickOptions {
   join: { address: string; tokenFile: string; spare: boolean } | null;
   /** Make a new cluster, of which this is the first brick. */
   init: boolean;
+  /** What seals the brick's keys of encrypted volumes; null: a file that it makes in its folder. */
+  masterKeyFile: string | null;
   /** One line for the operator. */
   log(line: string): void;
 }

@@ -1,4 +1,6 @@
+import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { WrongMasterKeyError } from "../brick/crypt/keyring-io.ts";
 import { openRealHost } from "../brick/host-io.ts";
 import { LatencyHistogram } from "../brick/latency-histogram.ts";
 import { memoryParts } from "../brick/memory-budget.ts";
@@ -15,6 +17,7 @@ import { BrickNode } from "./brick-node.ts";
 import { type BrickOptions, BrickStartError, type RunningBrick } from "./brick-options.ts";
 import { CommandCounters } from "./command-counters.ts";
 import { LateNetwork } from "./late-network-io.ts";
+import { masterKeyOf } from "./master-key-io.ts";
 import { settleCollector } from "./memory-settings.ts";
 import { metricsText } from "./metrics.ts";
 
@@ -37,6 +40,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     const lost = `${storeFolder} is empty, but brick ${self} has stored data there`;
     throw new BrickStartError("invalid", `${lost}: mount it, or replace the brick by a new one`);
   }
+  const master = masterKeyOf(options.dataFolder, storeFolder, options.masterKeyFile);
   let wire: RealNetwork | null = null;
   let authority: ClusterAuthority | null = null;
   const latencies = new Map<string, LatencyHistogram>();
@@ -53,6 +57,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     ...(!identity.begun && { identity: { clusterId, brick: self, uuid } }),
     addresses: { peer: identity.listen, portal: identity.portal, api: identity.api },
     domain: identity.domain,
+    keys: { masterKey: master.bytes, clusterSecret: secret, random: randomBytes },
     seeds: new Map(identity.peers.map((peer) => [peer.number, peer.peerAddress])),
     ...(identity.origin === "init" && { bootstrap: { shardCount: shardCountDefault } }),
     onState: (state) => authority?.onState(state),
@@ -67,6 +72,11 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
       wire = await openNetwork({ self, boot, clusterId, secret, listen, log, sendQueueBytes });
       network.attach(wire);
     },
+  }).catch((error: unknown) => {
+    if (!(error instanceof WrongMasterKeyError)) throw error;
+    const sealed = join(storeFolder, error.path);
+    const why = `${master.path} is not the master key that ${sealed} is sealed with`;
+    throw new BrickStartError("invalid", `${why}: give the right one as --master-key-file`);
   });
   const commands = new CommandCounters(node.store.stages);
   authority = new ClusterAuthority({

@@ -1,6 +1,6 @@
 import { assert } from "../assert.ts";
 import { type BrickNumber, sectorsPerGrain } from "../units.ts";
-import { holdersMax, isPart } from "./grain.ts";
+import { holdersMax, isPart, withKeyDomain } from "./grain.ts";
 import {
   type GroupPart,
   groupBytesOfPartsMax,
@@ -63,6 +63,8 @@ export interface Entry {
   /** 32 bytes; null unless write, reference or rehint. */
   readonly key: Buffer | null;
   holders: readonly BrickNumber[];
+  /** Of a write or a reference, as in an extent. */
+  readonly keyDomain?: number | undefined;
   /** Of a group; else none. */
   readonly parts: readonly GroupPart[];
   readonly clusterTimeMs: number;
@@ -124,10 +126,11 @@ export const grainsPerUnmapMax = 1024;
  *     72 grainCount[4] firstSector[1] sectorCount[1] chunkSector[1] chunkSectors[1]
  *     80 zero[2] clusterTime[6]
  *     88 gcEpoch[4] groupBarrier[4]=0   96 holders[8 x 2]   112 key[32]
- *     144 inlineBytes[4] partCount[2] zero[2]
+ *     144 inlineBytes[4] partCount[2] keyDomain[2]
  *
  * flags: 1 the inline chunk follows the head; 2 it is left out, being in the chunk store.
- * `chunkSector` and `chunkSectors` are zero in all kinds but a reference.
+ * `chunkSector` and `chunkSectors` are zero in all kinds but a reference, `keyDomain` in all but a write
+ * and a reference.
  * `commitOp` is the primary's commit point when the entry was sent.
  */
 export function encodeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
@@ -173,6 +176,7 @@ function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Bu
   }
   entry.key?.copy(head, 112);
   head.writeUInt32BE(entry.inlineBytes, 144);
+  if (entry.keyDomain !== undefined) head.writeUInt16BE(entry.keyDomain, 150);
   if (!isOfParts) return head;
   head.writeUInt16BE(entry.parts.length, 148);
   assert(writeGroupParts(head, entry.parts, entryHeadBytes) === head.length);
@@ -204,7 +208,7 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
   const sectorCount = head[77]!;
   if (firstSector + sectorCount > sectorsPerGrain) return null;
   const partCount = head.readUInt16BE(148);
-  if (head.readUInt16BE(150) !== 0 || isOfParts !== partCount > 0) return null;
+  if (isOfParts !== partCount > 0) return null;
   const parts = isOfParts ? readGroupParts(bytes, at + entryHeadBytes, partCount) : [];
   if (parts === null) return null;
   const inlineAt = at + entryHeadBytes + partCount * groupPartBytes;
@@ -216,6 +220,8 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
     holders.push(head.readUInt16BE(96 + 2 * index));
   }
   const refers = kind === "reference";
+  const keyDomain = head.readUInt16BE(150);
+  if (keyDomain !== 0 && kind !== "write" && !refers) return null;
   const hasKey = kind === "write" || kind === "rehint" || refers;
   const part = refers
     ? { chunkSector: head[78]!, chunkSectors: head[79]! }
@@ -253,5 +259,5 @@ export function decodeEntry(bytes: Buffer, at: number): DecodedEntry | null {
     inlineBytes,
     inline: follows > 0 ? bytes.subarray(inlineAt, endBytes) : null,
   };
-  return { entry, commitOp: head.readUIntBE(26, 6), endBytes };
+  return { entry: withKeyDomain(entry, keyDomain), commitOp: head.readUIntBE(26, 6), endBytes };
 }

@@ -196,6 +196,19 @@ test("the format of a grain record stays", () => {
   assert.deepEqual(decodeGrain(golden), grain);
 });
 
+test("an extent carries the domain of its key, and nothing of one when it is not encrypted", () => {
+  const sealed = Buffer.from(golden);
+  sealed.writeUInt16BE(0xfedc, 18);
+  const grain = decodeGrain(sealed)!;
+  assert.equal(grain.extents[0]!.keyDomain, 0xfedc);
+  assert.deepEqual(encodeGrain(grain), sealed);
+  const plain = decodeGrain(golden)!;
+  assert.equal("keyDomain" in plain.extents[0]!, false);
+  // What is left of an extent that was cut is encrypted as it was.
+  const cut = clearSectors(grain, grain.op, grain.extents[0]!.firstSector, 1, false);
+  assert.equal(cut.extents[0]!.keyDomain, 0xfedc);
+});
+
 test("a malformed record is refused", () => {
   const wrong: [string, number, number][] = [
     ["version", 0, 2],
@@ -209,7 +222,7 @@ test("a malformed record is refused", () => {
     ["codec", 16, 1],
     ["form", 17, 2],
     ["zeros with a key", 17, 1],
-    ["key domain", 19, 1],
+    ["zeros with a key domain", 75, 1],
     ["a holder after the end", 27, 1],
     ["out of order", 68, 4],
     ["past the grain's end", 69, 124],

@@ -20,6 +20,8 @@ export interface Extent {
   readonly key: Buffer;
   /** Hints: the bricks that stored the chunk; at most `holdersMax`. */
   readonly holders: readonly BrickNumber[];
+  /** Whose key the chunk is encrypted with (crypt/); absent: it is not. */
+  readonly keyDomain?: number | undefined;
 }
 
 /**
@@ -181,10 +183,10 @@ function append(extents: Extent[], extent: Extent): void {
  *
  *     version[1] = 1, zero[1], extent count[2], op[8], then for each extent, in order of sectors:
  *     firstSector[1] sectorCount[1] chunkSector[1] chunkSectors[1] codec[1] = 0
- *     form[1] (0 replicated chunk, 1 explicit zeros) key domain[2] = 0 holders[8 x 2] key[32]
+ *     form[1] (0 replicated chunk, 1 explicit zeros) key domain[2] holders[8 x 2] key[32]
  *
  * Holders after the last are 0. Explicit zeros have chunkSector 0, chunkSectors = sectorCount, no
- * holders and a key of zeros.
+ * holders, key domain 0 and a key of zeros. Key domain 0: the chunk is not encrypted.
  */
 const recordVersion = 1;
 export const recordHeaderBytes = 12;
@@ -235,8 +237,7 @@ export function writeExtent(out: Buffer, extent: Extent, at: number): number {
   out[at + 3] = extent.chunkSectors;
   out[at + 4] = 0;
   out[at + 5] = zeros ? formZeros : formChunk;
-  out[at + 6] = 0;
-  out[at + 7] = 0;
+  out.writeUInt16BE(extent.keyDomain ?? 0, at + 6);
   writeHolders(out, holders, at + 8);
   assert(extent.key.copy(out, at + 24) === keyBytes);
   return at + extentBytes;
@@ -257,7 +258,7 @@ export function readExtents(bytes: Buffer, at: number, count: number): Extent[] 
 
 function readExtent(bytes: Buffer, at: number): Extent | null {
   const form = bytes[at + 5]!;
-  if (bytes[at + 4] !== 0 || form > formZeros || bytes.readUInt16BE(at + 6) !== 0) return null;
+  if (bytes[at + 4] !== 0 || form > formZeros) return null;
   const holders = readHolders(bytes, at + 8);
   if (holders === null) return null;
   const key = bytes.subarray(at + 24, at + extentBytes);
@@ -269,8 +270,17 @@ function readExtent(bytes: Buffer, at: number): Extent | null {
     key,
     holders,
   };
-  if (form === formChunk) return isChunkExtent(extent) ? extent : null;
-  return isZerosExtent(extent) ? { ...extent, key: zeroKey } : null;
+  const keyDomain = bytes.readUInt16BE(at + 6);
+  if (form === formChunk) return isChunkExtent(extent) ? withKeyDomain(extent, keyDomain) : null;
+  return keyDomain === 0 && isZerosExtent(extent) ? { ...extent, key: zeroKey } : null;
+}
+
+/** What is not encrypted has no such member: most records are of such extents alone. */
+export function withKeyDomain<T extends object>(
+  of: T,
+  keyDomain: number | undefined,
+): T & { readonly keyDomain?: number | undefined } {
+  return keyDomain ? { ...of, keyDomain } : of;
 }
 
 function isZerosExtent(extent: Extent): boolean {
@@ -279,6 +289,7 @@ function isZerosExtent(extent: Extent): boolean {
     extent.chunkSector === 0 &&
     extent.chunkSectors === extent.sectorCount &&
     extent.holders.length === 0 &&
+    extent.keyDomain === undefined &&
     isZeroKey(extent.key)
   );
 }

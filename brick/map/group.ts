@@ -14,6 +14,8 @@ export interface MapChange {
   /** null: the sectors become unmapped. */
   readonly key: Buffer | null;
   readonly holders: readonly BrickNumber[];
+  /** As in an extent. */
+  readonly keyDomain?: number | undefined;
   /** Of the map of what is owed to another shard (`owed.ts`); else absent or false. */
   readonly owed?: boolean;
 }

@@ -12,6 +12,7 @@ import {
   keyBytes,
   readExtents,
   readHolders,
+  withKeyDomain,
   writeExtent,
   writeHolders,
   zeroKey,
@@ -36,6 +37,8 @@ export interface MapWriteRequest {
   /** Of a chunk that the map names elsewhere; null: a chunk of exactly these sectors, or an unmap. */
   part: ChunkPart | null;
   holders: readonly BrickNumber[];
+  /** With a key, as in an extent. */
+  keyDomain?: number | undefined;
   /** The chunk's bytes when they travel inline. */
   inline: readonly Buffer[] | null;
   /** The garbage-collection epoch in which storing the chunk was begun; 0 without one, or inline. */
@@ -137,7 +140,7 @@ const grainEnd = 2 ** 48;
  *     version[1] = 1, flags[1] (1: has a key, 2: the chunk's bytes follow, 4: a part of a chunk
  *     that the map names elsewhere: chunkSector[1], chunkSectors[1], zero[6] follow), shard[2], view[8],
  *     branch[6], grain[6], generation[4], grainCount[2], firstSector[1], sectorCount[1], epoch[8],
- *     sequence[8], lowWater[8], codec[1] = 0, form[1] = 0, key domain[2] = 0, gcEpoch[4],
+ *     sequence[8], lowWater[8], codec[1] = 0, form[1] = 0, key domain[2] (0 without a key), gcEpoch[4],
  *     holders[8 x 2] (0 after the last), key[32] (zeros when there is none)
  */
 const writeBytes = 112;
@@ -162,8 +165,9 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
   at = writeUint64(out, request.epoch, at);
   at = writeUint64(out, request.sequence, at);
   at = writeUint64(out, request.lowWater, at);
-  out.fill(0, at, at + 4);
-  at = out.writeUInt32BE(request.gcEpoch, at + 4);
+  out.fill(0, at, at + 2);
+  at = out.writeUInt16BE(request.keyDomain ?? 0, at + 2);
+  at = out.writeUInt32BE(request.gcEpoch, at);
   at = writeHolders(out, request.holders, at);
   at += (key ?? zeroKey).copy(out, at);
   assert(at === writeBytes);
@@ -179,12 +183,14 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
 export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
   const flags = body[1];
   if (body.length < writeBytes || body[0] !== version || !writeFlags.includes(flags!)) return null;
-  if (!isZeroAt(body, 56, 4)) return null;
+  if (!isZeroAt(body, 56, 2)) return null;
+  const keyDomain = body.readUInt16BE(58);
+  if (keyDomain !== 0 && (flags! & flagKey) === 0) return null;
   const holders = readHolders(body, 64);
   if (holders === null) return null;
   const key = body.subarray(80, writeBytes);
   if (key.equals(zeroKey) !== ((flags! & flagKey) === 0)) return null;
-  const request = {
+  const received = {
     shard: body.readUInt16BE(2),
     view: readUint64(body, 4),
     branch: body.readUIntBE(12, 6),
@@ -202,6 +208,7 @@ export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
     inline: (flags! & flagInline) === 0 ? null : body.subarray(writeBytes),
     gcEpoch: body.readUInt32BE(60),
   };
+  const request = withKeyDomain(received, keyDomain);
   const { view, epoch, sequence, lowWater, sectorCount, inline, part } = request;
   if (!areExact(view, epoch, sequence, lowWater) || !isWriteRange(request)) return null;
   if (flags! & flagPart) return part !== null && isPart(part, sectorCount) ? request : null;

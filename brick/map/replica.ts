@@ -233,11 +233,13 @@ function applyWrite(
   replica: Replica,
   { branch, generation, op }: Place,
   kind: "base" | "overlay",
-  { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders }: MapChange,
+  change: MapChange,
 ): void {
+  const { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders } = change;
   assert(key !== null);
   const { table, shard, facts, effects } = replica;
-  const extent = { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+  const { keyDomain } = change;
+  const extent = { firstSector, sectorCount, chunkSector, chunkSectors, key, holders, keyDomain };
   const incarnation = kind === "base" ? facts.incarnation : facts.overlayIncarnation;
   const place = { branch, grain, generation };
   const old = table.getRecord(kind, shard, incarnation, place);

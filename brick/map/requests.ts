@@ -1,7 +1,7 @@
 import { isTooOld } from "../gc/epochs.ts";
 import type { BrickNumber } from "../units.ts";
 import type { Entry, EntryKind } from "./entry.ts";
-import type { ChunkPart, Extent } from "./grain.ts";
+import { type ChunkPart, type Extent, withKeyDomain } from "./grain.ts";
 import { type GroupPart, groupPartsMax } from "./group.ts";
 import type { MapGroupRequest } from "./group-messages.ts";
 import {
@@ -70,13 +70,14 @@ interface Draft {
   part?: ChunkPart | null;
   key?: Buffer | null;
   holders?: readonly BrickNumber[];
+  keyDomain?: number | undefined;
   parts?: readonly GroupPart[];
   inline?: Buffer | null;
 }
 
 function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entry {
   const { effects } = replica;
-  return {
+  const entry = {
     kind: draft.kind,
     shard: replica.shard,
     op,
@@ -100,6 +101,7 @@ function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entr
     inlineBytes: draft.inline?.length ?? 0,
     inline: draft.inline ?? null,
   };
+  return withKeyDomain(entry, draft.keyDomain);
 }
 
 /**

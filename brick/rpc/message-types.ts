@@ -39,6 +39,11 @@ export const messageType = {
   /** chunk: the map names this brick for chunks that it lacks, and too few others have them. */
   chunkHeal: 38,
 
+  /** crypt: a new data key to be kept; one that a brick lacks; whether a retired one is gone. */
+  keyPut: 40,
+  keyGet: 41,
+  keyGone: 42,
+
   /** volume: a portal to the attached gateway. */
   volumeRead: 48,
   volumeWrite: 49,

@@ -20,13 +20,15 @@ export const sanitizeWhole = 65_536;
 export function sanitizeStart(
   before: SanitizeRecord | null,
   allowUnrestrictedExit: boolean,
+  method?: "crypto",
 ): Sanitized {
   if (before?.state === "running") return { outcome: "sanitizing", sanitize: before };
   // A failure in restricted mode may only be left by sanitizing in that mode.
   if (before !== null && !before.allowUnrestrictedExit && allowUnrestrictedExit) {
     return { outcome: "invalid_field", sanitize: before };
   }
-  return done({ state: "running", progress: 0, allowUnrestrictedExit });
+  const running = { state: "running", progress: 0, allowUnrestrictedExit } as const;
+  return done(method === undefined ? running : { ...running, method });
 }
 
 /** Its runner reports; what it says of a sanitize that has ended meanwhile is void. */
@@ -36,8 +38,25 @@ export function sanitizeProgress(before: SanitizeRecord | null, progress: number
   return done({ ...before, progress });
 }
 
+/** The volume has a new key; what it had is to be destroyed before the sanitize has ended. */
+export function sanitizeRekeyed(before: SanitizeRecord | null, retiredKey: number): Sanitized {
+  assert(isRekeyWanted(before));
+  return done({ ...before!, retiredKey });
+}
+
+/** Whether a cryptographic erase runs that has not given the volume its new key yet. */
+export function isRekeyWanted(sanitize: SanitizeRecord | null | undefined): boolean {
+  return (
+    sanitize?.state === "running" &&
+    sanitize.method === "crypto" &&
+    sanitize.retiredKey === undefined
+  );
+}
+
 export function sanitizeEnd(before: SanitizeRecord | null, ok: boolean): Sanitized {
   if (before?.state !== "running") return done(before);
+  // Its runner did not know that a key is to be forgotten: another one will.
+  if (ok && isRekeyWanted(before)) return done(before);
   return done(ok ? null : { ...before, state: "failed" });
 }
 

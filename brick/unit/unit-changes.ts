@@ -8,6 +8,7 @@ import {
   sanitizeEnd,
   sanitizeExitFailure,
   sanitizeProgress,
+  sanitizeRekeyed,
   sanitizeStart,
 } from "./sanitize.ts";
 import {
@@ -35,6 +36,8 @@ export type UnitChange =
       readonly type: "sanitizeStart";
       readonly nexus: NexusId;
       readonly allowUnrestrictedExit: boolean;
+      /** CRYPTOGRAPHIC ERASE: only of volumes that are encrypted. */
+      readonly method?: "crypto" | undefined;
     }
   | { readonly type: "sanitizeProgress"; readonly progress: number }
   | { readonly type: "sanitizeEnd"; readonly ok: boolean }
@@ -42,6 +45,8 @@ export type UnitChange =
 
 /** What befalls a unit, as the cluster state itself knows. */
 export type UnitEvent =
+  /** A cryptographic erase has given the volume a new key. */
+  | { readonly type: "rekeyed"; readonly retiredKey: number }
   /** A portal's brick has gone: its sessions have ended, or will find that they have. */
   | { readonly type: "portLost"; readonly targetPort: number }
   /** Every brick was without power at once. */
@@ -139,9 +144,14 @@ function decide(
       return done(powerLost(record));
     case "sanitizeStart":
       if (conflicts(record, change.nexus, "write")) return refused(record, "reservation_conflict");
-      return withSanitize(record, sanitizeStart(record.sanitize, change.allowUnrestrictedExit));
+      return withSanitize(
+        record,
+        sanitizeStart(record.sanitize, change.allowUnrestrictedExit, change.method),
+      );
     case "sanitizeProgress":
       return withSanitize(record, sanitizeProgress(record.sanitize, change.progress));
+    case "rekeyed":
+      return withSanitize(record, sanitizeRekeyed(record.sanitize, change.retiredKey));
     case "sanitizeEnd":
       return withSanitize(record, sanitizeEnd(record.sanitize, change.ok));
     case "sanitizeExitFailure":

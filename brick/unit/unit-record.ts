@@ -78,6 +78,10 @@ export interface SanitizeRecord {
   readonly progress: number;
   /** AUSE: a failed one may be left with EXIT FAILURE MODE. */
   readonly allowUnrestrictedExit: boolean;
+  /** CRYPTOGRAPHIC ERASE; absent: BLOCK ERASE. */
+  readonly method?: "crypto";
+  /** With that method: the key domain that the volume had, once it has a new one. */
+  readonly retiredKey?: number;
 }
 
 /** Something that initiators must be told, or whose commands it ends. */

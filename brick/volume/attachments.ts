@@ -32,6 +32,10 @@ export interface AttachmentsParts {
   state(): ClusterState;
   submit(command: AttachCommand): Promise<{ ok: boolean }>;
   leaseValid(): boolean;
+  /** Whether a gateway of the volume may begin here: its key is here, and no retired one. */
+  isReady(volume: VolumeRecord): boolean;
+  /** Whether one that has begun may go on. */
+  hasKey(volume: VolumeRecord): boolean;
   makeGateway(volume: VolumeRecord, epoch: number): Gateway;
   /** An attachment may stand elsewhere now. */
   wake(): void;
@@ -97,7 +101,7 @@ export class Attachments {
     if (gateway === undefined && !this.#closed) {
       const volumes = Object.values(this.#parts.state().volumes);
       const volume = volumes.find((one) => one.uuid === uuid);
-      if (volume?.status !== "ready") return undefined;
+      if (volume?.status !== "ready" || !this.#parts.isReady(volume)) return undefined;
       gateway = this.#parts.makeGateway(volume, held.epoch);
       this.#gateways.set(uuid, gateway);
     }
@@ -153,6 +157,8 @@ export class Attachments {
     for (const [uuid, gateway] of this.#gateways) {
       const volume = byUuid.get(uuid);
       if (volume === undefined || volume.status !== "ready") this.#end(uuid, "deleted");
+      // Another one under the same epoch would use its sequences again: the next takes a new epoch.
+      else if (!this.#parts.hasKey(volume)) this.onFenced(gateway.epoch);
       else if (!this.#isMine(state.attachments[uuid], gateway.epoch))
         this.#end(uuid, "unavailable");
       else gateway.onState(volume);
@@ -179,6 +185,9 @@ export class Attachments {
 
   #attach(uuid: string, held: AttachmentRecord | undefined): void {
     if (!this.#parts.leaseValid()) return;
+    const volume = Object.values(this.#parts.state().volumes).find((one) => one.uuid === uuid);
+    // One that can serve it shall have it.
+    if (volume === undefined || !this.#parts.isReady(volume)) return;
     const me = { brick: this.#parts.self, boot: this.#parts.boot() };
     this.#ask(uuid, { ...me, expectEpoch: held?.epoch ?? 0, by: me });
   }

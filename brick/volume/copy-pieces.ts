@@ -1,4 +1,5 @@
 import { grainsPerShardRun } from "../cluster-state.ts";
+import type { CopyCarrier } from "../crypt/copy-carrier.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
@@ -32,6 +33,8 @@ export interface CopyLookup {
  * The references come from the primaries of the source's shards, never from a cache: what they name
  * is in the map at that moment. Before it is named anew its holders are asked to keep it
  * (chunk-guard.ts), and the shard refuses the reference when that was too long ago.
+ *
+ * With a carrier the pieces are a write's: what the source's chunks hold is read and written anew.
  */
 export class CopyPieces implements PieceSource {
   readonly #lookup: CopyLookup;
@@ -41,6 +44,8 @@ export class CopyPieces implements PieceSource {
   #startBytes = 0;
   #endBytes: number;
   readonly #backwards: boolean;
+  /** Of a copy that must be of bytes; null: references will do. */
+  readonly #carrier: CopyCarrier | null;
   #abandoned = false;
 
   constructor(
@@ -52,7 +57,9 @@ export class CopyPieces implements PieceSource {
       /** Source and destination are the same volume's. */
       sameVolume: boolean;
     },
+    carrier: CopyCarrier | null = null,
   ) {
+    this.#carrier = carrier;
     this.#lookup = lookup;
     this.#fromBytes = range.fromBytes;
     this.#toBytes = range.toBytes;
@@ -66,11 +73,16 @@ export class CopyPieces implements PieceSource {
 
   take(ready: (pieces: Piece[]) => void, failed: (fault: VolumeFault) => void): void {
     const refusal = this.#lookup.refusal();
-    if (refusal !== null) {
-      failed(refusal);
-      return;
-    }
-    const { fromBytes, lengthBytes } = this.#step();
+    if (refusal !== null) failed(refusal);
+    else this.#look(this.#step(), ready, failed);
+  }
+
+  #look(
+    part: { fromBytes: number; lengthBytes: number },
+    ready: (pieces: Piece[]) => void,
+    failed: (fault: VolumeFault) => void,
+  ): void {
+    const { fromBytes, lengthBytes } = part;
     const firstGrain = Math.floor(fromBytes / grainBytes);
     const endGrain = Math.ceil((fromBytes + lengthBytes) / grainBytes);
     const found = new Map<number, readonly Extent[]>();
@@ -83,7 +95,12 @@ export class CopyPieces implements PieceSource {
         for (const [at, extents] of reply.grains) found.set(at, extents);
         const next = grain + reply.coveredCount;
         if (next < endGrain) look(next);
-        else ready(this.#pieces(fromBytes, lengthBytes, found));
+        else if (this.#carrier === null) ready(this.#pieces(fromBytes, lengthBytes, found));
+        else {
+          const toBytes = this.#toBytes + fromBytes - this.#fromBytes;
+          const again = () => this.#look(part, ready, failed);
+          this.#carrier.carry({ fromBytes, toBytes, lengthBytes, found }, { ready, again, failed });
+        }
       });
     };
     look(firstGrain);
@@ -91,6 +108,7 @@ export class CopyPieces implements PieceSource {
 
   abandon(): void {
     this.#abandoned = true;
+    this.#carrier?.abandon();
     this.#lookup.end();
   }
 

@@ -15,7 +15,7 @@ import { shardOf } from "../cluster-state.ts";
 import { isTooOld } from "../gc/epochs.ts";
 import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
-import type { Extent } from "../map/grain.ts";
+import { type Extent, withKeyDomain } from "../map/grain.ts";
 import type { MapChange } from "../map/group.ts";
 import { decodeMapGroup, type MapGroupRequest } from "../map/group-messages.ts";
 import {
@@ -78,6 +78,8 @@ class FakeShard {
 interface Sector {
   key: Buffer;
   chunkSector: number;
+  chunkSectors: number;
+  keyDomain: number | undefined;
   holders: readonly BrickNumber[];
 }
 
@@ -325,7 +327,8 @@ export class FakeCluster {
     const changes = (): MapChange[] => {
       if (inline !== null) this.#keepInline(record.members, inline);
       const holders = inline === null ? request.holders : record.members;
-      const { chunkSector, chunkSectors } = request.part ?? { chunkSector: 0, chunkSectors: 128 };
+      const { sectorCount, part } = request;
+      const { chunkSector, chunkSectors } = part ?? { chunkSector: 0, chunkSectors: sectorCount };
       return [{ ...request, chunkSector, chunkSectors, holders }];
     };
     this.#change(brick, request, key !== null && inline === null, changes, reply);
@@ -428,7 +431,9 @@ export class FakeCluster {
     for (let index = 0; index < sectorCount; index += 1) {
       const at = firstSector + index;
       const chunkSector = part.chunkSector + index;
-      sectors[at] = key === null ? undefined : { key, chunkSector, holders };
+      const { chunkSectors, keyDomain } = part;
+      const chunk = { chunkSector, chunkSectors, keyDomain, holders };
+      sectors[at] = key === null ? undefined : { key, ...chunk };
     }
   }
 
@@ -499,15 +504,8 @@ function extentsOf(sectors: (Sector | undefined)[]): Extent[] {
     if (continues) {
       extents[extents.length - 1] = { ...last, sectorCount: last.sectorCount + 1 };
     } else {
-      const { key, chunkSector, holders } = here;
-      extents.push({
-        firstSector: at,
-        sectorCount: 1,
-        key,
-        chunkSector,
-        chunkSectors: 128,
-        holders,
-      });
+      const { keyDomain, ...chunk } = here;
+      extents.push(withKeyDomain({ firstSector: at, sectorCount: 1, ...chunk }, keyDomain));
     }
   }
   return extents;

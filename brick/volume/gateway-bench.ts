@@ -1,5 +1,9 @@
 import assert from "node:assert/strict";
 import { ChunkCache } from "../chunk/chunk-cache.ts";
+import type { VolumeRecord } from "../cluster-state.ts";
+import { VolumeCipher } from "../crypt/volume-cipher.ts";
+import { dataKeyBytes, Xts } from "../crypt/xts.ts";
+import { Prng } from "../prng.ts";
 import { StageTimes } from "../stage-times.ts";
 import { BrickHealth } from "./brick-health.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -11,6 +15,13 @@ import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
 import { SliceReader } from "./slice-reader.ts";
 import { VolumeStats } from "./stats.ts";
 import type { VolumeRead } from "./volume.ts";
+
+/** A key for each domain, of which every gateway of a bench knows. */
+function cipherOf({ keyDomain }: VolumeRecord): VolumeCipher | null {
+  if (keyDomain === undefined) return null;
+  const key = new Prng(keyDomain).fill(Buffer.alloc(dataKeyBytes));
+  return new VolumeCipher(keyDomain, new Xts(key));
+}
 
 /** For tests: one gateway on a fake cluster, and what it told. */
 export interface Bench {
@@ -57,6 +68,7 @@ export function makeBench(
     slices: new SliceReader(context, chunks),
     writer,
     leaseValid: () => lease.valid,
+    cipherOf,
     fenced: (fencedEpoch) => fencedEpochs.push(fencedEpoch),
   };
   const gateway = new Gateway(parts, cluster.state.volumes[name]!, epoch);

@@ -1,5 +1,6 @@
 import { sliceBytes } from "../chunk/outline.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
+import { neededOf, type VolumeCipher } from "../crypt/volume-cipher.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import { stage } from "../stage-times.ts";
@@ -398,13 +399,13 @@ export class Reads {
   #fetchExtent(part: Part, index: number, round: number): void {
     const extent = part.extents[index]!;
     const { key, holders } = extent;
-    const { chunks, reader, slices } = this.#gateway;
+    const { chunks, reader, slices, cipher } = this.#gateway;
     const whole = chunks.get(key);
     if (whole !== undefined) {
       this.#have(part, index, whole, 0);
       return;
     }
-    const plan = part.read.sequential ? null : slicesFor(extent, part.firstSector, part.endSector);
+    const plan = part.read.sequential ? null : slicesOf(extent, part, cipher !== null);
     if (plan === null || reader.isSearching(key)) {
       this.#fetchWhole(part, index, round);
       return;
@@ -476,8 +477,8 @@ export class Reads {
     if (read.missing > 0 || read.answered) return;
     const buffers: Buffer[] = [];
     for (const part of read.parts) {
-      if (!assemble(part, buffers)) {
-        read.fail(unavailable(`the map record of grain ${part.grain} passes the end of its chunk`));
+      if (!assemble(part, this.#gateway.cipher, buffers)) {
+        read.fail(unavailable(`the map record of grain ${part.grain} does not fit its chunk`));
         return;
       }
     }
@@ -500,19 +501,34 @@ function newPart(read: Reading, grain: number, firstSector: number, endSector: n
   };
 }
 
-/** Adds the part's bytes to `into`; false when an extent does not fit its chunk. */
-function assemble(part: Part, into: Buffer[]): boolean {
+/** What to fetch of the extent's chunk for the part; null: all of it. */
+function slicesOf(extent: Extent, { firstSector, endSector }: Part, encrypted: boolean) {
+  if (!encrypted) return slicesFor(extent, firstSector, endSector);
+  const needed = neededOf(extent, firstSector, endSector);
+  return slicesFor(needed.extent, needed.wanted.firstSector, needed.wanted.endSector);
+}
+
+/** Adds the part's bytes to `into`; false when an extent does not fit its chunk, or another's key. */
+function assemble(part: Part, cipher: VolumeCipher | null, into: Buffer[]): boolean {
   let at = part.firstSector;
   for (const [index, extent] of part.extents.entries()) {
     const from = Math.max(at, extent.firstSector);
     const to = Math.min(part.endSector, extent.firstSector + extent.sectorCount);
     if (from > at) into.push(zeroGrain.subarray(0, (from - at) * sectorBytes));
     const { bytes, fromBytes } = part.chunks[index]!;
+    at = to;
+    if (cipher !== null) {
+      const wanted = { firstSector: from, endSector: to };
+      const plain = cipher.open(part.grain, extent, wanted, bytes, fromBytes);
+      if (plain === null) return false;
+      into.push(plain);
+      continue;
+    }
+    if (extent.keyDomain !== undefined) return false;
     const start = (extent.chunkSector + from - extent.firstSector) * sectorBytes - fromBytes;
     const end = start + (to - from) * sectorBytes;
     if (start < 0 || end > bytes.length) return false;
     into.push(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end));
-    at = to;
   }
   if (at < part.endSector) into.push(zeroGrain.subarray(0, (part.endSector - at) * sectorBytes));
   return true;

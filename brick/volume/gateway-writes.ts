@@ -234,7 +234,8 @@ export class Writes {
     operation.source.take(
       (pieces) => {
         operation.taking = false;
-        operation.pieces = pieces;
+        const { cipher } = this.gateway;
+        operation.pieces = cipher === null ? pieces : cipher.seal(pieces);
         operation.pieceNext = 0;
         if (now) return;
         this.#startPieces(operation);
@@ -437,7 +438,7 @@ export class Writes {
   /** The map cache learns what has landed. */
   #cache({ piece, operation }: PieceUnderWay, holders: readonly BrickNumber[]): void {
     const { map } = this.gateway;
-    const { grain, grainCount, firstSector, sectorCount, part } = piece;
+    const { grain, grainCount, firstSector, sectorCount, part, keyDomain } = piece;
     const key = operation?.key ?? null;
     if (grainCount > 0) map.commitUnmapRun(grain, grainCount);
     else if (operation !== null && operation.parts.length > 0) {
@@ -445,19 +446,20 @@ export class Writes {
     } else {
       const chunkSector = part?.chunkSector ?? 0;
       const chunkSectors = part?.chunkSectors ?? sectorCount;
-      const written = { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
-      this.#cacheOne(written);
+      const chunk = { chunkSector, chunkSectors, key, holders, keyDomain };
+      this.#cacheOne({ grain, firstSector, sectorCount, ...chunk });
     }
   }
 
   #cacheOne(change: Omit<MapChange, "grainCount">): void {
     const { map, context } = this.gateway;
-    const { grain, firstSector, sectorCount, chunkSector, chunkSectors, key, holders } = change;
+    const { grain, firstSector, sectorCount, key, holders } = change;
     if (key !== null && holders.length < this.gateway.volume().copies) {
       context.stats.degradedWrites += 1;
     }
-    const extent =
-      key === null ? null : { firstSector, sectorCount, chunkSector, chunkSectors, key, holders };
+    const { chunkSector, chunkSectors, keyDomain } = change;
+    const chunk = { chunkSector, chunkSectors, holders, keyDomain };
+    const extent = key === null ? null : { firstSector, sectorCount, key, ...chunk };
     map.commit(grain, firstSector, sectorCount, extent);
   }
 

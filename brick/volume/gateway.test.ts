@@ -46,8 +46,13 @@ async function randomCommand(bench: Bench, model: SectorModel, prng: Prng): Prom
   }
 }
 
-async function randomRun(seed: number, commands: number, disturb: boolean): Promise<Bench> {
-  const cluster = makeCluster(seed);
+async function randomRun(
+  seed: number,
+  commands: number,
+  disturb: boolean,
+  volume = {},
+): Promise<Bench> {
+  const cluster = makeCluster(seed, volume);
   const prng = cluster.prng.fork();
   cluster.faults = disturb
     ? { lossShare: 0.02, doubleShare: 0.02, delayMsMax: 10 }
@@ -105,6 +110,16 @@ test("random commands on quiet bricks read what was written", async () => {
     const { stats } = await randomRun(seed, 300, false);
     assert.ok(stats.piecesInline > 0 && stats.piecesStored > 0 && stats.piecesZero > 0);
   }
+});
+
+const encrypted = { keyDomain: 7, keyCheck: "0".repeat(32) };
+
+test("random commands on an encrypted volume read what was written", async () => {
+  for (const seed of [11, 12, 13]) {
+    const { stats } = await randomRun(seed, 300, false, encrypted);
+    assert.ok(stats.piecesInline > 0 && stats.piecesStored > 0 && stats.piecesZero > 0);
+  }
+  for (const seed of [14, 15]) await randomRun(seed, 500, true, encrypted);
 });
 
 for (const seed of [1, 2, 3, 4, 5, 6, Number(process.env.SEED ?? 7)]) {

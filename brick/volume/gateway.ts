@@ -1,5 +1,7 @@
 import type { ChunkCache } from "../chunk/chunk-cache.ts";
 import { type ClusterState, isReachable, shardOf, type VolumeRecord } from "../cluster-state.ts";
+import { CopyCarrier } from "../crypt/copy-carrier.ts";
+import type { VolumeCipher } from "../crypt/volume-cipher.ts";
 import type { TimerHandle } from "../host.ts";
 import { Roster } from "../roster.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
@@ -40,6 +42,8 @@ export interface GatewayParts {
   readonly writer: ChunkWriter;
   /** Whether this brick may still answer for what it is attached to. */
   leaseValid(nowMs: number): boolean;
+  /** What the volume is encrypted with. */
+  cipherOf(volume: VolumeRecord): VolumeCipher | null;
   /** A shard has refused this epoch: a newer attachment exists. */
   fenced(epoch: number): void;
 }
@@ -55,6 +59,8 @@ export class Gateway {
   readonly slices: SliceReader;
   readonly writer: ChunkWriter;
   readonly seams = new Seams(this);
+  /** null: the volume is not encrypted. */
+  cipher: VolumeCipher | null;
   readonly #parts: GatewayParts;
   readonly #reads: Reads;
   readonly #writes: Writes;
@@ -72,6 +78,7 @@ export class Gateway {
     const { host, calls, options, stats } = parts.context;
     this.#parts = parts;
     this.#volume = volume;
+    this.cipher = parts.cipherOf(volume);
     this.epoch = epoch;
     this.chunks = parts.chunks;
     this.reader = parts.reader;
@@ -170,7 +177,8 @@ export class Gateway {
   }
 
   /**
-   * Makes the range read as the source's does, by references to the chunks that are there. At most
+   * Makes the range read as the source's does, by references to the chunks that are there; where one
+   * of the two is encrypted, by reading and writing. At most
    * `copyBytesMax`. A source of this volume is locked as the range is, for writes and reads alike,
    * so that what is copied is what it was between two commands; another volume's is not locked.
    */
@@ -193,7 +201,9 @@ export class Gateway {
       ? new OwnLookup(this)
       : new ForeignLookup(this, volume, { task: origin.task ?? null });
     const range = { fromBytes, toBytes: offsetBytes, lengthBytes, sameVolume };
-    const pieces = new CopyPieces(lookup, range);
+    const carrier =
+      this.cipher === null && volume.keyDomain === undefined ? null : this.#carry(uuid);
+    const pieces = new CopyPieces(lookup, range, carrier);
     const locks = sameVolume
       ? locksOf(offsetBytes, fromBytes, lengthBytes)
       : { offsetBytes, lengthBytes };
@@ -230,6 +240,8 @@ export class Gateway {
   }
 
   onState(volume: VolumeRecord): void {
+    // Only a sanitize changes it, while nobody reads or writes.
+    if (volume.keyDomain !== this.#volume.keyDomain) this.cipher = this.#parts.cipherOf(volume);
     this.#volume = volume;
     const unit = this.#unitNow();
     if (unit !== this.#unit) {
@@ -365,6 +377,12 @@ export class Gateway {
       stats.copyBytes += lengthBytes;
     }
     hooks.latency(kind, this.nowMs() - operation.startMs);
+  }
+
+  #carry(sourceUuid: string): CopyCarrier {
+    const source = () => Object.values(this.state().volumes).find((one) => one.uuid === sourceUuid);
+    const cipherOf = (volume: VolumeRecord) => this.#parts.cipherOf(volume);
+    return new CopyCarrier({ gateway: this, source, cipherOf });
   }
 
   #unitNow(): UnitRecord | null {

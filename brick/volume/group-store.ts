@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { withKeyDomain } from "../map/grain.ts";
 import type { GroupPart } from "../map/group.ts";
 import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
 import type { Piece } from "./split.ts";
@@ -62,5 +63,6 @@ function partOf(piece: Piece, key: Buffer | null, holders: readonly number[]): G
   const { grain, firstSector, sectorCount } = piece;
   assert(piece.grainCount === 0 && piece.part === undefined);
   const chunk = { chunkSector: 0, chunkSectors: sectorCount, key, holders };
-  return { grain, grainCount: 0, firstSector, sectorCount, ...chunk, owed: false };
+  const part = { grain, grainCount: 0 as const, firstSector, sectorCount, ...chunk, owed: false };
+  return key === null ? part : withKeyDomain(part, piece.keyDomain);
 }

@@ -1,5 +1,5 @@
 import { assert } from "../assert.ts";
-import { type Extent, holdersMax } from "../map/grain.ts";
+import { type Extent, holdersMax, withKeyDomain } from "../map/grain.ts";
 import { sectorsPerGrain } from "../units.ts";
 
 /** A fetch of map records under way: a commit in its range makes its answer for that grain stale. */
@@ -21,7 +21,7 @@ const noGrain = -1;
  * garbage collector does not walk. Grains live in an open-addressed table; each has a chain of
  * cells, in order of sectors:
  *
- *     next[4] firstSector[1] sectorCount[1] chunkSector[1] holderCount[1] holders[8 x 2] chunkSectors[1] zero[7] key[32]
+ *     next[4] firstSector[1] sectorCount[1] chunkSector[1] holderCount[1] holders[8 x 2] chunkSectors[1] zero[1] keyDomain[2] zero[4] key[32]
  *
  * `next` is the index of the next cell plus one. A known grain without cells reads as zeros. When
  * it is full, grains not used lately go (the clock algorithm).
@@ -268,6 +268,7 @@ export class MapCache {
       page.writeUInt16BE(holders[index]!, at + 8 + 2 * index);
     }
     page[at + 24] = extent.chunkSectors;
+    if (extent.keyDomain !== undefined) page.writeUInt16BE(extent.keyDomain, at + 26);
     extent.key.copy(page, at + 32);
     return cell;
   }
@@ -407,7 +408,7 @@ function readCell(page: Buffer, at: number): Extent {
   }
   const key = Buffer.allocUnsafe(32);
   page.copy(key, 0, at + 32, at + 64);
-  return {
+  const extent = {
     firstSector: page[at + 4]!,
     sectorCount: page[at + 5]!,
     key,
@@ -415,4 +416,5 @@ function readCell(page: Buffer, at: number): Extent {
     chunkSectors: page[at + 24]!,
     holders,
   };
+  return withKeyDomain(extent, page.readUInt16BE(at + 26));
 }

@@ -1,6 +1,7 @@
 import type { ClusterState } from "../cluster-state.ts";
+import type { CipherSource } from "../crypt/volume-cipher.ts";
 import type { Host } from "../host.ts";
-import { sanitizeWhole } from "../unit/sanitize.ts";
+import { isRekeyWanted, sanitizeWhole } from "../unit/sanitize.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
 import { GiB, grainBytes, MiB } from "../units.ts";
 import type { Attachments } from "./attachments.ts";
@@ -18,10 +19,15 @@ const retryMs = 500;
  * Sanitizes the volumes that are served here and whose unit says so: unmaps them from the front to
  * the end. Whoever takes the volume over goes on where the unit says that it had come to; doing a
  * part twice changes nothing. There is no way for it to fail but to take longer.
+ *
+ * A cryptographic erase gives the volume a new key first, by which nothing was written yet; has the old
+ * one destroyed by every brick that has a part in the cluster, after all is unmapped; and is not over
+ * before. The unit's record says which of that is done.
  */
 export class Sanitizer {
   readonly #host: Host;
   readonly #attachments: Attachments;
+  readonly #keys: CipherSource;
   readonly #state: () => ClusterState;
   readonly #submit: (uuid: string, change: UnitChange) => Promise<{ ok: boolean }>;
   readonly #running = new Set<string>();
@@ -29,11 +35,13 @@ export class Sanitizer {
   constructor(parts: {
     host: Host;
     attachments: Attachments;
+    keys: CipherSource;
     state: () => ClusterState;
     submit: (uuid: string, change: UnitChange) => Promise<{ ok: boolean }>;
   }) {
     this.#host = parts.host;
     this.#attachments = parts.attachments;
+    this.#keys = parts.keys;
     this.#state = parts.state;
     this.#submit = parts.submit;
   }
@@ -64,7 +72,15 @@ export class Sanitizer {
     let atBytes = Math.floor((noted / sanitizeWhole) * wholeGrains) * grainBytes;
     while (this.#progress(uuid, gateway) !== null) {
       const { sizeBytes } = gateway.volume();
+      if (!(await this.#isRekeyed(uuid, gateway))) {
+        await pause();
+        continue;
+      }
       if (atBytes >= sizeBytes) {
+        if (!(await this.#isKeyGone(uuid))) {
+          await pause();
+          continue;
+        }
         const ended = await this.#submit(uuid, { type: "sanitizeEnd", ok: true });
         if (!ended.ok) await pause();
         continue;
@@ -86,6 +102,19 @@ export class Sanitizer {
     this.#running.delete(uuid);
     // The volume may have come back to this brick, under another attachment, meanwhile.
     this.onState(this.#state());
+  }
+
+  /** Whether the volume has the new key that is wanted, if one is; asks for it. */
+  async #isRekeyed(uuid: string, gateway: Gateway): Promise<boolean> {
+    if (!isRekeyWanted(this.#state().units?.[uuid]?.sanitize)) return true;
+    await this.#keys.rekey(gateway.volume());
+    // This brick's own state has to say so, too.
+    return !isRekeyWanted(this.#state().units?.[uuid]?.sanitize);
+  }
+
+  async #isKeyGone(uuid: string): Promise<boolean> {
+    const retired = this.#state().units?.[uuid]?.sanitize?.retiredKey;
+    return retired === undefined || (await this.#keys.isGone(retired));
   }
 }
 

@@ -162,7 +162,7 @@ export class Seams {
   }
 
   #clearUp(payment: Payment): void {
-    const nothing = { chunkSector: 0, key: null, holders: [] };
+    const nothing = { chunkSector: 0, key: null, holders: [], keyDomain: undefined };
     const parts = payment.parts.map((part) => {
       return { ...part, ...nothing, chunkSectors: part.sectorCount, owed: true };
     });

@@ -298,6 +298,7 @@ export class ShardLink {
       part: piece.part ?? null,
       key,
       holders,
+      keyDomain: piece.keyDomain,
       inline,
     });
     this.#sendChange(operation, messageType.mapWrite, body);

@@ -34,7 +34,8 @@ export interface Volume {
   /** ORWRITE: sets the bits that are set in `data`, with nothing of another command between. */
   orWrite(offsetBytes: number, data: readonly Buffer[], task?: VolumeTask): Promise<VolumeDone>;
   /**
-   * Makes the range at `offsetBytes` read as `source` reads, by map edits alone: no data moves.
+   * Makes the range at `offsetBytes` read as `source` reads, by map edits alone: no data moves, unless
+   * one of the two volumes is encrypted.
    * `source.uuid` may be this volume's own; overlapping ranges read as before the copy.
    */
   copyFrom(
@@ -99,6 +100,8 @@ export interface VolumeInfo {
   readonly name: string;
   /** 16 random bytes, hex; stable over the volume's life, different for a clone. */
   readonly uuid: string;
+  /** Its data are encrypted; absent: they are not. */
+  readonly keyDomain?: number;
   /** May grow while attached; the object given is always the present one. */
   readonly sizeBytes: number;
 }

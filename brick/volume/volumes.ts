@@ -1,5 +1,6 @@
 import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { brickOf, type ClusterState, isReachable, type VolumeRecord } from "../cluster-state.ts";
+import { type CipherSource, noKeys } from "../crypt/volume-cipher.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { StageTimes } from "../stage-times.ts";
@@ -41,6 +42,8 @@ export interface VolumesParts {
   leaseValid(): boolean;
   /** Mapped bytes by branch, of the shards that a brick leads; null: it does not answer. */
   mappedBytes(brick: BrickNumber): Promise<ReadonlyMap<number, number> | null>;
+  /** Absent: this brick has no keys, and serves what is not encrypted. */
+  readonly keys?: CipherSource;
   readonly options?: Partial<VolumeOptions>;
   readonly hooks?: VolumeHooks;
   readonly stages?: StageTimes;
@@ -70,7 +73,7 @@ export class Volumes implements VolumeDirectory {
   #closed = false;
 
   constructor(parts: VolumesParts) {
-    const { host, calls, self } = parts;
+    const { host, calls, self, keys = noKeys } = parts;
     const state = () => parts.state();
     this.#parts = parts;
     this.stats = new VolumeStats(parts.stages ?? new StageTimes(host.clock));
@@ -85,6 +88,8 @@ export class Volumes implements VolumeDirectory {
       boot: () => parts.boot(),
       submit: (command) => parts.submit(command),
       leaseValid: () => parts.leaseValid(),
+      isReady: (volume) => keys.isReady(volume),
+      hasKey: (volume) => keys.hasKey(volume),
       makeGateway: (volume, epoch) => new Gateway(gatewayParts, volume, epoch),
       wake: () => this.#wake(),
     });
@@ -112,7 +117,7 @@ export class Volumes implements VolumeDirectory {
       changed: (deadlineMs) => this.changed(deadlineMs),
     });
     const { attachments } = this;
-    this.#sanitizer = new Sanitizer({ host, attachments, state, submit: submitChange });
+    this.#sanitizer = new Sanitizer({ host, attachments, state, keys, submit: submitChange });
     this.#mapped = new MappedBytes({ host, state, ask: (brick) => parts.mappedBytes(brick) });
   }
 
@@ -231,6 +236,7 @@ export class Volumes implements VolumeDirectory {
       state: () => parts.state(),
     };
     const chunks = new ChunkCache(this.#options.chunkCacheBytes);
+    const { keys = noKeys } = parts;
     return {
       context,
       chunks,
@@ -238,6 +244,7 @@ export class Volumes implements VolumeDirectory {
       slices: new SliceReader(context, chunks),
       writer: new ChunkWriter(context),
       leaseValid: () => parts.leaseValid(),
+      cipherOf: (volume) => keys.cipherOf(volume),
       fenced: (epoch) => this.attachments.onFenced(epoch),
     };
   }

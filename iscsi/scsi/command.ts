@@ -55,6 +55,8 @@ export interface CommandRow {
   readonly passesUnitAttention?: true;
   /** "always": also while the unit is being sanitized. "failed": also when that has failed. */
   readonly whileSanitizing?: "always" | "failed";
+  /** Only encrypted units have it: to others it is an unknown service action. */
+  readonly encryptedOnly?: true;
   /** Bits that the usage data do not name are refused, not ignored. */
   readonly strict?: true;
   /** How it stands to the reservations of others. */

@@ -19,7 +19,7 @@ import { naaIdentifier } from "./identification.ts";
 import { isWriteProtected, type LogicalUnit } from "./logical-unit.ts";
 import { invalidFieldInCdb, type Sense, scsiStatus, sense, senseKey } from "./sense.ts";
 
-/** EXTENDED COPY (LID1) and RECEIVE COPY RESULTS (SPC-4 §6.4, §6.19): copies are map edits. */
+/** EXTENDED COPY (LID1) and RECEIVE COPY RESULTS (SPC-4 §6.4, §6.19): the volumes know how to copy. */
 
 const copyHeadBytes = 16;
 

@@ -7,7 +7,7 @@ import {
   type ScsiResult,
   withStatus,
 } from "./command.ts";
-import { watchUnitConditions } from "./logical-unit.ts";
+import { type LogicalUnit, watchUnitConditions } from "./logical-unit.ts";
 import { invalidFieldInCdb, type Sense, sanitizeSense, scsiStatus, sense } from "./sense.ts";
 
 /** How a command is examined before its own code sees it, and in which order. */
@@ -19,11 +19,15 @@ export function runCommand(
   dataOutBytes: number,
 ): ScsiResult | Promise<ScsiResult> {
   const { unit, cdb } = command;
-  const answer = examine(command, row);
+  const answer = examine(command, row?.encryptedOnly === true ? ifEncrypted(unit, row) : row);
   if (answer !== null) return answer;
   // The unit has changed while data were under way: what came is not what the command needs now.
   const wantedBytes = row!.dataOutBytes?.(unit, cdb) ?? 0;
   return wantedBytes === dataOutBytes ? row!.run(command) : withStatus(scsiStatus.busy);
+}
+
+function ifEncrypted({ volume }: LogicalUnit, row: CommandRow): CommandRow | null {
+  return volume.info.keyDomain === undefined ? null : row;
 }
 
 /** What keeps the command from being run, if anything. */

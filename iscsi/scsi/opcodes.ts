@@ -58,7 +58,7 @@ import {
   reserveOutActions,
   reserveOutDataBytes,
 } from "./reserve-out.ts";
-import { blockErase, exitFailureMode, sanitizeAction } from "./sanitize.ts";
+import { blockErase, cryptographicErase, exitFailureMode, sanitizeAction } from "./sanitize.ts";
 import {
   preventAllow,
   readCapacity10,
@@ -120,6 +120,15 @@ export const commandRows: readonly CommandRow[] = [
     dataOutBytes: unmapDataBytes,
   }),
   sanitizes("BLOCK ERASE", sanitizeAction.blockErase, 0xa0, blockErase),
+  {
+    ...sanitizes(
+      "CRYPTOGRAPHIC ERASE",
+      sanitizeAction.cryptographicErase,
+      0xa0,
+      cryptographicErase,
+    ),
+    encryptedOnly: true,
+  },
   sanitizes("EXIT FAILURE MODE", sanitizeAction.exitFailureMode, 0x80, exitFailureMode),
   row("LOG SENSE", 0x4d, "4d003fff00ffffffff00", "always", { run: logSense }),
   row("MODE SELECT(10)", 0x55, "55110000000000ffff00", "write", {

@@ -78,6 +78,22 @@ test("a failure in restricted mode is left by another sanitize alone", async () 
   expectGood(await first.read(ready, 0));
 });
 
+const cryptographicErase = "48 03 00 00 00 00 00 0000 00";
+
+test("CRYPTOGRAPHIC ERASE is there for encrypted units alone, and erases", async () => {
+  const { first, volume } = await attachTwo();
+  const supported = hex("a3 0c 03 48 0003 00000100 00 00");
+  assert.equal((await first.read(supported, 256)).data[1], 1);
+  expectSense(await first.read(hex(cryptographicErase), 0), "5/24/00");
+  volume.info = { ...volume.info, keyDomain: 1 };
+  assert.equal((await first.read(supported, 256)).data[1], 3);
+  await first.write(write10(0, 8), Buffer.alloc(4096, 1));
+  volume.sanitizes = false;
+  expectGood(await first.read(hex("48 a3 00 00 00 00 00 0000 00"), 0));
+  assert.equal(volume.unit().sanitize?.method, "crypto");
+  assert.equal(volume.unit().sanitize?.allowUnrestrictedExit, true);
+});
+
 test("SANITIZE is strict about its CDB, and asks for the right to write", async () => {
   const { first, second } = await attachTwo();
   for (const at of [2, 3, 4, 5, 6]) {

@@ -6,11 +6,16 @@ import { invalidFieldInCdb, type Sense, scsiStatus, sense } from "./sense.ts";
 import { changeUnit } from "./unit-change.ts";
 
 /**
- * SANITIZE (SBC-4 §5.30). A block erase unmaps the whole volume. Neither OVERWRITE (there are no
- * sectors of a medium to be written over: chunks never change) nor CRYPTOGRAPHIC ERASE is there.
+ * SANITIZE (SBC-4 §5.30). A block erase unmaps the whole volume. A cryptographic erase, of volumes that
+ * are encrypted, does too, and has every brick destroy the key. OVERWRITE is not there: chunks never
+ * change, so there are no sectors of a medium to be written over.
  */
 
-export const sanitizeAction = { blockErase: 0x02, exitFailureMode: 0x1f } as const;
+export const sanitizeAction = {
+  blockErase: 0x02,
+  cryptographicErase: 0x03,
+  exitFailureMode: 0x1f,
+} as const;
 const immediateBit = 0x80;
 const allowUnrestrictedExitBit = 0x20;
 
@@ -19,13 +24,21 @@ function sanitizeCdbSense({ cdb, unit }: ScsiCommand): Sense | null {
   return isWriteProtected(unit) ? sense.writeProtected : null;
 }
 
-export async function blockErase(command: ScsiCommand): Promise<ScsiResult> {
+export function blockErase(command: ScsiCommand): Promise<ScsiResult> {
+  return erase(command, undefined);
+}
+
+export function cryptographicErase(command: ScsiCommand): Promise<ScsiResult> {
+  return erase(command, "crypto");
+}
+
+async function erase(command: ScsiCommand, method: "crypto" | undefined): Promise<ScsiResult> {
   const { cdb, unit, nexus, task } = command;
   const wrong = sanitizeCdbSense(command);
   if (wrong !== null) return refused(wrong);
   const allowUnrestrictedExit = (cdb[1]! & allowUnrestrictedExitBit) !== 0;
   const change = { type: "sanitizeStart", nexus: nexus.id, allowUnrestrictedExit } as const;
-  const started = await changeUnit(command, change);
+  const started = await changeUnit(command, method === undefined ? change : { ...change, method });
   if (started.status !== scsiStatus.good || (cdb[1]! & immediateBit) !== 0) return started;
   const ended = await sanitizeEnded(unit.volume, task);
   if (ended === "cancelled") return withStatus(scsiStatus.taskAborted);

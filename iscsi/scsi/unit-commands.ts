@@ -99,9 +99,11 @@ const supported = { no: 1, yes: 3 } as const;
 /** SPC-5 §6.37. The rows are the command set itself, so the report cannot differ from it. */
 export function reportSupportedOpcodes(
   command: ScsiCommand,
-  rows: readonly CommandRow[],
+  allRows: readonly CommandRow[],
 ): ScsiResult {
-  const { cdb } = command;
+  const { cdb, unit } = command;
+  const encrypted = unit.volume.info.keyDomain !== undefined;
+  const rows = allRows.filter((row) => encrypted || row.encryptedOnly !== true);
   const withTimeouts = (cdb[2]! & 0x80) !== 0;
   const reporting = cdb[2]! & 0x07;
   const opcode = cdb[3]!;

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import type { Message, Network } from "../../brick/host.ts";
 import { openRealHost } from "../../brick/host-io.ts";
 import { Prng } from "../../brick/prng.ts";
@@ -34,6 +35,8 @@ function loopback(): Network & { boot: number } {
   };
 }
 
+const masterKey = Buffer.alloc(32, 1);
+
 export async function openGolden(dataFolder: string): Promise<BrickNode> {
   const network = loopback();
   const host = await openRealHost({ dataFolder, network, log: () => {} });
@@ -44,6 +47,7 @@ export async function openGolden(dataFolder: string): Promise<BrickNode> {
     identity,
     addresses: { peer: "127.0.0.1:1", portal: "127.0.0.1:2", api: "127.0.0.1:3" },
     bootstrap: { shardCount: 2 },
+    keys: { masterKey, clusterSecret: Buffer.alloc(32, 2), random: (bytes) => randomBytes(bytes) },
     onStoreOpen: (boot) => {
       network.boot = boot;
     },

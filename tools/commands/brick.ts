@@ -28,6 +28,7 @@ export interface BrickCommandOptions {
   capacity?: string;
   memory?: string;
   domain?: string;
+  masterKeyFile?: string;
   join?: string;
   tokenFile?: string;
   spare?: boolean;
@@ -42,6 +43,10 @@ export function withBrickOptions(command: Command): Command {
     .option("--api <HOST:PORT>", "administration, /metrics and /health")
     .option("--capacity <SIZE>", "space it offers (default: 80% of what is free)")
     .option("--memory <SIZE>", "what its process may take, at each start (default: not bounded)")
+    .option(
+      "--master-key-file <FILE>",
+      "32 bytes (or 64 hex digits) that seal its keys of encrypted volumes (default: its own)",
+    )
     .option("--domain <NAME>", "failure domain: two copies never share one while it can be helped");
 }
 
@@ -65,6 +70,7 @@ export function brickOptions(given: BrickCommandOptions): BrickOptions {
     domain: parseOptional("--domain", given.domain, domainSchema),
     join: address === null ? null : { address, tokenFile: given.tokenFile!, spare },
     init: false,
+    masterKeyFile: given.masterKeyFile ?? null,
     log: (line) => process.stderr.write(`${line}\n`),
   };
 }

@@ -88,12 +88,23 @@ export function volumesText(volumes: readonly VolumeSummary[]): string {
     sizeText(volume.usedBytes),
     sizeText(volume.freeBytes),
     volume.copies,
+    volume.encrypted ? "yes" : "no",
     volume.status,
     volume.attachedBrick === 0 ? "-" : `brick ${volume.attachedBrick}`,
     accessWord(volume),
     volume.target,
   ]);
-  const heads = ["volume", "size", "used", "free", "copies", "status", "attached", "access"];
+  const heads = [
+    "volume",
+    "size",
+    "used",
+    "free",
+    "copies",
+    "encrypted",
+    "status",
+    "attached",
+    "access",
+  ];
   return table([...heads, "target"], rows);
 }
 

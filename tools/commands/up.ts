@@ -48,6 +48,8 @@ interface UpCommandOptions {
   capacity?: string;
   memory?: string;
   volume?: string[];
+  encrypt?: boolean;
+  masterKeyFile?: string;
   restart: boolean;
 }
 
@@ -60,6 +62,10 @@ interface UpPlan {
   capacityBytes: number | null;
   memoryBytes: number | null;
   volumes: { name: string; sizeBytes: number }[];
+  /** The volumes that are created are encrypted. */
+  encrypt: boolean;
+  /** For every brick; null: each has one of its own. */
+  masterKeyFile: string | null;
   restart: boolean;
 }
 
@@ -85,6 +91,11 @@ export function addUp(endisk: Command): void {
       "space each new brick offers (default: 80% of what is free, shared)",
     )
     .option("--memory <SIZE>", "what each brick's process may take (default: not bounded)")
+    .option("--encrypt", "encrypt the volumes that it creates")
+    .option(
+      "--master-key-file <FILE>",
+      "what each brick seals its keys with (default: a file that it makes in its own directory)",
+    )
     .option("--no-restart", "do not start a brick again that died")
     .addHelpText(
       "after",
@@ -115,6 +126,8 @@ function upPlan(given: UpCommandOptions): UpPlan {
     capacityBytes: parseOptional("--capacity", given.capacity, capacitySchema),
     memoryBytes: parseOptional("--memory", given.memory, memorySchema),
     volumes: specs.map((spec) => parseOption("--volume", spec, volumeSpecSchema)),
+    encrypt: given.encrypt === true,
+    masterKeyFile: given.masterKeyFile === undefined ? null : resolve(given.masterKeyFile),
     restart: given.restart,
   };
 }
@@ -240,6 +253,7 @@ async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
       domain: null,
       join: null,
       init: true,
+      masterKeyFile: plan.masterKeyFile,
       log: say,
     });
     say(
@@ -290,6 +304,7 @@ function brickArgs(plan: UpPlan, number: number, capacityBytes: number | null): 
   args.push("--listen", endpointText(endpointAfter(plan.listen, number - 1)));
   args.push("--portal", portalOf(plan, number), "--api", apiOf(plan, number));
   if (plan.memoryBytes !== null) args.push("--memory", `${plan.memoryBytes}B`);
+  if (plan.masterKeyFile !== null) args.push("--master-key-file", plan.masterKeyFile);
   if (readIdentity(folder) !== null) return args;
   args.push("--join", apiOf(plan, 1), "--token-file", tokenFileOf(plan, number));
   if (capacityBytes !== null) args.push("--capacity", `${capacityBytes}B`);
@@ -340,12 +355,13 @@ async function createVolumes(plan: UpPlan, client: ApiClient): Promise<void> {
     if (listed.volumes.some((volume) => volume.name === name)) continue;
     const copies = Math.min(2, plan.brickCount);
     await patiently(readyWaitMsMax, async () => {
-      const reply = await client.volumeCreate(name, sizeBytes, copies);
+      const reply = await client.volumeCreate(name, sizeBytes, copies, plan.encrypt);
       // An answer that was lost on its way: the volume is there all the same.
       if (!reply.ok && reply.fault.code === "exists") return client.volumeShow(name);
       return reply;
     });
-    say(`volume ${name} created: ${sizeText(sizeBytes)}, ${copies} copies`);
+    const encrypted = plan.encrypt ? ", encrypted" : "";
+    say(`volume ${name} created: ${sizeText(sizeBytes)}, ${copies} copies${encrypted}`);
   }
 }
 

@@ -15,17 +15,23 @@ import { table } from "../table.ts";
 import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
 import { volumesText } from "./status.ts";
 
+type CreateOptions = AdminOptions & { size: string; copies: string; encrypt?: boolean };
+
 export function addVolume(endisk: Command): void {
   const volume = endisk.command("volume").description("Create, show, resize and delete volumes");
 
   withClusterOptions(volume.command("create <NAME>").description("Create a thin volume"))
     .option("--size <SIZE>", "its size as initiators see it", "1TiB")
     .option("--copies <N>", "bricks that keep each of its chunks", "2")
-    .action(async (given: string, options: AdminOptions & { size: string; copies: string }) => {
+    .option("--encrypt", "encrypt its data with a key of its own; it cannot be changed later")
+    .action(async (given: string, options: CreateOptions) => {
       const name = parseOption("NAME", given, volumeNameSchema);
       const size = parseOption("--size", options.size, volumeSizeSchema);
       const copies = parseOption("--copies", options.copies, copiesSchema);
-      const value = await ask(options, (client) => client.volumeCreate(name, size, copies));
+      const encrypt = options.encrypt === true;
+      const value = await ask(options, (client) =>
+        client.volumeCreate(name, size, copies, encrypt),
+      );
       print(options, value, () => volumesText([value]));
     });
 

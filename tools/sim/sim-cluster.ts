@@ -1,6 +1,7 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import { DiskError } from "../../brick/host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../../brick/memory-budget.ts";
+import { Prng } from "../../brick/prng.ts";
 import type { CopyRates } from "../../brick/repair/copy-budget.ts";
 import type { HealOptions } from "../../brick/repair/heal-options.ts";
 import type { BrickNumber } from "../../brick/units.ts";
@@ -25,6 +26,8 @@ export interface SimClusterOptions {
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  /** The volume is encrypted. */
+  readonly encrypt?: boolean;
   /** Failure domain of each brick; bricks beyond the last are each in their own. */
   readonly domains?: readonly string[];
   /** The disk of each brick, when it is not a healthy one's. */
@@ -93,12 +96,14 @@ export class SimCluster {
   async create(): Promise<void> {
     await this.#add(1);
     for (let brick = 2; brick <= this.options.bricks; brick += 1) await this.join();
-    await this.addVolume(volumeName, "abcdef0123456789".repeat(2));
+    await this.addVolume(volumeName, "abcdef0123456789".repeat(2), this.options.encrypt);
     await this.settled();
   }
 
-  async addVolume(name: string, uuid: string): Promise<void> {
+  async addVolume(name: string, uuid: string, encrypt = false): Promise<void> {
+    const keyDomain = encrypt ? await this.#newKey(uuid) : undefined;
     await this.submit({
+      ...(keyDomain !== undefined && { keyDomain }),
       type: "createVolume",
       name,
       uuid,
@@ -106,6 +111,20 @@ export class SimCluster {
       copies: this.options.copies,
       degradedWrites: true,
     });
+  }
+
+  async #newKey(uuid: string): Promise<number> {
+    const { keys } = this.anyNode()!;
+    const made = await this.world.complete(keys.make(uuid, this.options.copies), 120_000);
+    if (!made.ok) throw new Error(made.reason);
+    return made.domain;
+  }
+
+  /** Each start of a brick draws its own, so that no draw shifts another's; the seed decides all. */
+  #keysOf(brick: BrickNumber, boot: number) {
+    const prng = new Prng(this.options.seed + brick * 65_536 + boot);
+    const random = (bytes: number) => prng.fill(Buffer.alloc(bytes));
+    return { masterKey: Buffer.alloc(32, brick), clusterSecret: Buffer.alloc(32, 7), random };
   }
 
   /** Another brick joins, as `endisk brick --join` does it. */
@@ -186,6 +205,7 @@ export class SimCluster {
     const host = this.world.host(brick);
     const addresses = addressesOf(brick);
     const told = this.#told.get(brick) ?? [];
+    const { bootCount } = this.world.machine(brick);
     const seeds = new Map(told.map((one) => [one, addressesOf(one).peerAddress]));
     const opened = BrickNode.open(host, {
       self: brick,
@@ -202,6 +222,7 @@ export class SimCluster {
         api: addresses.apiAddress,
       },
       seeds,
+      keys: this.#keysOf(brick, bootCount),
       onStoreOpen: (boot) => host.network.setBoot(boot),
       ...(brick === 1 && { bootstrap: { shardCount: this.options.shardCount } }),
     });
@@ -242,6 +263,16 @@ export class SimCluster {
 
   volumeAt(brick: BrickNumber, name = volumeName): Volume | undefined {
     return this.nodes.get(brick)?.volumes.open(name);
+  }
+
+  /** What is stored for bytes that were written there in one piece; of one that has its key. */
+  storedOf(firstSector: number, written: Buffer): Buffer {
+    const { keyDomain } = this.anyNode()!.control.state().volumes[volumeName]!;
+    if (keyDomain === undefined) return written;
+    const ciphers = [...this.nodes.values()].map((node) => node.keys.keyring.xtsOf(keyDomain));
+    const cipher = ciphers.find((one) => one !== null);
+    if (cipher === undefined) throw new Error("no brick that runs has the volume's key");
+    return cipher!.encrypt(firstSector, [written]);
   }
 
   /** The brick whose gateway serves the volume, as the newest state says. */

@@ -94,6 +94,13 @@ export async function simulate(
   return run.report(await run.go());
 }
 
+/** In a part of the seeds, by a draw of its own: the others stay what they were. */
+const encryptedShare = 0.25;
+
+function isEncrypted(seed: number): boolean {
+  return new Prng(seed + 0.125 * 2 ** 32).chance(encryptedShare);
+}
+
 class Run {
   readonly #options: SimulationOptions;
   readonly #cluster: SimCluster;
@@ -128,6 +135,7 @@ class Run {
       shardCount: 8,
       volumeBytes,
       copies,
+      encrypt: isEncrypted(seed),
       ...(options.gcEveryMs !== undefined && { gcEveryMs: options.gcEveryMs }),
     });
     const { world } = this.#cluster;
@@ -362,7 +370,8 @@ class Run {
     for (let at = 0; at < sectors; ) {
       const sector = firstSector + at;
       const count = Math.min(sectors - at, sectorsPerGrain - (sector % sectorsPerGrain));
-      const key = chunkKey(data.subarray(at * sectorBytes, (at + count) * sectorBytes));
+      const written = data.subarray(at * sectorBytes, (at + count) * sectorBytes);
+      const key = chunkKey(this.#cluster.storedOf(sector, written));
       let holders = 0;
       let unknown = 0;
       for (const sinceMs of gone.values()) {
