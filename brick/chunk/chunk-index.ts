@@ -31,7 +31,7 @@ export class ChunkIndex {
   readonly #kv: Kv;
   readonly #segments: Segments;
   /** null: removed. Bounded by checkpoints. */
-  readonly #overlay = new Map<string, ChunkEntry | null>();
+  #overlay = new Map<string, ChunkEntry | null>();
   /** What the key-value store was asked for of late and has not been told to change since. */
   readonly #places: PlaceCache;
   readonly #filterBytesMax: number;
@@ -170,6 +170,7 @@ export class ChunkIndex {
 
   checkpointed(): void {
     for (const name of this.#overlay.keys()) this.#places.drop(name);
-    this.#overlay.clear();
+    // A map that is cleared leads on to what it holds next, and would be kept by that; see KeyTable.
+    this.#overlay = new Map();
   }
 }

@@ -19,6 +19,7 @@ import {
 import { serveChunks } from "./chunk-service.ts";
 import { chunkKey } from "./key.ts";
 import { outlineOf, sliceBytes } from "./outline.ts";
+import { decodeChunkPutsReply, encodeChunkPuts } from "./puts-messages.ts";
 import { decodeSliceReply, encodeSliceRequest, type SliceWish } from "./slice-messages.ts";
 
 const origin = { branch: 1, grain: 2, firstSector: 0, sequence: 3 };
@@ -78,6 +79,41 @@ test("bytes that do not hash to their key are not kept", async () => {
   const reply = await ask(messageType.chunkPut, encodeChunkPut(key, origin, bytes, 0));
   assert.equal(decodeChunkPutReply(reply), putStatus.bad);
   assert.equal(store.has(key), false);
+});
+
+test("of several puts each has its own answer, and only what is whole and has room is kept", async () => {
+  const world = new SimWorld(10);
+  const { store, ask } = await serviceOf(world);
+  const toPut = (bytes: Buffer, key = chunkKey(bytes)) => {
+    return { key, origin, data: [bytes], lengthBytes: bytes.length };
+  };
+  const [first, second] = [Buffer.alloc(4096, 1), Buffer.alloc(8192, 2)];
+  const damaged = toPut(Buffer.alloc(4096, 3), chunkKey(Buffer.alloc(4096, 4)));
+  const puts = encodeChunkPuts([toPut(first), damaged, toPut(second), toPut(first)], 0);
+  const { stored, deduplicated, bad, noSpace } = putStatus;
+  const statuses = async (body: readonly Buffer[]) =>
+    decodeChunkPutsReply(await ask(messageType.chunkPuts, body));
+  assert.deepEqual(await statuses(puts), [stored, bad, stored, deduplicated]);
+  // Come twice, as messages may.
+  assert.deepEqual(await statuses(puts), [deduplicated, bad, deduplicated, deduplicated]);
+  assert.equal(store.has(damaged.key), false);
+  const read = await world.complete(store.readChunk(chunkKey(second)));
+  assert.deepEqual(read, { ok: true, bytes: second });
+  // Until nothing goes in any more: what was there is still deduplicated.
+  let refused = 0;
+  for (let seed = 10; seed < 400 && refused === 0; seed += 1) {
+    const more = [1, 2, 3].map((part) => Buffer.alloc(64 * KiB, `${seed} ${part}`));
+    const chunks = [...more.map((bytes) => toPut(bytes)), toPut(first)];
+    const answers = await statuses(encodeChunkPuts(chunks, 0));
+    assert.equal(answers?.length, 4);
+    assert.equal(answers[3], deduplicated);
+    for (const [at, bytes] of more.entries()) {
+      assert.ok(answers[at] === stored || answers[at] === noSpace);
+      assert.equal(store.has(chunkKey(bytes)), answers[at] === stored);
+    }
+    refused = answers.filter((status) => status === noSpace).length;
+  }
+  assert.ok(refused > 0);
 });
 
 test("slices are read whole once, then alone; each comes with what proves it", async () => {

@@ -3,6 +3,7 @@ import { messageType } from "../rpc/message-types.ts";
 import type { ChunkRead } from "../store/chunk-reads.ts";
 import type { PutResult, Store } from "../store/store.ts";
 import {
+  type ChunkPut,
   decodeChunkGet,
   decodeChunkHas,
   decodeChunkPut,
@@ -16,6 +17,7 @@ import {
   putStatus,
 } from "./chunk-messages.ts";
 import { chunkKey, keyEquals } from "./key.ts";
+import { decodeChunkPuts, encodeChunkPutsReply } from "./puts-messages.ts";
 import {
   decodeSliceRequest,
   encodeSliceReply,
@@ -30,15 +32,22 @@ import {
 export function serveChunks(calls: Calls, store: Store): void {
   calls.serve(messageType.chunkPut, (_from, body, reply) => {
     const put = decodeChunkPut(body);
-    // Whoever receives a chunk checks it: bytes that came damaged must not be kept under this key.
-    if (put === null || !keyEquals(chunkKey(put.bytes), put.key)) {
-      reply(encodeChunkPutReply(putStatus.bad));
-      return;
+    if (put === null) reply(encodeChunkPutReply(putStatus.bad));
+    else putChecked(store, put, (status) => reply(encodeChunkPutReply(status)));
+  });
+  calls.serve(messageType.chunkPuts, (_from, body, reply) => {
+    const puts = decodeChunkPuts(body);
+    if (puts === null) return;
+    // Answered together, when the last of them is durable or refused; each with what became of it.
+    const statuses: PutStatus[] = [];
+    let waiting = puts.length;
+    for (const [at, put] of puts.entries()) {
+      putChecked(store, put, (status) => {
+        statuses[at] = status;
+        waiting -= 1;
+        if (waiting === 0) reply(encodeChunkPutsReply(statuses));
+      });
     }
-    store.stamps.reach(put.gcEpoch);
-    store.put(put.key, put.bytes, put.origin, (result) => {
-      reply(encodeChunkPutReply(statusOfPut(result)));
-    });
   });
   calls.serve(messageType.chunkGet, (_from, body, reply) => {
     const keys = decodeChunkGet(body);
@@ -59,6 +68,16 @@ export function serveChunks(calls: Calls, store: Store): void {
     if (keys === null) return;
     reply(encodeChunkHasReply(keys.map((key) => store.has(key))));
   });
+}
+
+/** Whoever receives a chunk checks it: bytes that came damaged must not be kept under this key. */
+function putChecked(store: Store, put: ChunkPut, done: (status: PutStatus) => void): void {
+  if (!keyEquals(chunkKey(put.bytes), put.key)) {
+    done(putStatus.bad);
+    return;
+  }
+  store.stamps.reach(put.gcEpoch);
+  store.put(put.key, put.bytes, put.origin, (result) => done(statusOfPut(result)));
 }
 
 async function readSlices(store: Store, wish: SliceWish): Promise<SliceResult> {

@@ -20,13 +20,15 @@ export function segmentOfName(name: string): number | null {
 interface OpenFile {
   file: Promise<DiskFile>;
   users: number;
+  /** Counts uses of all files: the lowest is the longest ago. */
+  usedAt: number;
 }
 
 /** The open files of the log: a bounded cache; those in use stay. */
 export class SegmentFiles {
   readonly #disk: Disk;
-  /** Least recently used first. */
   readonly #open = new Map<number, OpenFile>();
+  #uses = 0;
 
   constructor(disk: Disk) {
     this.#disk = disk;
@@ -48,30 +50,35 @@ export class SegmentFiles {
   }
 
   #take(segment: number, create: boolean): OpenFile {
-    let open = this.#open.get(segment);
-    if (open === undefined) {
-      const file = this.#disk.open(segmentPath(segment), { create });
-      open = { file, users: 0 };
-      const opened = open;
-      file.catch(() => {
-        if (this.#open.get(segment) === opened) this.#open.delete(segment);
-      });
-    } else {
-      this.#open.delete(segment);
+    this.#uses += 1;
+    const known = this.#open.get(segment);
+    if (known !== undefined) {
+      known.usedAt = this.#uses;
+      return known;
     }
-    this.#open.set(segment, open);
+    const file = this.#disk.open(segmentPath(segment), { create });
+    const opened: OpenFile = { file, users: 0, usedAt: this.#uses };
+    file.catch(() => {
+      if (this.#open.get(segment) === opened) this.#open.delete(segment);
+    });
+    this.#open.set(segment, opened);
     if (this.#open.size > openFilesMax) this.#closeOne();
-    return open;
+    return opened;
   }
 
+  /** The one that was used the longest ago, of those that are not in use. */
   #closeOne(): void {
-    for (const [segment, open] of this.#open) {
-      if (open.users > 0) continue;
-      this.#open.delete(segment);
-      // Nothing is lost with the handle: what counts has been synced.
-      open.file.then((file) => file.close()).catch(() => {});
-      return;
+    let oldest: [number, OpenFile] | null = null;
+    for (const entry of this.#open) {
+      const [, { users, usedAt }] = entry;
+      if (users > 0 || usedAt === this.#uses) continue;
+      if (oldest === null || usedAt < oldest[1].usedAt) oldest = entry;
     }
+    if (oldest === null) return;
+    const [segment, { file }] = oldest;
+    this.#open.delete(segment);
+    // Nothing is lost with the handle: what counts has been synced.
+    file.then((opened) => opened.close()).catch(() => {});
   }
 
   async closeAll(): Promise<void> {

@@ -38,6 +38,8 @@ export const messageType = {
   chunkSlices: 37,
   /** chunk: the map names this brick for chunks that it lacks, and too few others have them. */
   chunkHeal: 38,
+  /** chunk: store several at once. */
+  chunkPuts: 39,
 
   /** crypt: a new data key to be kept; one that a brick lacks; whether a retired one is gone. */
   keyPut: 40,

@@ -1,5 +1,6 @@
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
+import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { Stamps, slotBytesFor } from "../gc/stamps.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
 import type { LatencyHistogram } from "../latency-histogram.ts";
@@ -90,7 +91,7 @@ export interface StoreOptions {
   memory?: MemoryParts;
 }
 
-interface PendingChunk {
+interface PendingChunk extends Keyed<PendingChunk> {
   parts: readonly Buffer[];
   chunk: RecordChunk;
   /** Puts of the same key that wait for this record. */
@@ -142,7 +143,7 @@ export class Store {
   readonly #slices: SliceReads;
   readonly #scrub: Scrub;
   readonly #compaction: Compaction;
-  readonly #pending = new Map<string, PendingChunk>();
+  readonly #pending = new KeyTable<PendingChunk>();
   #answers: (() => void)[] = [];
   #checkpointWanted = false;
   #checkpointPosition: number;
@@ -308,7 +309,8 @@ export class Store {
     }
     const chunk: RecordChunk = { key, offsetBytes: 0, lengthBytes, origin };
     const parts = [bytes];
-    this.#pending.set(name, { parts, chunk, waiters: [] });
+    const added: PendingChunk = { name, next: null, parts, chunk, waiters: [] };
+    this.#pending.add(added);
     this.#log.append({
       type: recordType.chunk,
       parts,
@@ -319,7 +321,7 @@ export class Store {
         this.#settleChunk(name, chunk, location);
         if (location !== null) done({ ok: true, deduplicated: false });
         else done({ ok: false, fault: { code: "no_space" } });
-        this.#settleWaiters(name, location !== null);
+        this.#settleWaiters(added, location !== null);
       },
     });
   }
@@ -338,8 +340,11 @@ export class Store {
     let bodyBytes = 0;
     for (const part of parts) bodyBytes += part.length;
     const name = chunk === null ? "" : keyName(chunk.key);
-    const offered = chunk !== null && !this.#pending.has(name);
-    if (offered) this.#pending.set(name, { parts, chunk, waiters: [] });
+    let offered: PendingChunk | null = null;
+    if (chunk !== null && this.#pending.get(name) === undefined) {
+      offered = { name, next: null, parts, chunk, waiters: [] };
+      this.#pending.add(offered);
+    }
     this.#log.append({
       type: recordType.map,
       parts,
@@ -349,7 +354,7 @@ export class Store {
       done: (location) => {
         if (chunk !== null) this.#settleChunk(name, chunk, location);
         done(location !== null, location);
-        if (offered) this.#settleWaiters(name, location !== null);
+        if (offered !== null) this.#settleWaiters(offered, location !== null);
       },
     });
   }
@@ -538,10 +543,9 @@ export class Store {
     this.counters.chunkBytesWritten += chunk.lengthBytes;
   }
 
-  #settleWaiters(name: string, ok: boolean): void {
-    const waiters = this.#pending.get(name)!.waiters;
-    this.#pending.delete(name);
-    for (const done of waiters) {
+  #settleWaiters(pending: PendingChunk, ok: boolean): void {
+    this.#pending.remove(pending);
+    for (const done of pending.waiters) {
       if (ok) done({ ok: true, deduplicated: true });
       else done({ ok: false, fault: { code: "no_space" } });
     }

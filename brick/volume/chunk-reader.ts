@@ -6,6 +6,7 @@ import {
   getStatus,
 } from "../chunk/chunk-messages.ts";
 import { chunkKey, keyEquals } from "../chunk/key.ts";
+import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
@@ -25,9 +26,8 @@ export type FetchOutcome =
   | { ok: false; fault: "away" };
 
 /** One chunk being looked for; all who want it meanwhile wait for the same search. */
-interface Search {
+interface Search extends Keyed<Search> {
   readonly key: Buffer;
-  readonly name: string;
   readonly holders: readonly BrickNumber[];
   readonly waiting: ((outcome: FetchOutcome) => void)[];
   /** Everyone to ask, in order; made when the hints are used up. */
@@ -37,6 +37,12 @@ interface Search {
   readonly without: Set<BrickNumber>;
   underWay: number;
   ended: boolean;
+}
+
+/** Keys to be asked for. */
+interface Outgoing {
+  readonly brick: BrickNumber;
+  readonly searches: Search[];
 }
 
 /** One GET frame under way. */
@@ -55,10 +61,10 @@ interface Frame {
 export class ChunkReader {
   readonly #context: ChunkContext;
   readonly #placements = new Placements();
-  readonly #searches = new Map<string, Search>();
-  readonly #frames = new Set<Frame>();
-  /** Keys to be asked for when `flush` is called, by brick. */
-  readonly #outgoing = new Map<BrickNumber, Search[]>();
+  readonly #searches = new KeyTable<Search>();
+  readonly #frames: Frame[] = [];
+  /** To be sent when `flush` is called. */
+  #outgoing: Outgoing[] = [];
   #sweep: TimerHandle | null = null;
 
   constructor(context: ChunkContext) {
@@ -80,6 +86,7 @@ export class ChunkReader {
     const search: Search = {
       key,
       name,
+      next: null,
       holders: this.#sortHints(key, holders),
       waiting: [done],
       order: null,
@@ -88,12 +95,12 @@ export class ChunkReader {
       underWay: 0,
       ended: false,
     };
-    this.#searches.set(name, search);
+    this.#searches.add(search);
     this.#askNext(search);
   }
 
   isSearching(key: Buffer): boolean {
-    return this.#searches.has(key.toString("latin1"));
+    return this.#searches.get(key.toString("latin1")) !== undefined;
   }
 
   /** Whom to ask first; null when none of the holders can be. */
@@ -104,10 +111,10 @@ export class ChunkReader {
   }
 
   flush(): void {
-    if (this.#outgoing.size === 0) return;
-    const outgoing = [...this.#outgoing];
-    this.#outgoing.clear();
-    for (const [brick, searches] of outgoing) {
+    const outgoing = this.#outgoing;
+    if (outgoing.length === 0) return;
+    this.#outgoing = [];
+    for (const { brick, searches } of outgoing) {
       for (let at = 0; at < searches.length; at += getKeysMax) {
         this.#sendFrame(brick, searches.slice(at, at + getKeysMax));
       }
@@ -117,10 +124,9 @@ export class ChunkReader {
   close(): void {
     this.#sweep?.cancel();
     this.#sweep = null;
-    for (const search of this.#searches.values()) search.ended = true;
-    this.#searches.clear();
-    this.#frames.clear();
-    this.#outgoing.clear();
+    for (const search of this.#searches.clear()) search.ended = true;
+    this.#frames.length = 0;
+    this.#outgoing = [];
   }
 
   /** This brick itself first, slow ones last; the key says where among equals to begin. */
@@ -148,9 +154,9 @@ export class ChunkReader {
 
   #queue(search: Search, brick: BrickNumber): void {
     search.underWay += 1;
-    const queue = this.#outgoing.get(brick);
-    if (queue === undefined) this.#outgoing.set(brick, [search]);
-    else queue.push(search);
+    const outgoing = this.#outgoing.find((other) => other.brick === brick);
+    if (outgoing === undefined) this.#outgoing.push({ brick, searches: [search] });
+    else outgoing.searches.push(search);
   }
 
   #nextBrick(search: Search): BrickNumber | null {
@@ -169,7 +175,7 @@ export class ChunkReader {
     const { calls, host, options } = this.#context;
     const sinceMs = host.clock.nowMs();
     const frame: Frame = { brick, searches, sinceMs, hedged: false, answered: false };
-    this.#frames.add(frame);
+    this.#frames.push(frame);
     this.#startSweep();
     const body = encodeChunkGet(searches.map((search) => search.key));
     calls.call(brick, messageType.chunkGet, body, options.chunkTimeoutMs, (reply) => {
@@ -182,7 +188,8 @@ export class ChunkReader {
     const nowMs = host.clock.nowMs();
     const { stages } = this.#context.stats;
     stages.took(stage.readFetch, stages.sample(stage.readFetch, frame.sinceMs));
-    this.#frames.delete(frame);
+    const at = this.#frames.indexOf(frame);
+    if (at >= 0) this.#frames.splice(at, 1);
     frame.answered = true;
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
     else health.timedOut(frame.brick, nowMs);
@@ -229,7 +236,7 @@ export class ChunkReader {
 
   #end(search: Search, outcome: FetchOutcome): void {
     search.ended = true;
-    this.#searches.delete(search.name);
+    this.#searches.remove(search);
     for (const done of search.waiting) done(outcome);
   }
 
@@ -237,7 +244,7 @@ export class ChunkReader {
     this.#sweep ??= this.#context.host.clock.after(sweepEveryMs, () => {
       this.#sweep = null;
       this.#lookForSlow();
-      if (this.#frames.size > 0) this.#startSweep();
+      if (this.#frames.length > 0) this.#startSweep();
     });
   }
 

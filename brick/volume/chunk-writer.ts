@@ -1,4 +1,15 @@
-import { decodeChunkPutReply, encodeChunkPut, putStatus } from "../chunk/chunk-messages.ts";
+import {
+  decodeChunkPutReply,
+  encodeChunkPut,
+  type PutStatus,
+  putStatus,
+} from "../chunk/chunk-messages.ts";
+import {
+  decodeChunkPutsReply,
+  encodeChunkPuts,
+  putsBytesMax,
+  putsMax,
+} from "../chunk/puts-messages.ts";
 import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { ChunkOrigin } from "../log/batch-format.ts";
@@ -21,38 +32,76 @@ interface Copies {
   readonly degradedWrites: boolean;
 }
 
+/**
+ * One brick that was asked to take a chunk:
+ *
+ *     waiting ──slow──▶ hedged      another brick is asked in its place; it may still answer
+ *        └───────┬────────┘
+ *                ├──▶ refused       it cannot: no_space, bad
+ *                └──▶ late          it did not answer, or is busy: asked again after a while
+ */
+interface Asked {
+  readonly brick: BrickNumber;
+  readonly sinceMs: number;
+  state: "waiting" | "hedged" | "refused" | "late";
+}
+
 /** One chunk on its way to the bricks that its key names. */
 class Storing {
   readonly key: Buffer;
-  readonly body: readonly Buffer[];
+  readonly origin: ChunkOrigin;
+  readonly data: readonly Buffer[];
   readonly lengthBytes: number;
   readonly gcEpoch: number;
   readonly volume: () => Copies;
   readonly done: (outcome: StoreOutcome) => void;
   readonly stored: BrickNumber[] = [];
-  /** Asked and not yet answered, and since when. */
-  readonly underWay = new Map<BrickNumber, { sinceMs: number; hedged: boolean }>();
-  /** Answered that it cannot (no_space, bad), or not in time. */
-  readonly refused = new Set<BrickNumber>();
-  readonly late = new Set<BrickNumber>();
+  asked: Asked[] = [];
   retryAtMs = 0;
   ended = false;
+  /** Its place among the active ones. */
+  activeAt = -1;
 
   constructor(
     key: Buffer,
-    body: readonly Buffer[],
+    origin: ChunkOrigin,
+    data: readonly Buffer[],
     lengthBytes: number,
     gcEpoch: number,
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
   ) {
     this.key = key;
-    this.body = body;
+    this.origin = origin;
+    this.data = data;
     this.lengthBytes = lengthBytes;
     this.gcEpoch = gcEpoch;
     this.volume = volume;
     this.done = done;
   }
+
+  get isUnderWay(): boolean {
+    return this.asked.some(({ state }) => state === "waiting" || state === "hedged");
+  }
+
+  isLate(): boolean {
+    return this.asked.some(({ state }) => state === "late");
+  }
+
+  forget(state: Asked["state"]): void {
+    this.asked = this.asked.filter((asked) => asked.state !== state);
+  }
+}
+
+/** Chunks to be sent to one brick. */
+interface Outgoing {
+  readonly brick: BrickNumber;
+  readonly puts: Put[];
+}
+
+interface Put {
+  readonly storing: Storing;
+  readonly asked: Asked;
 }
 
 export interface StoreHandle {
@@ -62,22 +111,25 @@ export interface StoreHandle {
 
 /**
  * Stores chunks on as many bricks as the volume asks for: the first ones of the key's order, in
- * parallel; who is full, failing or slow is passed over to the next.
+ * parallel; who is full, failing or slow is passed over to the next. What is begun in one turn of the
+ * event loop and goes to the same brick goes in one message; each chunk of it has an answer of its own.
  */
 export class ChunkWriter {
   readonly #context: ChunkContext;
   readonly #placements = new Placements();
-  readonly #active = new Set<Storing>();
+  readonly #active: Storing[] = [];
+  #outgoing: Outgoing[] = [];
   #sweep: TimerHandle | null = null;
   /** The cluster state that the last sweep saw. */
   #stateSeen: ClusterState | null = null;
+  #closed = false;
 
   constructor(context: ChunkContext) {
     this.#context = context;
   }
 
   get activeCount(): number {
-    return this.#active.size;
+    return this.#active.length;
   }
 
   store(
@@ -89,9 +141,9 @@ export class ChunkWriter {
     done: (outcome: StoreOutcome) => void,
   ): StoreHandle {
     const { gcEpoch } = this.#context.state();
-    const body = encodeChunkPut(key, origin, data, gcEpoch);
-    const storing = new Storing(key, body, lengthBytes, gcEpoch, volume, done);
-    this.#active.add(storing);
+    const storing = new Storing(key, origin, data, lengthBytes, gcEpoch, volume, done);
+    storing.activeAt = this.#active.length;
+    this.#active.push(storing);
     this.#advance(storing);
     if (!storing.ended) this.#startSweep();
     return { abandon: () => this.#end(storing) };
@@ -107,8 +159,10 @@ export class ChunkWriter {
   }
 
   close(): void {
+    this.#closed = true;
     for (const storing of this.#active) storing.ended = true;
-    this.#active.clear();
+    this.#active.length = 0;
+    this.#outgoing = [];
     this.#sweep?.cancel();
     this.#sweep = null;
   }
@@ -125,8 +179,10 @@ export class ChunkWriter {
     }
     // A hedged request counts no longer: another brick is asked in its place.
     let expected = storing.stored.length;
-    for (const [brick, { hedged }] of storing.underWay) {
-      if (!hedged && isReachable(state.bricks[String(brick)])) expected += 1;
+    for (const asked of storing.asked) {
+      if (asked.state === "waiting" && isReachable(state.bricks[String(asked.brick)])) {
+        expected += 1;
+      }
     }
     while (expected < needed) {
       const next = this.#nextBrick(storing);
@@ -142,8 +198,8 @@ export class ChunkWriter {
     const nowMs = host.clock.nowMs();
     let slow: BrickNumber | null = null;
     for (const brick of this.#placements.forWrite(this.#context.state()).order(storing.key)) {
-      if (storing.stored.includes(brick) || storing.underWay.has(brick)) continue;
-      if (storing.refused.has(brick) || storing.late.has(brick)) continue;
+      if (storing.stored.includes(brick)) continue;
+      if (storing.asked.some((asked) => asked.brick === brick)) continue;
       if (!health.isSlow(brick, nowMs)) return brick;
       slow ??= brick;
     }
@@ -153,13 +209,13 @@ export class ChunkWriter {
   /** Nobody is left to ask: full, or some are away and may come back. */
   #exhausted(storing: Storing, needed: number): void {
     const nowMs = this.#context.host.clock.nowMs();
-    if (storing.underWay.size > 0) return;
-    if (storing.late.size > 0) {
+    if (storing.isUnderWay) return;
+    if (storing.isLate()) {
       storing.retryAtMs ||= nowMs + retryEveryMs;
       return;
     }
     if (reachableCount(this.#context.state()) < needed) {
-      storing.refused.clear();
+      storing.forget("refused");
       storing.retryAtMs ||= nowMs + retryEveryMs;
       return;
     }
@@ -168,43 +224,98 @@ export class ChunkWriter {
   }
 
   #ask(storing: Storing, brick: BrickNumber): void {
+    const { clock } = this.#context.host;
+    const asked: Asked = { brick, sinceMs: clock.nowMs(), state: "waiting" };
+    storing.asked.push(asked);
+    const put: Put = { storing, asked };
+    const outgoing = this.#outgoing.find((other) => other.brick === brick);
+    if (outgoing !== undefined) outgoing.puts.push(put);
+    else this.#outgoing.push({ brick, puts: [put] });
+    if (this.#outgoing.length === 1 && outgoing === undefined) clock.soon(() => this.#flush());
+  }
+
+  /** As few messages as hold what is to be sent. */
+  #flush(): void {
+    const all = this.#outgoing;
+    this.#outgoing = [];
+    for (const { brick, puts } of all) {
+      let from = 0;
+      let bytes = 0;
+      for (const [at, { storing }] of puts.entries()) {
+        bytes += storing.lengthBytes;
+        if (at - from < putsMax && bytes <= putsBytesMax) continue;
+        this.#send(brick, puts.slice(from, at));
+        from = at;
+        bytes = storing.lengthBytes;
+      }
+      this.#send(brick, puts.slice(from));
+    }
+  }
+
+  #send(brick: BrickNumber, puts: readonly Put[]): void {
     const { calls, host, options } = this.#context;
+    if (this.#closed) return;
     const sinceMs = host.clock.nowMs();
-    storing.underWay.set(brick, { sinceMs, hedged: false });
-    calls.call(brick, messageType.chunkPut, storing.body, options.chunkTimeoutMs, (reply) => {
-      this.#answered(storing, brick, sinceMs, reply);
+    const chunks = puts.map(({ storing }) => storing);
+    // The newest of them: none may be protected for less long than its own writer counts on.
+    const gcEpoch = Math.max(...chunks.map((storing) => storing.gcEpoch));
+    const alone = chunks.length === 1 ? chunks[0]! : null;
+    const type = alone === null ? messageType.chunkPuts : messageType.chunkPut;
+    const body =
+      alone === null
+        ? encodeChunkPuts(chunks, gcEpoch)
+        : encodeChunkPut(alone.key, alone.origin, alone.data, gcEpoch);
+    calls.call(brick, type, body, options.chunkTimeoutMs, (reply) => {
+      const statuses = alone === null ? manyStatuses(reply) : oneStatus(reply);
+      this.#answered(brick, puts, sinceMs, reply.ok, statuses);
     });
   }
 
-  #answered(storing: Storing, brick: BrickNumber, sinceMs: number, reply: CallReply): void {
-    const { health, host, stats } = this.#context;
+  #answered(
+    brick: BrickNumber,
+    puts: readonly Put[],
+    sinceMs: number,
+    inTime: boolean,
+    statuses: readonly PutStatus[] | null,
+  ): void {
+    const { health, host } = this.#context;
     const nowMs = host.clock.nowMs();
-    if (!reply.ok) health.timedOut(brick, nowMs);
-    else health.answered(brick, nowMs - sinceMs);
-    if (storing.ended) return;
-    storing.underWay.delete(brick);
-    const status = reply.ok ? decodeChunkPutReply(reply.body) : null;
+    if (inTime) health.answered(brick, nowMs - sinceMs);
+    else health.timedOut(brick, nowMs);
+    const fit = statuses?.length === puts.length ? statuses : null;
+    for (const [at, { storing, asked }] of puts.entries()) {
+      if (storing.ended) continue;
+      this.#take(storing, asked, inTime, fit === null ? null : fit[at]!);
+    }
+  }
+
+  #take(storing: Storing, asked: Asked, inTime: boolean, status: PutStatus | null): void {
     if (status === putStatus.stored || status === putStatus.deduplicated) {
-      storing.stored.push(brick);
+      storing.asked.splice(storing.asked.indexOf(asked), 1);
+      storing.stored.push(asked.brick);
       if (status === putStatus.deduplicated) {
+        const { stats } = this.#context;
         stats.deduplicatedCopies += 1;
         stats.deduplicatedBytes += storing.lengthBytes;
       }
-    } else if (!reply.ok || status === putStatus.busy) storing.late.add(brick);
-    else storing.refused.add(brick);
+    } else asked.state = !inTime || status === putStatus.busy ? "late" : "refused";
     this.#advance(storing);
   }
 
   #end(storing: Storing): void {
+    if (storing.ended) return;
     storing.ended = true;
-    this.#active.delete(storing);
+    const last = this.#active.pop()!;
+    if (last === storing) return;
+    this.#active[storing.activeAt] = last;
+    last.activeAt = storing.activeAt;
   }
 
   #startSweep(): void {
     this.#sweep ??= this.#context.host.clock.after(sweepEveryMs, () => {
       this.#sweep = null;
       this.#lookForSlow();
-      if (this.#active.size > 0) this.#startSweep();
+      if (this.#active.length > 0) this.#startSweep();
     });
   }
 
@@ -214,23 +325,32 @@ export class ChunkWriter {
     // A brick that went down may make fewer copies enough, one that came up may take one.
     const stateIsNew = state !== this.#stateSeen;
     this.#stateSeen = state;
-    for (const storing of this.#active) {
+    for (const storing of [...this.#active]) {
       let look = stateIsNew;
-      for (const [brick, asked] of storing.underWay) {
-        if (asked.hedged) continue;
-        if (nowMs - asked.sinceMs < this.#context.health.writeHedgeAfterMs(brick)) continue;
+      for (const asked of storing.asked) {
+        if (asked.state !== "waiting") continue;
+        if (nowMs - asked.sinceMs < this.#context.health.writeHedgeAfterMs(asked.brick)) continue;
         // Only when there is another brick to ask; else its answer is waited for.
         if (this.#nextBrick(storing) === null) break;
-        asked.hedged = true;
+        asked.state = "hedged";
         this.#context.stats.writeHedges += 1;
         look = true;
       }
       if (storing.retryAtMs > 0 && storing.retryAtMs <= nowMs) {
         storing.retryAtMs = 0;
-        storing.late.clear();
+        storing.forget("late");
         look = true;
       }
       if (look) this.#advance(storing);
     }
   }
+}
+
+function oneStatus(reply: CallReply): PutStatus[] | null {
+  const status = reply.ok ? decodeChunkPutReply(reply.body) : null;
+  return status === null ? null : [status];
+}
+
+function manyStatuses(reply: CallReply): PutStatus[] | null {
+  return reply.ok ? decodeChunkPutsReply(reply.body) : null;
 }

@@ -1,14 +1,17 @@
 import {
+  type ChunkPut,
   decodeChunkGet,
   decodeChunkPut,
   encodeChunkGetReply,
   encodeChunkHasReply,
   encodeChunkPutReply,
   getStatus,
+  type PutStatus,
   putStatus,
 } from "../chunk/chunk-messages.ts";
 import { chunkKey } from "../chunk/key.ts";
 import { isSliced, outlineOf, sliceBytes } from "../chunk/outline.ts";
+import { decodeChunkPuts, encodeChunkPutsReply } from "../chunk/puts-messages.ts";
 import { decodeSliceRequest, encodeSliceReply } from "../chunk/slice-messages.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
@@ -97,6 +100,8 @@ export class FakeCluster {
   noSpaceOnWrite = false;
   /** Map writes refused because their chunk was stored too long ago. */
   staleWrites = 0;
+  /** When set, what arrives is what this makes of it. */
+  onTheWay: ((to: BrickNumber, body: Buffer) => Buffer) | null = null;
   /** When set, answers to look-ups are made but wait here. */
   heldLookups: (() => void)[] | null = null;
   /** When set, look-ups that arrive wait here before they are looked at. */
@@ -220,7 +225,8 @@ export class FakeCluster {
     const local = from === target;
     if (!local && this.prng.chance(lossShare)) return;
     const times = !local && this.prng.chance(doubleShare) ? 2 : 1;
-    const body = [Buffer.concat(message.body)];
+    const sent = Buffer.concat(message.body);
+    const body = [this.onTheWay?.(to, sent) ?? sent];
     for (let index = 0; index < times; index += 1) {
       this.time.after(this.prng.unit() * delayMsMax, () => {
         if (!from.alive || !target.alive || target.frozen) return;
@@ -234,23 +240,12 @@ export class FakeCluster {
   #serve(brick: FakeBrick): void {
     const { calls } = brick;
     calls.serve(messageType.chunkPut, (_from, body, reply) => {
-      const { key, bytes } = decodeChunkPut(body)!;
       brick.puts += 1;
-      if (!chunkKey(bytes).equals(key)) {
-        reply(encodeChunkPutReply(putStatus.bad));
-        return;
-      }
-      const name = key.toString("hex");
-      if (brick.chunks.has(name)) {
-        reply(encodeChunkPutReply(putStatus.deduplicated));
-        return;
-      }
-      if (brick.full) {
-        reply(encodeChunkPutReply(putStatus.noSpace));
-        return;
-      }
-      brick.chunks.set(name, Buffer.from(bytes));
-      reply(encodeChunkPutReply(putStatus.stored));
+      reply(encodeChunkPutReply(putInto(brick, decodeChunkPut(body)!)));
+    });
+    calls.serve(messageType.chunkPuts, (_from, body, reply) => {
+      brick.puts += 1;
+      reply(encodeChunkPutsReply(decodeChunkPuts(body)!.map((put) => putInto(brick, put))));
     });
     calls.serve(messageType.chunkGet, (_from, body, reply) => {
       brick.gets += 1;
@@ -577,4 +572,13 @@ function makeState(
     gcEpoch: 1,
     joinTokens: {},
   };
+}
+
+function putInto(brick: FakeBrick, { key, bytes }: ChunkPut): PutStatus {
+  if (!chunkKey(bytes).equals(key)) return putStatus.bad;
+  const name = key.toString("hex");
+  if (brick.chunks.has(name)) return putStatus.deduplicated;
+  if (brick.full) return putStatus.noSpace;
+  brick.chunks.set(name, Buffer.from(bytes));
+  return putStatus.stored;
 }

@@ -62,6 +62,69 @@ test("a damaged copy is never served: the next holder is asked, and it is noted"
   assert.equal(!lost.ok && lost.fault.code, "lost");
 });
 
+/** A MiB: sixteen chunks, most of which go to a brick together with others. */
+const wide = randomBytes(1024 * KiB);
+
+function assertStoredTwice(bench: Bench, bytes: Buffer): void {
+  for (let at = 0; at < bytes.length; at += 64 * KiB) {
+    const holders = holdersOf(bench, bytes.subarray(at, at + 64 * KiB));
+    assert.ok(holders.length >= 2, `the chunk at ${at} is on ${holders.length} bricks`);
+  }
+  assert.deepEqual(bench.cluster.violations, []);
+}
+
+test("the chunks of a large write go to each brick in one message", async () => {
+  const bench = makeBench(makeCluster(30), noCache);
+  assert.deepEqual(await write(bench, 0, wide), { ok: true });
+  assertStoredTwice(bench, wide);
+  for (const brick of bench.cluster.bricks.values()) assert.ok(brick.puts <= 1);
+});
+
+test("of chunks that a brick got together some are refused: those go elsewhere", async () => {
+  const bench = makeBench(makeCluster(31), noCache);
+  // It has taken some of them already, and has room for no others.
+  assert.deepEqual(await write(bench, 0, wide.subarray(0, 512 * KiB)), { ok: true });
+  for (const number of [2, 3]) bench.cluster.brick(number).full = true;
+  assert.deepEqual(await write(bench, 0, wide), { ok: true });
+  assertStoredTwice(bench, wide);
+  assert.ok(bytesOf(await read(bench, 0, wide.length)).equals(wide));
+});
+
+test("a brick that damages one chunk of several holds that one not", async () => {
+  const bench = makeBench(makeCluster(32), noCache);
+  const { cluster } = bench;
+  const harmed = cluster.brick(2);
+  cluster.onTheWay = (to, body) => {
+    if (to !== 2 || body.length < 128 * KiB) return body;
+    const copy = Buffer.from(body);
+    copy[copy.length - 1]! ^= 1;
+    return copy;
+  };
+  assert.deepEqual(await write(bench, 0, wide), { ok: true });
+  assertStoredTwice(bench, wide);
+  assert.ok(harmed.chunks.size > 0);
+});
+
+test("a brick that dies with several chunks, or answers twice, costs none a copy", async () => {
+  const bench = makeBench(makeCluster(33), noCache);
+  const { cluster, gateway } = bench;
+  const writing = gateway.write(0, [wide]);
+  cluster.brick(3).frozen = true;
+  await cluster.time.run(2);
+  cluster.kill(3);
+  assert.deepEqual(await cluster.time.until(writing), { ok: true });
+  for (let at = 0; at < wide.length; at += 64 * KiB) {
+    const holders = holdersOf(bench, wide.subarray(at, at + 64 * KiB));
+    assert.ok(holders.filter((number) => number !== 3).length >= 2);
+  }
+  // The messages come again, all of them: each chunk is there once, and counts once.
+  const doubled = makeBench(makeCluster(34), noCache);
+  doubled.cluster.faults.doubleShare = 1;
+  assert.deepEqual(await write(doubled, 0, wide), { ok: true });
+  assertStoredTwice(doubled, wide);
+  assert.ok(bytesOf(await read(doubled, 0, wide.length)).equals(wide));
+});
+
 test("a chunk that moved is found along the key's order", async () => {
   const bench = makeBench(makeCluster(3), noCache);
   await write(bench, 0, large);

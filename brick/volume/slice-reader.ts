@@ -45,9 +45,9 @@ interface Frame {
 export class SliceReader {
   readonly #context: ChunkContext;
   readonly #cache: ChunkCache;
-  readonly #frames = new Set<Frame>();
+  #frames: Frame[] = [];
   /** To be asked for when `flush` is called. */
-  readonly #outgoing = new Map<BrickNumber, Wish[]>();
+  #outgoing: { readonly brick: BrickNumber; readonly wishes: Wish[] }[] = [];
   #sweep: TimerHandle | null = null;
 
   constructor(context: ChunkContext, cache: ChunkCache) {
@@ -67,16 +67,16 @@ export class SliceReader {
     }
     const outline = this.#cache.get(wanted.key, "outline") ?? null;
     const wish: Wish = { ...wanted, done, outline };
-    const queue = this.#outgoing.get(brick);
-    if (queue === undefined) this.#outgoing.set(brick, [wish]);
-    else queue.push(wish);
+    const outgoing = this.#outgoing.find((other) => other.brick === brick);
+    if (outgoing === undefined) this.#outgoing.push({ brick, wishes: [wish] });
+    else outgoing.wishes.push(wish);
   }
 
   flush(): void {
-    if (this.#outgoing.size === 0) return;
-    const outgoing = [...this.#outgoing];
-    this.#outgoing.clear();
-    for (const [brick, wishes] of outgoing) {
+    const outgoing = this.#outgoing;
+    if (outgoing.length === 0) return;
+    this.#outgoing = [];
+    for (const { brick, wishes } of outgoing) {
       for (let at = 0; at < wishes.length; at += slicesWishedMax) {
         this.#send(brick, wishes.slice(at, at + slicesWishedMax));
       }
@@ -86,7 +86,7 @@ export class SliceReader {
   #send(brick: BrickNumber, wishes: readonly Wish[]): void {
     const { calls, host, options } = this.#context;
     const frame: Frame = { brick, wishes, sinceMs: host.clock.nowMs() };
-    this.#frames.add(frame);
+    this.#frames.push(frame);
     this.#startSweep();
     const body = encodeSliceRequest(
       wishes.map(({ key, first, count, outline }) => {
@@ -103,14 +103,16 @@ export class SliceReader {
     const nowMs = host.clock.nowMs();
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
     else health.timedOut(frame.brick, nowMs);
-    if (!this.#frames.delete(frame)) return;
+    const at = this.#frames.indexOf(frame);
+    if (at < 0) return;
+    this.#frames.splice(at, 1);
     const { stages } = this.#context.stats;
     stages.took(stage.readFetch, stages.sample(stage.readFetch, frame.sinceMs));
     const results = reply.ok ? decodeSliceReply(reply.body) : null;
     const fits = results?.length === frame.wishes.length;
-    for (const [at, wish] of frame.wishes.entries()) {
+    for (const [index, wish] of frame.wishes.entries()) {
       const sinceMs = stages.since(stage.readVerify);
-      const proven = fits ? this.#proven(wish, results[at]!) : null;
+      const proven = fits ? this.#proven(wish, results[index]!) : null;
       stages.took(stage.readVerify, sinceMs);
       wish.done(proven);
     }
@@ -136,13 +138,14 @@ export class SliceReader {
       this.#sweep = null;
       const { health, host, stats } = this.#context;
       const nowMs = host.clock.nowMs();
-      for (const frame of this.#frames) {
-        if (nowMs - frame.sinceMs < health.hedgeAfterMs(frame.brick)) continue;
-        this.#frames.delete(frame);
+      const isSlow = ({ brick, sinceMs }: Frame) => nowMs - sinceMs >= health.hedgeAfterMs(brick);
+      const slow = this.#frames.filter(isSlow);
+      this.#frames = this.#frames.filter((frame) => !isSlow(frame));
+      for (const frame of slow) {
         stats.readHedges += frame.wishes.length;
         for (const wish of frame.wishes) wish.done(null);
       }
-      if (this.#frames.size > 0) this.#startSweep();
+      if (this.#frames.length > 0) this.#startSweep();
     });
   }
 }
