@@ -2,7 +2,7 @@ import type { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
-import { pause, rest, type Scene } from "./scene.ts";
+import { pause, rest, type Scene, sitOutCalm } from "./scene.ts";
 import type { DiskDials, FileCall } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
@@ -38,10 +38,17 @@ export class DiskTrouble {
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
 
+  #underWay = 0;
+
   constructor(scene: Scene, dials: FaultDials, atlas: FaultAtlas) {
     this.#scene = scene;
     this.#dials = dials;
     this.#atlas = atlas;
+  }
+
+  /** Whether a disk fails or is slow just now. */
+  get isUnderWay(): boolean {
+    return this.#underWay > 0;
   }
 
   run(prng: Prng): Promise<void>[] {
@@ -49,8 +56,8 @@ export class DiskTrouble {
     const repeat = (everyMs: number, act: (prng: Prng) => Promise<void>) =>
       this.#repeat(prng.fork(), everyMs, act);
     return [
-      repeat(diskStopEveryMs, (its) => this.#fail(its)),
-      repeat(slowDiskEveryMs, (its) => this.#slowDown(its)),
+      repeat(diskStopEveryMs, (its) => this.#noted(this.#fail(its))),
+      repeat(slowDiskEveryMs, (its) => this.#noted(this.#slowDown(its))),
       repeat(damageEveryMs, (its) => this.#damage(its)),
     ];
   }
@@ -59,8 +66,15 @@ export class DiskTrouble {
     if (everyMs === never) return;
     while (this.#scene.working()) {
       await rest(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
+      await sitOutCalm(this.#scene);
       if (this.#scene.working()) await act(prng);
     }
+  }
+
+  async #noted(trouble: Promise<void>): Promise<void> {
+    this.#underWay += 1;
+    await trouble;
+    this.#underWay -= 1;
   }
 
   /** Every write, flush or batch of the index fails, or nothing is left to grow into, until it stops. */

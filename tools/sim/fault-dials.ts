@@ -42,6 +42,8 @@ export interface MoreDials {
   /** Bricks are lost for good, emptied and removed, and new ones join. */
   readonly turnoverEveryMs: number;
   readonly growEveryMs: number;
+  /** Chance that after a partition nothing else goes wrong until the cluster is whole again. */
+  readonly calmChance: number;
 }
 
 export const dialGroups = ["network", "clock", "disk", "damage", "turnover"] as const;
@@ -85,5 +87,15 @@ export function drawMoreDials(prng: Prng, groups: ReadonlySet<DialGroup>): MoreD
     damageEveryMs: draw("damage", 0.5, 10_000, 60_000),
     turnoverEveryMs: draw("turnover", 0.5, 20_000, 120_000),
     growEveryMs: draw("turnover", 0.4, 20_000, 120_000),
+    calmChance: prng.pick([0, 0.5, 1]),
   };
+}
+
+/** In a short run each dial that was drawn has its turn: what happens at all does so about twice. */
+export function quickened(dials: FaultDials, runMs: number): FaultDials {
+  const quick = Object.entries(dials).map(([name, value]) => {
+    const isPeriod = name.endsWith("EveryMs") && value !== never;
+    return [name, isPeriod ? Math.min(value, runMs / 2) : value];
+  });
+  return Object.fromEntries(quick);
 }

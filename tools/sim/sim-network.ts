@@ -42,8 +42,8 @@ export function healthyLink(): LinkDials {
 interface Packet {
   message: Message;
   bytes: number;
-  /** Checksum of the body when it was sent: its buffers must not have changed on arrival. */
-  crc: number;
+  /** The body as it was when it was sent: the buffers it came in must not have changed on arrival. */
+  body: Buffer;
 }
 
 interface Link {
@@ -124,6 +124,12 @@ export class SimNetwork {
     }
   }
 
+  /** Whether anything is cut or clogged. */
+  isParted(): boolean {
+    for (const { dials } of this.#links.values()) if (dials.cut || dials.clogged) return true;
+    return false;
+  }
+
   /** Takes back every cut and clog. */
   heal(): void {
     for (const { from, to } of this.#links.values())
@@ -169,11 +175,9 @@ export class SimNetwork {
       this.stats.dropped += 1;
       return;
     }
-    let crc = 0;
-    for (const part of message.body) crc = crc32(part, crc);
     link.bytesUnderWay += bytes;
-    const { type, request, reply, body } = message;
-    link.corked.push({ message: { type, request, reply, boot: port.boot, body }, bytes, crc });
+    const sent = { ...message, boot: port.boot };
+    link.corked.push({ message: sent, bytes, body: Buffer.concat(message.body as Buffer[]) });
     if (link.corked.length === 1) {
       this.#clock.schedule(0, owner, eventKind.soon, 1, () => {
         const packets = link.corked;
@@ -196,7 +200,8 @@ export class SimNetwork {
       if (prng.chance(dials.duplicateChance)) {
         this.stats.duplicated += 1;
         link.bytesUnderWay += packet.bytes;
-        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
+        const twin = { ...packet, body: Buffer.from(packet.body) };
+        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [twin]);
       }
       if (prng.chance(dials.reorderChance)) {
         this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
@@ -235,13 +240,12 @@ export class SimNetwork {
       this.stats.dropped += 1;
       return;
     }
-    const { message } = packet;
-    const body = Buffer.concat(message.body as Buffer[]);
-    assert(crc32(body) === packet.crc, `brick ${link.from} changed buffers that it had sent`);
+    const { message, body } = packet;
+    assert(isMadeOf(body, message.body), `brick ${link.from} changed buffers that it had sent`);
     const { trace } = this.#clock;
     trace.add((message.type << 1) | (message.reply ? 1 : 0));
     trace.add(message.request);
-    trace.add(packet.crc);
+    trace.add(crc32(body));
     this.stats.delivered += 1;
     const { type, request, reply, boot } = message;
     try {
@@ -266,6 +270,15 @@ export class SimNetwork {
     }
     return link;
   }
+}
+
+function isMadeOf(body: Buffer, parts: readonly Uint8Array[]): boolean {
+  let at = 0;
+  for (const part of parts) {
+    if (body.compare(part, 0, part.length, at, at + part.length) !== 0) return false;
+    at += part.length;
+  }
+  return at === body.length;
 }
 
 /** Messages on the wire belong to no boot: they arrive at whoever is there, once it is not frozen. */

@@ -4,6 +4,7 @@ import { isComplete } from "../../brick/map/replica.ts";
 import { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import { Client, type ClientCounts } from "./client.ts";
+import { Convergence, type ConvergenceCounts } from "./convergence.ts";
 import { Copier, type CopyArea } from "./copier.ts";
 import { shortOfCopies } from "./copies.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
@@ -11,10 +12,17 @@ import { type DiskCounts, DiskTrouble } from "./disk-trouble.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
 import { Failover } from "./failover.ts";
 import { FaultAtlas } from "./fault-atlas.ts";
-import { type DialGroup, drawCrashDials, drawMoreDials, type FaultDials } from "./fault-dials.ts";
+import {
+  type DialGroup,
+  drawCrashDials,
+  drawMoreDials,
+  type FaultDials,
+  quickened,
+} from "./fault-dials.ts";
 import { type FaultCounts, Misfortune } from "./fault-plan.ts";
 import { type GcReport, GcWatch } from "./gc-watch.ts";
 import { Histories } from "./histories.ts";
+import type { PartitionKind } from "./partitions.ts";
 import { Resets } from "./resets.ts";
 import { keepDoing, patienceMs, type Scene } from "./scene.ts";
 import { SimCluster, volumeName } from "./sim-cluster.ts";
@@ -51,6 +59,9 @@ export interface SimulationReport {
   readonly resets: number;
   readonly failovers: number;
   readonly faults: FaultCounts & DiskCounts & TurnoverCounts;
+  readonly partitions: Readonly<Record<PartitionKind, number>>;
+  readonly partitionShapes: ReadonlySet<string>;
+  readonly convergence: ConvergenceCounts;
   /** Ends of a brick's process, whatever the cause. */
   readonly reboots: number;
   readonly dials: FaultDials;
@@ -101,6 +112,7 @@ class Run {
   readonly #histories = new Histories();
   readonly #clients: Client[] = [];
   readonly #dials: FaultDials;
+  readonly #convergence: Convergence;
   readonly #misfortune: Misfortune;
   readonly #scene: Scene;
   readonly #counters: Counters;
@@ -142,11 +154,15 @@ class Run {
     this.#gc = watched ? new GcWatch(this.#cluster, this.#prng.fork(), violated) : null;
     // Apart from what was drawn before there were more dials: that stays as it was, seed by seed.
     this.#morePrng = new Prng(seed + 0.25 * 2 ** 32);
-    this.#dials = {
+    const drawn = {
       ...drawCrashDials(this.#prng, bricks),
       ...drawMoreDials(this.#morePrng, new Set(options.dials)),
     };
-    this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials);
+    this.#dials = quickened(drawn, options.hours * 3_600_000);
+    const isDisturbed = () => this.#turnover.isUnderWay || this.#disks.isUnderWay;
+    this.#convergence = new Convergence(this.#cluster, isDisturbed, violated);
+    const faults = this.#prng.fork();
+    this.#misfortune = new Misfortune(this.#cluster, faults, this.#dials, this.#convergence);
     const scene = this.#makeScene();
     this.#scene = scene;
     this.#counters = new Counters(scene, volumeName, counterFirst);
@@ -164,6 +180,7 @@ class Run {
     return {
       cluster: this.#cluster,
       working: () => this.#working && this.#violation === null,
+      calm: () => this.#convergence.calm,
       violation: (what) => {
         this.#violation ??= what;
       },
@@ -192,6 +209,7 @@ class Run {
       this.#working = false;
       await this.#cluster.settled();
       await world.runUntil(() => this.#active === 0, endedMsMax);
+      this.#convergence.end();
       await this.#cluster.settled();
       await this.#copiesMade();
       await this.#readEverything();
@@ -248,6 +266,9 @@ class Run {
         ...this.#disks.counts,
         ...this.#turnover.counts,
       },
+      partitions: this.#misfortune.partitions.counts,
+      partitionShapes: this.#misfortune.partitions.shapes,
+      convergence: this.#convergence.counts,
       reboots: world.crashes.length,
       dials: this.#dials,
       copiedBytes: this.#cluster.copiedBytes,

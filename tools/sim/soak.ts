@@ -1,4 +1,6 @@
 import { Prng } from "../../brick/prng.ts";
+import type { ConvergenceCounts } from "./convergence.ts";
+import { type PartitionKind, partitionKinds } from "./partitions.ts";
 import type { SimulationReport } from "./simulate.ts";
 
 /** What many runs came to together. */
@@ -8,8 +10,12 @@ export interface SoakSum {
   simulatedMs: number;
   reboots: number;
   powerCuts: number;
-  /** Also those of one way only, and bridges. */
+  /** Of all kinds. */
   partitions: number;
+  partitionsByKind: Record<PartitionKind, number>;
+  /** Each that differs from the others by who did not hear whom. */
+  partitionShapes: Set<string>;
+  convergence: ConvergenceCounts;
   clogs: number;
   freezes: number;
   diskFailures: number;
@@ -26,6 +32,9 @@ export function noRuns(): SoakSum {
     reboots: 0,
     powerCuts: 0,
     partitions: 0,
+    partitionsByKind: { split: 0, oneWay: 0, pair: 0, gateway: 0, flapping: 0, bridge: 0 },
+    partitionShapes: new Set(),
+    convergence: { converged: 0, convergeMsLongest: 0 },
     clogs: 0,
     freezes: 0,
     diskFailures: 0,
@@ -43,6 +52,14 @@ export function addRun(sum: SoakSum, report: SimulationReport): void {
   sum.reboots += report.reboots;
   sum.powerCuts += faults.powerCuts;
   sum.partitions += faults.partitions;
+  for (const kind of partitionKinds) sum.partitionsByKind[kind] += report.partitions[kind];
+  for (const shape of report.partitionShapes) sum.partitionShapes.add(shape);
+  const { converged, convergeMsLongest } = report.convergence;
+  sum.convergence.converged += converged;
+  sum.convergence.convergeMsLongest = Math.max(
+    sum.convergence.convergeMsLongest,
+    convergeMsLongest,
+  );
   sum.clogs += faults.clogs;
   sum.freezes += faults.freezes + faults.slow;
   sum.diskFailures += faults.failures;
@@ -101,6 +118,14 @@ export function runLine(run: SoakRun, report: SimulationReport): string {
   return `${options}  hash=${report.hash}  ${happened.join(", ")}  ${verdict}`;
 }
 
+function partitionText(sum: SoakSum): string {
+  const { split, oneWay, pair, gateway, flapping, bridge } = sum.partitionsByKind;
+  const { converged, convergeMsLongest } = sum.convergence;
+  const kinds = `${split} of a minority, ${oneWay} of one way, ${pair} of two bricks, ${gateway} of the gateway, ${flapping} that flap, ${bridge} bridges`;
+  const whole = `${converged} healed and whole again within ${(convergeMsLongest / 1000).toFixed(1)} s`;
+  return `${kinds}; ${sum.partitionShapes.size} distinct; ${whole}`;
+}
+
 export function sumLine(sum: SoakSum): string {
   const days = (sum.simulatedMs / 86_400_000).toFixed(2);
   const counts = [
@@ -108,7 +133,7 @@ export function sumLine(sum: SoakSum): string {
     `${sum.operations} operations`,
     `${sum.reboots} reboots`,
     `${sum.powerCuts} whole power cuts`,
-    `${sum.partitions} partitions`,
+    `${sum.partitions} partitions (${partitionText(sum)})`,
     `${sum.clogs} clogs`,
     `${sum.freezes} freezes and slow disks`,
     `${sum.diskFailures} failing disks`,
