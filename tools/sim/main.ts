@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import { type DialGroup, dialGroups } from "./fault-dials.ts";
 import { type SimulationReport, simulate } from "./simulate.ts";
 import { addRun, drawRun, noRuns, runLine, sumLine } from "./soak.ts";
-import { readRecord, writeRecord } from "./soak-record.ts";
+import { readRecord, writeRecord } from "./soak-record-io.ts";
 
 const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--pause MS] [--clients N] [--dials LIST] [--gc MS] [--log]
 npm run sim -- --soak [--minutes M] [--runs N] [--record FILE] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST]
