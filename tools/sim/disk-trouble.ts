@@ -14,6 +14,11 @@ const stopWithinMs = 1_000;
 const slowMsMax = 15_000;
 const unreadableSectorsMax = 16;
 const strikesMax = 4;
+const strayWritesMax = 3;
+const strayMsMax = 10_000;
+const placeBytes = 4096;
+const indexFolder = "index";
+const rottenStartsMax = 3;
 /** Whether all is in order is looked at this often, before something is damaged. */
 const orderMs = 1_000;
 /** Where something is to be damaged is looked for so often: most of a file may be zeros. */
@@ -29,11 +34,31 @@ export interface DiskCounts {
   slow: number;
   flips: number;
   unreadable: number;
+  /** Writes that the disk said were done, and that never landed, */
+  lostWrites: number;
+  /** or landed elsewhere. */
+  misdirected: number;
+  /** Pairs of the key-value store. */
+  rotten: number;
+}
+
+/** What disks have done to what is stored. */
+export function damageCount(counts: DiskCounts): number {
+  const { flips, unreadable, lostWrites, misdirected, rotten } = counts;
+  return flips + unreadable + lostWrites + misdirected + rotten;
 }
 
 /** What disks do to bricks: they fail, which a brick must not survive; they are slow; they rot. */
 export class DiskTrouble {
-  readonly counts: DiskCounts = { failures: 0, slow: 0, flips: 0, unreadable: 0 };
+  readonly counts: DiskCounts = {
+    failures: 0,
+    slow: 0,
+    flips: 0,
+    unreadable: 0,
+    lostWrites: 0,
+    misdirected: 0,
+    rotten: 0,
+  };
   readonly #scene: Scene;
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
@@ -136,8 +161,60 @@ export class DiskTrouble {
       if (!this.#scene.working()) return;
       brick = this.#atlas.mayDamage(prng);
     }
-    for (let strikes = prng.between(1, strikesMax); strikes > 0; strikes -= 1) {
-      this.#strike(prng, brick);
+    const shape = prng.unit();
+    if (shape < 0.2) await this.#loseWrites(prng, brick);
+    else if (shape < 0.35) await this.#rotIndex(prng, brick);
+    else {
+      for (let strikes = prng.between(1, strikesMax); strikes > 0; strikes -= 1) {
+        this.#strike(prng, brick);
+      }
+    }
+  }
+
+  /**
+   * Of some writes that follow the disk says that they are done, and they are not there, or at
+   * another place. Only while all is whole: then every write is on another disk, too.
+   */
+  async #loseWrites(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const { disk } = cluster.world.machine(brick);
+    let left = prng.between(1, strayWritesMax);
+    const misdirected = prng.chance(0.5);
+    disk.stray = (path, file, lengthBytes) => {
+      const isAimedAt = path.startsWith("log/") || path.startsWith("raft/log-");
+      if (left === 0 || !isAimedAt || !cluster.isWhole() || prng.chance(0.5)) return null;
+      left -= 1;
+      if (misdirected) this.counts.misdirected += 1;
+      else this.counts.lostWrites += 1;
+      return { atBytes: misdirected ? anotherPlace(prng, file, lengthBytes) : null };
+    };
+    const untilMs = this.#nowMs + strayMsMax;
+    while (left > 0 && this.#nowMs < untilMs) await pause(this.#scene, lookEveryMs);
+    disk.stray = null;
+  }
+
+  /**
+   * A pair of the index cannot be read any more. The brick stops as often as it meets it; who
+   * watches over it starts it a few times and then does without that index: the log has it all.
+   */
+  async #rotIndex(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const machine = cluster.world.machine(brick);
+    const index = machine.disk.kv(indexFolder);
+    if (index === undefined || !index.rot(prng)) return;
+    this.counts.rotten += 1;
+    let starts = 0;
+    while (index.isRotten && !cluster.gone.has(brick)) {
+      await pause(this.#scene, orderMs);
+      const isOver = starts === rottenStartsMax || !this.#scene.working();
+      if (machine.running && !isOver) continue;
+      if (isOver && index.isRotten) {
+        machine.kill();
+        machine.disk.loseKv(indexFolder);
+      }
+      starts += 1;
+      cluster.start(brick);
+      if (isOver) return;
     }
   }
 
@@ -168,6 +245,12 @@ export class DiskTrouble {
   get #nowMs(): number {
     return this.#scene.cluster.world.clock.nowMs;
   }
+}
+
+/** Of the same file, and not where it should have been. */
+function anotherPlace(prng: Prng, file: SimFile, lengthBytes: number): number | null {
+  const places = Math.floor((file.sizeBytes - lengthBytes) / placeBytes);
+  return places < 1 ? null : prng.between(0, places) * placeBytes;
 }
 
 /** A place that something was written to. */

@@ -30,6 +30,8 @@ export interface MoreDials {
   /** What a brick sends to another waits, and arrives late. */
   readonly clogEveryMs: number;
   readonly clogMsMax: number;
+  /** Of a brick that loses power, the chance that a peer goes on sending into a dead connection. */
+  readonly halfOpenChance: number;
   /** Clocks run too fast or too slow by up to this share. */
   readonly driftShare: number;
   readonly wallJumpEveryMs: number;
@@ -37,7 +39,10 @@ export interface MoreDials {
   readonly diskStopEveryMs: number;
   readonly slowDiskEveryMs: number;
   readonly slowness: number;
-  /** Bits flip, sectors become unreadable and writes go astray, on one brick (see fault-atlas.ts). */
+  /**
+   * Bits flip, sectors become unreadable, writes are lost or go astray, the index rots: on one brick
+   * at a time (see fault-atlas.ts).
+   */
   readonly damageEveryMs: number;
   /** Bricks are lost for good, emptied and removed, and new ones join. */
   readonly turnoverEveryMs: number;
@@ -88,6 +93,7 @@ export function drawMoreDials(prng: Prng, groups: ReadonlySet<DialGroup>): MoreD
     turnoverEveryMs: draw("turnover", 0.5, 20_000, 120_000),
     growEveryMs: draw("turnover", 0.4, 20_000, 120_000),
     calmChance: prng.pick([0, 0.5, 1]),
+    halfOpenChance: groups.has("network") ? prng.pick([0, 0.3, 1]) : 0,
   };
 }
 

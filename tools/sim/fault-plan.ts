@@ -12,11 +12,15 @@ export interface FaultCounts {
   /** Of all kinds. */
   partitions: number;
   clogs: number;
+  /** Bricks whose end of a connection was gone and missed by nobody. */
+  halfOpen: number;
   freezes: number;
   wallJumps: number;
 }
 
 const superviseEveryMs = 1_000;
+/** By then silence has told that a connection is dead, and another one is there. */
+const halfOpenMsMax = 8_000;
 /** Whether something may go wrong again is looked at this often. */
 const calmMs = 500;
 const wallSkewMsMax = 30 * 24 * 3_600_000;
@@ -24,7 +28,7 @@ const wallSkewMsMax = 30 * 24 * 3_600_000;
 /** Lets things go wrong until it is told to stop; then everything is put right. */
 export class Misfortune {
   readonly partitions: Partitions;
-  readonly #counts = { crashes: 0, powerCuts: 0, clogs: 0, freezes: 0, wallJumps: 0 };
+  readonly #counts = { crashes: 0, powerCuts: 0, clogs: 0, halfOpen: 0, freezes: 0, wallJumps: 0 };
   readonly #cluster: SimCluster;
   readonly #prng: Prng;
   readonly #dials: FaultDials;
@@ -116,7 +120,7 @@ export class Misfortune {
     this.#counts.crashes += 1;
     const { killShare } = this.#dials;
     if (killShare > 0 && this.#prng.chance(killShare)) cluster.world.machine(brick).kill();
-    else cluster.crash(brick);
+    else this.#crash(brick);
     this.#restartLater(brick);
   }
 
@@ -125,8 +129,24 @@ export class Misfortune {
     this.#counts.powerCuts += 1;
     const running = cluster.bricks.filter((brick) => cluster.starting.has(brick));
     for (const brick of running) {
-      cluster.crash(brick);
+      this.#crash(brick);
       this.#restartLater(brick);
+    }
+  }
+
+  /** Its power is cut: nobody is told that its connections are gone. */
+  #crash(brick: BrickNumber): void {
+    const { network } = this.#cluster.world;
+    this.#cluster.crash(brick);
+    const { halfOpenChance } = this.#dials;
+    const peers = this.#cluster.bricks.filter((one) => one !== brick);
+    const unaware = peers.filter(() => halfOpenChance > 0 && this.#prng.chance(halfOpenChance));
+    if (unaware.length === 0) return;
+    this.#counts.halfOpen += 1;
+    for (const peer of unaware) {
+      network.set(peer, brick, { halfOpen: true });
+      const delayMs = this.#prng.between(100, halfOpenMsMax);
+      this.#cluster.world.after(delayMs, () => network.set(peer, brick, { halfOpen: false }));
     }
   }
 

@@ -67,6 +67,11 @@ export class SimFile {
     this.sizeBytes = Math.max(this.sizeBytes, at);
   }
 
+  /** The file is as long as if it had been written; the range holds what it held. */
+  loseWrite(offsetBytes: number, lengthBytes: number): void {
+    this.write(offsetBytes, [this.#before(offsetBytes, lengthBytes)]);
+  }
+
   /** What the range holds; zeros behind the end. */
   #before(offsetBytes: number, lengthBytes: number): Buffer {
     const held = this.read(offsetBytes, lengthBytes);

@@ -24,6 +24,8 @@ export interface LinkDials {
   cut: boolean;
   /** What is sent waits until this is false again. */
   clogged: boolean;
+  /** The sender has a connection whose other end is gone, and does not know: what it sends is lost. */
+  halfOpen: boolean;
 }
 
 export function healthyLink(): LinkDials {
@@ -36,6 +38,7 @@ export function healthyLink(): LinkDials {
     bytesPerSecond: Number.POSITIVE_INFINITY,
     cut: false,
     clogged: false,
+    halfOpen: false,
   };
 }
 
@@ -124,13 +127,15 @@ export class SimNetwork {
     }
   }
 
-  /** Whether anything is cut or clogged. */
+  /** Whether anything is cut, clogged or half open. */
   isParted(): boolean {
-    for (const { dials } of this.#links.values()) if (dials.cut || dials.clogged) return true;
+    for (const { dials } of this.#links.values()) {
+      if (dials.cut || dials.clogged || dials.halfOpen) return true;
+    }
     return false;
   }
 
-  /** Takes back every cut and clog. */
+  /** Takes back every cut and clog; who has a dead connection has it still. */
   heal(): void {
     for (const { from, to } of this.#links.values())
       this.set(from, to, { cut: false, clogged: false });
@@ -168,6 +173,7 @@ export class SimNetwork {
     if (
       unknown ||
       link.dials.cut ||
+      link.dials.halfOpen ||
       link.bytesUnderWay + bytes > linkBytesMax ||
       this.#prng.chance(link.dials.lossChance) ||
       this.filter?.(owner.brick, to, message) === false

@@ -8,7 +8,7 @@ import { Convergence, type ConvergenceCounts } from "./convergence.ts";
 import { Copier, type CopyArea } from "./copier.ts";
 import { shortOfCopies } from "./copies.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
-import { type DiskCounts, DiskTrouble } from "./disk-trouble.ts";
+import { type DiskCounts, DiskTrouble, damageCount } from "./disk-trouble.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
 import { Failover } from "./failover.ts";
 import { FaultAtlas } from "./fault-atlas.ts";
@@ -469,8 +469,7 @@ class Run {
   #checkCopied(): string | null {
     const { copiedBytes, everShort } = this.#cluster;
     const { lost, drained } = this.#turnover.counts;
-    const { flips, unreadable } = this.#disks.counts;
-    if (lost + drained + flips + unreadable > 0) return null;
+    if (lost + drained + damageCount(this.#disks.counts) > 0) return null;
     // Writes made with fewer copies, while fewer bricks were up, are rightly copied afterwards.
     return copiedBytes > 0 && !everShort ? `${copiedBytes} chunk bytes were copied` : null;
   }

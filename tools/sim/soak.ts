@@ -1,7 +1,11 @@
 import { Prng } from "../../brick/prng.ts";
 import type { ConvergenceCounts } from "./convergence.ts";
+import { damageCount } from "./disk-trouble.ts";
 import { type PartitionKind, partitionKinds } from "./partitions.ts";
 import type { SimulationReport } from "./simulate.ts";
+
+const corruptionKinds = ["flips", "unreadable", "lostWrites", "misdirected", "rotten"] as const;
+type CorruptionKind = (typeof corruptionKinds)[number];
 
 /** What many runs came to together. */
 export interface SoakSum {
@@ -17,9 +21,11 @@ export interface SoakSum {
   partitionShapes: Set<string>;
   convergence: ConvergenceCounts;
   clogs: number;
+  halfOpen: number;
   freezes: number;
   diskFailures: number;
   corruptions: number;
+  corruptionsByKind: Record<CorruptionKind, number>;
   losses: number;
   operations: number;
 }
@@ -36,9 +42,11 @@ export function noRuns(): SoakSum {
     partitionShapes: new Set(),
     convergence: { converged: 0, convergeMsLongest: 0 },
     clogs: 0,
+    halfOpen: 0,
     freezes: 0,
     diskFailures: 0,
     corruptions: 0,
+    corruptionsByKind: { flips: 0, unreadable: 0, lostWrites: 0, misdirected: 0, rotten: 0 },
     losses: 0,
     operations: 0,
   };
@@ -63,7 +71,9 @@ export function addRun(sum: SoakSum, report: SimulationReport): void {
   sum.clogs += faults.clogs;
   sum.freezes += faults.freezes + faults.slow;
   sum.diskFailures += faults.failures;
-  sum.corruptions += faults.flips + faults.unreadable;
+  sum.halfOpen += faults.halfOpen;
+  for (const kind of corruptionKinds) sum.corruptionsByKind[kind] += faults[kind];
+  sum.corruptions += damageCount(faults);
   sum.losses += faults.lost;
   sum.operations += counts.reads + counts.writes + counts.unmaps + report.copies + report.resets;
   sum.operations += counters.written + counters.miscompares + counters.bits;
@@ -118,6 +128,11 @@ export function runLine(run: SoakRun, report: SimulationReport): string {
   return `${options}  hash=${report.hash}  ${happened.join(", ")}  ${verdict}`;
 }
 
+function corruptionText(sum: SoakSum): string {
+  const { flips, unreadable, lostWrites, misdirected, rotten } = sum.corruptionsByKind;
+  return `${flips} bits, ${unreadable} unreadable, ${lostWrites} lost and ${misdirected} misdirected writes, ${rotten} in the index`;
+}
+
 function partitionText(sum: SoakSum): string {
   const { split, oneWay, pair, gateway, flapping, bridge } = sum.partitionsByKind;
   const { converged, convergeMsLongest } = sum.convergence;
@@ -135,9 +150,10 @@ export function sumLine(sum: SoakSum): string {
     `${sum.powerCuts} whole power cuts`,
     `${sum.partitions} partitions (${partitionText(sum)})`,
     `${sum.clogs} clogs`,
+    `${sum.halfOpen} half-open connections`,
     `${sum.freezes} freezes and slow disks`,
     `${sum.diskFailures} failing disks`,
-    `${sum.corruptions} corruptions`,
+    `${sum.corruptions} corruptions (${corruptionText(sum)})`,
     `${sum.losses} permanent losses`,
   ];
   const years = `the events of ${clusterYears(sum).toFixed(2)} cluster-years in ${days} simulated days`;
