@@ -1,4 +1,6 @@
+import { DiskError } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
+import { StoreOpenError } from "../../brick/store/store-open.ts";
 import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
@@ -62,10 +64,17 @@ export class DiskTrouble {
   readonly #scene: Scene;
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
+  readonly #giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>;
 
   #underWay = 0;
 
-  constructor(scene: Scene, dials: FaultDials, atlas: FaultAtlas) {
+  constructor(
+    scene: Scene,
+    dials: FaultDials,
+    atlas: FaultAtlas,
+    giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>,
+  ) {
+    this.#giveUp = giveUp;
     this.#scene = scene;
     this.#dials = dials;
     this.#atlas = atlas;
@@ -201,21 +210,41 @@ export class DiskTrouble {
     const { cluster } = this.#scene;
     const machine = cluster.world.machine(brick);
     const index = machine.disk.kv(indexFolder);
-    if (index === undefined || !index.rot(prng)) return;
+    const { bricks = {} } = cluster.anyNode()?.control.state() ?? {};
+    if (bricks[String(brick)]?.status !== "up" || !index?.rot(prng)) return;
     this.counts.rotten += 1;
-    let starts = 0;
-    while (index.isRotten && !cluster.gone.has(brick)) {
+    this.#atlas.doubt(brick);
+    for (let starts = 0; index.isRotten && starts < rottenStartsMax; ) {
       await pause(this.#scene, orderMs);
-      const isOver = starts === rottenStartsMax || !this.#scene.working();
-      if (machine.running && !isOver) continue;
-      if (isOver && index.isRotten) {
-        machine.kill();
-        machine.disk.loseKv(indexFolder);
-      }
+      if (!this.#scene.working()) break;
+      if (machine.running) continue;
       starts += 1;
       cluster.start(brick);
-      if (isOver) return;
     }
+    if (index.isRotten) await this.#doWithoutIndex(prng, brick);
+    this.#atlas.release();
+  }
+
+  /** If the log is not all, the brick refuses to start, and is as good as lost. */
+  async #doWithoutIndex(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const machine = cluster.world.machine(brick);
+    let refused = false;
+    cluster.onStartFailure = (which, error) => {
+      const isRefusal = which === brick && error instanceof StoreOpenError;
+      if (isRefusal && error.fault.code === "index_damaged") refused = true;
+      if (refused || error instanceof DiskError) cluster.world.machine(which).kill();
+      else cluster.world.clock.failure ??= { error };
+    };
+    machine.kill();
+    machine.disk.loseKv(indexFolder);
+    cluster.start(brick);
+    while (!refused && !cluster.nodes.has(brick)) {
+      await pause(this.#scene, lookEveryMs);
+      cluster.start(brick);
+    }
+    cluster.onStartFailure = null;
+    if (refused) await this.#giveUp(prng, brick);
   }
 
   #strike(prng: Prng, brick: BrickNumber): void {

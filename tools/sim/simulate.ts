@@ -173,7 +173,9 @@ class Run {
     this.#failover = new Failover(scene, volumeName, failoverSector);
     const atlas = new FaultAtlas(this.#cluster);
     this.#turnover = new Turnover(scene, this.#dials, atlas, volumeName);
-    this.#disks = new DiskTrouble(scene, this.#dials, atlas);
+    this.#disks = new DiskTrouble(scene, this.#dials, atlas, (prng, brick) =>
+      this.#turnover.giveUp(prng, brick),
+    );
   }
 
   #makeScene(): Scene {

@@ -94,9 +94,13 @@ export class Turnover {
   }
 
   async #lose(prng: Prng): Promise<void> {
-    const { cluster } = this.#scene;
     const brick = this.#atlas.mayLose(prng);
-    if (brick === null) return;
+    if (brick !== null) await this.giveUp(prng, brick);
+  }
+
+  /** It never comes back. */
+  async giveUp(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
     this.counts.lost += 1;
     cluster.dismiss(brick);
     await this.#until((state) => !isReachable(brickOf(state, brick)));
