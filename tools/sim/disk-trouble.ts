@@ -5,6 +5,7 @@ import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
 import { pause, rest, type Scene, sitOutCalm } from "./scene.ts";
+import { BrickStopped } from "./sim-clock.ts";
 import type { DiskDials, FileCall } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
@@ -209,6 +210,7 @@ export class DiskTrouble {
   async #rotIndex(prng: Prng, brick: BrickNumber): Promise<void> {
     const { cluster } = this.#scene;
     const machine = cluster.world.machine(brick);
+    this.#checkpoint(brick);
     const index = machine.disk.kv(indexFolder);
     const { bricks = {} } = cluster.anyNode()?.control.state() ?? {};
     if (bricks[String(brick)]?.status !== "up" || !index?.rot(prng)) return;
@@ -223,6 +225,16 @@ export class DiskTrouble {
     }
     if (index.isRotten) await this.#doWithoutIndex(prng, brick);
     this.#atlas.release();
+  }
+
+  /** So that the index holds what is looked up, and not only what a start reads. */
+  #checkpoint(brick: BrickNumber): void {
+    try {
+      this.#scene.cluster.nodes.get(brick)?.store.checkpoint();
+    } catch (error) {
+      // Its disk failed just then.
+      if (!(error instanceof BrickStopped)) throw error;
+    }
   }
 
   /** If the log is not all, the brick refuses to start, and is as good as lost. */
