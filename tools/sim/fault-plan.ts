@@ -70,7 +70,8 @@ export class Misfortune {
     const { network } = this.#cluster.world;
     this.partitions.end();
     network.heal();
-    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0 });
+    // What is sent through a dead connection would be missed for some seconds still.
+    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0, halfOpen: false });
     this.#watchOver();
   }
 
