@@ -167,7 +167,9 @@ class TcpNetwork implements RealNetwork {
     const bytes = frameHeaderBytes + bodyBytes;
     const peer = this.#peers.get(to);
     const waiting = peer === undefined ? 0 : peer.queuedBytes + (peer.current?.waitingBytes ?? 0);
-    if (peer?.address == null || waiting + bytes > sendQueueBytesMax) {
+    // Who has called can be answered, though its address is not known: a brick that has lost the list.
+    const isKnown = peer !== undefined && (peer.address !== null || peer.current !== null);
+    if (!isKnown || waiting + bytes > sendQueueBytesMax) {
       this.stats.droppedMessages += 1;
       this.stats.droppedBytes += bytes;
       return;
