@@ -90,7 +90,9 @@ export function onStart(
   }
   const hello = {
     boot: replica.effects.boot(),
-    accepted: role.acceptedBefore,
+    // What its damaged log lacks it had acknowledged: removals among it may be forgotten elsewhere.
+    // So it begins with an empty table, as who was away for longer than they are kept.
+    accepted: facts.lossy ? 0 : role.acceptedBefore,
     commitOp: facts.commitOp,
     baseOp: facts.baseOp,
   };

@@ -4,8 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
+import { Findings } from "./findings.ts";
 import type { Mutant } from "./mutant.ts";
 import { mutants } from "./mutants.ts";
+import { type Part, partOf, readPart } from "./parts.ts";
+import { sourcesHash } from "./sources-hash.ts";
 
 /** `npm run mutants`: makes each wrong version of mutants.ts, and says whether it is caught. */
 
@@ -18,16 +21,32 @@ const limitMs = 300_000;
 await new Command("mutants")
   .description("Make END wrong in many ways, one at a time, and see that the suite notices")
   .option("--only <REGEX>", "mutants whose name matches", ".")
+  .option("--part <N/OF>", "of these every OFth, from the Nth on: 1/4 to 4/4 are all", readPart)
+  .option(
+    "--record <FILE>",
+    "keep there what was found; what it tells of the same sources is not tried again",
+  )
   .option("--list", "say what they are, and run nothing")
-  .action((given: { only: string; list?: true }) => {
-    const chosen = mutants.filter(({ name }) => new RegExp(given.only).test(name));
+  .action((given: { only: string; part?: Part; record?: string; list?: true }) => {
+    const named = mutants.filter(({ name }) => new RegExp(given.only).test(name));
+    const chosen = given.part === undefined ? named : partOf(named, given.part);
     if (given.list) for (const { file, name } of chosen) say(`${file}: ${name}`);
-    else process.exitCode = runAll(chosen) ? 0 : 1;
+    else process.exitCode = runChosen(chosen, given.record) ? 0 : 1;
   })
   .parseAsync();
 
-/** Whether all were caught. The sound version goes first: what fails with it proves nothing. */
-function runAll(chosen: readonly Mutant[]): boolean {
+/** Whether all were caught, now or when the record was made. */
+function runChosen(chosen: readonly Mutant[], record: string | undefined): boolean {
+  const sources = sourcesHash(root, [...folders, ...files]);
+  const findings = new Findings(sources, record);
+  const left = chosen.filter(({ name }) => !findings.isKnown(name));
+  const ran = left.length === 0 || runAll(left, findings);
+  if (record !== undefined) say(findings.summary(mutants.map(({ name }) => name)));
+  return ran && chosen.every(({ name }) => findings.isCaught(name));
+}
+
+/** Whether they could be tried. The sound version goes first: what fails with it proves nothing. */
+function runAll(chosen: readonly Mutant[], findings: Findings): boolean {
   const folder = mkdtempSync(join(tmpdir(), "endisk-mutants-"));
   try {
     for (const name of folders) cpSync(join(root, name), join(folder, name), { recursive: true });
@@ -39,10 +58,11 @@ function runAll(chosen: readonly Mutant[]): boolean {
       say(`without any mutant this fails: ${text}\n${output}`);
       return false;
     }
-    const survivors = chosen.filter((mutant) => !isCaught(folder, mutant));
+    for (const mutant of chosen) findings.add(mutant.name, isCaught(folder, mutant));
+    const survivors = chosen.filter(({ name }) => !findings.isCaught(name));
     say(`${chosen.length - survivors.length} of ${chosen.length} caught`);
     for (const { name } of survivors) say(`not caught: ${name}`);
-    return survivors.length === 0;
+    return true;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

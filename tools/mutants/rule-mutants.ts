@@ -163,6 +163,13 @@ const recovering = inFile("tools/sim/rules/recovery.test.ts", [
     scenario: "who was away for longer than tombstones stay begins with an empty table",
   },
   {
+    name: "who lost what it had acknowledged is told only what it missed",
+    file: "brick/map/backup.ts",
+    text: "accepted: facts.lossy ? 0 : role.acceptedBefore,",
+    instead: "accepted: role.acceptedBefore,",
+    scenario: "who lost a removal that it had acknowledged begins with an empty table",
+  },
+  {
     name: "records cut from the log count again after a restart",
     file: "brick/map/replay.ts",
     text: "if (entry.op <= facts.commitOp || replica.cuts.some((cut) => entry.op > cut.keptTo)) return;",

@@ -26,6 +26,11 @@ interface Target {
   readonly atBytes: number;
 }
 
+interface UsedFile {
+  readonly path: string;
+  readonly endBytes: number;
+}
+
 /** A cluster with data whose every byte is known, and one brick of it whose files are damaged. */
 export class DamageScene {
   readonly cluster: SimCluster;
@@ -272,22 +277,20 @@ export class DamageScene {
     }
   }
 
-  /** A place in the brick's log up to where it was ever written. */
-  randomTarget(brick: BrickNumber, prng: Prng): Target {
+  /** The files of the brick's log, each up to where it was ever written. */
+  usedLog(brick: BrickNumber): UsedFile[] {
     const disk = this.disk(brick);
-    const used = disk.paths().flatMap((path) => {
-      const file = path.startsWith("log/") ? disk.file(path)! : null;
-      const bytes = file?.read(0, file.sizeBytes) ?? Buffer.alloc(0);
+    const paths = disk.paths().filter((path) => path.startsWith("log/"));
+    return paths.flatMap((path) => {
+      const file = disk.file(path)!;
+      const bytes = file.read(0, file.sizeBytes);
+      const zeros = Buffer.alloc(pageBytes);
       let endBytes = bytes.length;
-      while (
-        endBytes > 0 &&
-        bytes.subarray(endBytes - pageBytes, endBytes).every((one) => one === 0)
-      )
+      while (endBytes > 0 && bytes.subarray(endBytes - pageBytes, endBytes).equals(zeros)) {
         endBytes -= pageBytes;
+      }
       return endBytes > pageBytes ? [{ path, endBytes }] : [];
     });
-    const { path, endBytes } = prng.pick(used);
-    return { path, atBytes: prng.between(0, endBytes - 1) };
   }
 
   /** One of the pieces of that size which lies on the brick, by its bytes. */

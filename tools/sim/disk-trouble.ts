@@ -1,8 +1,11 @@
+import { DiskError } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
+import { StoreOpenError } from "../../brick/store/store-open.ts";
 import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
-import { pause, rest, type Scene } from "./scene.ts";
+import { pause, rest, type Scene, sitOutCalm } from "./scene.ts";
+import { BrickStopped } from "./sim-clock.ts";
 import type { DiskDials, FileCall } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
 
@@ -14,6 +17,11 @@ const stopWithinMs = 1_000;
 const slowMsMax = 15_000;
 const unreadableSectorsMax = 16;
 const strikesMax = 4;
+const strayWritesMax = 3;
+const strayMsMax = 10_000;
+const placeBytes = 4096;
+const indexFolder = "index";
+const rottenStartsMax = 3;
 /** Whether all is in order is looked at this often, before something is damaged. */
 const orderMs = 1_000;
 /** Where something is to be damaged is looked for so often: most of a file may be zeros. */
@@ -29,19 +37,53 @@ export interface DiskCounts {
   slow: number;
   flips: number;
   unreadable: number;
+  /** Writes that the disk said were done, and that never landed, */
+  lostWrites: number;
+  /** or landed elsewhere. */
+  misdirected: number;
+  /** Pairs of the key-value store. */
+  rotten: number;
+}
+
+/** What disks have done to what is stored. */
+export function damageCount(counts: DiskCounts): number {
+  const { flips, unreadable, lostWrites, misdirected, rotten } = counts;
+  return flips + unreadable + lostWrites + misdirected + rotten;
 }
 
 /** What disks do to bricks: they fail, which a brick must not survive; they are slow; they rot. */
 export class DiskTrouble {
-  readonly counts: DiskCounts = { failures: 0, slow: 0, flips: 0, unreadable: 0 };
+  readonly counts: DiskCounts = {
+    failures: 0,
+    slow: 0,
+    flips: 0,
+    unreadable: 0,
+    lostWrites: 0,
+    misdirected: 0,
+    rotten: 0,
+  };
   readonly #scene: Scene;
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
+  readonly #giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>;
 
-  constructor(scene: Scene, dials: FaultDials, atlas: FaultAtlas) {
+  #underWay = 0;
+
+  constructor(
+    scene: Scene,
+    dials: FaultDials,
+    atlas: FaultAtlas,
+    giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>,
+  ) {
+    this.#giveUp = giveUp;
     this.#scene = scene;
     this.#dials = dials;
     this.#atlas = atlas;
+  }
+
+  /** Whether a disk fails or is slow just now. */
+  get isUnderWay(): boolean {
+    return this.#underWay > 0;
   }
 
   run(prng: Prng): Promise<void>[] {
@@ -49,8 +91,8 @@ export class DiskTrouble {
     const repeat = (everyMs: number, act: (prng: Prng) => Promise<void>) =>
       this.#repeat(prng.fork(), everyMs, act);
     return [
-      repeat(diskStopEveryMs, (its) => this.#fail(its)),
-      repeat(slowDiskEveryMs, (its) => this.#slowDown(its)),
+      repeat(diskStopEveryMs, (its) => this.#noted(this.#fail(its))),
+      repeat(slowDiskEveryMs, (its) => this.#noted(this.#slowDown(its))),
       repeat(damageEveryMs, (its) => this.#damage(its)),
     ];
   }
@@ -59,8 +101,15 @@ export class DiskTrouble {
     if (everyMs === never) return;
     while (this.#scene.working()) {
       await rest(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
+      await sitOutCalm(this.#scene);
       if (this.#scene.working()) await act(prng);
     }
+  }
+
+  async #noted(trouble: Promise<void>): Promise<void> {
+    this.#underWay += 1;
+    await trouble;
+    this.#underWay -= 1;
   }
 
   /** Every write, flush or batch of the index fails, or nothing is left to grow into, until it stops. */
@@ -122,9 +171,92 @@ export class DiskTrouble {
       if (!this.#scene.working()) return;
       brick = this.#atlas.mayDamage(prng);
     }
-    for (let strikes = prng.between(1, strikesMax); strikes > 0; strikes -= 1) {
-      this.#strike(prng, brick);
+    const shape = prng.unit();
+    if (shape < 0.2) await this.#loseWrites(prng, brick);
+    else if (shape < 0.35) await this.#rotIndex(prng, brick);
+    else {
+      for (let strikes = prng.between(1, strikesMax); strikes > 0; strikes -= 1) {
+        this.#strike(prng, brick);
+      }
     }
+  }
+
+  /**
+   * Of some writes that follow the disk says that they are done, and they are not there, or at
+   * another place. Only while all is whole: then every write is on another disk, too.
+   */
+  async #loseWrites(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const { disk } = cluster.world.machine(brick);
+    let left = prng.between(1, strayWritesMax);
+    const misdirected = prng.chance(0.5);
+    disk.stray = (path, file, lengthBytes) => {
+      const isAimedAt = path.startsWith("log/") || path.startsWith("raft/log-");
+      if (left === 0 || !isAimedAt || !cluster.isWhole() || prng.chance(0.5)) return null;
+      left -= 1;
+      if (misdirected) this.counts.misdirected += 1;
+      else this.counts.lostWrites += 1;
+      return { atBytes: misdirected ? anotherPlace(prng, file, lengthBytes) : null };
+    };
+    const untilMs = this.#nowMs + strayMsMax;
+    while (left > 0 && this.#nowMs < untilMs) await pause(this.#scene, lookEveryMs);
+    disk.stray = null;
+  }
+
+  /**
+   * A pair of the index cannot be read any more. The brick stops as often as it meets it; who
+   * watches over it starts it a few times and then does without that index: the log has it all.
+   */
+  async #rotIndex(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const machine = cluster.world.machine(brick);
+    this.#checkpoint(brick);
+    const index = machine.disk.kv(indexFolder);
+    const { bricks = {} } = cluster.anyNode()?.control.state() ?? {};
+    if (bricks[String(brick)]?.status !== "up" || !index?.rot(prng)) return;
+    this.counts.rotten += 1;
+    this.#atlas.doubt(brick);
+    for (let starts = 0; index.isRotten && starts < rottenStartsMax; ) {
+      await pause(this.#scene, orderMs);
+      if (!this.#scene.working()) break;
+      if (machine.running) continue;
+      starts += 1;
+      cluster.start(brick);
+    }
+    if (index.isRotten) await this.#doWithoutIndex(prng, brick);
+    this.#atlas.release();
+  }
+
+  /** So that the index holds what is looked up, and not only what a start reads. */
+  #checkpoint(brick: BrickNumber): void {
+    try {
+      this.#scene.cluster.nodes.get(brick)?.store.checkpoint();
+    } catch (error) {
+      // Its disk failed just then.
+      if (!(error instanceof BrickStopped)) throw error;
+    }
+  }
+
+  /** If the log is not all, the brick refuses to start, and is as good as lost. */
+  async #doWithoutIndex(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
+    const machine = cluster.world.machine(brick);
+    let refused = false;
+    cluster.onStartFailure = (which, error) => {
+      const isRefusal = which === brick && error instanceof StoreOpenError;
+      if (isRefusal && error.fault.code === "index_damaged") refused = true;
+      if (refused || error instanceof DiskError) cluster.world.machine(which).kill();
+      else cluster.world.clock.failure ??= { error };
+    };
+    machine.kill();
+    machine.disk.loseKv(indexFolder);
+    cluster.start(brick);
+    while (!refused && !cluster.nodes.has(brick)) {
+      await pause(this.#scene, lookEveryMs);
+      cluster.start(brick);
+    }
+    cluster.onStartFailure = null;
+    if (refused) await this.#giveUp(prng, brick);
   }
 
   #strike(prng: Prng, brick: BrickNumber): void {
@@ -154,6 +286,12 @@ export class DiskTrouble {
   get #nowMs(): number {
     return this.#scene.cluster.world.clock.nowMs;
   }
+}
+
+/** Of the same file, and not where it should have been. */
+function anotherPlace(prng: Prng, file: SimFile, lengthBytes: number): number | null {
+  const places = Math.floor((file.sizeBytes - lengthBytes) / placeBytes);
+  return places < 1 ? null : prng.between(0, places) * placeBytes;
 }
 
 /** A place that something was written to. */

@@ -13,6 +13,8 @@ export class FaultAtlas {
   readonly #cluster: SimCluster;
   /** It may hold something damaged that was not found and replaced yet. */
   #damaged: BrickNumber | null = null;
+  /** It may turn out to be lost. */
+  #inDoubt: BrickNumber | null = null;
 
   constructor(cluster: SimCluster) {
     this.#cluster = cluster;
@@ -29,12 +31,21 @@ export class FaultAtlas {
 
   /** A brick that may go for good now. */
   mayLose(prng: Prng): BrickNumber | null {
-    if (!this.#isInOrder()) return null;
+    if (this.#inDoubt !== null || !this.#isInOrder()) return null;
     this.#forgetGone();
     if (this.#damaged === null) return prng.pick(this.#cluster.bricks);
     const brick = this.#damaged;
     this.#damaged = null;
     return brick;
+  }
+
+  /** Until it is released no brick may go but this one, which may not start any more. */
+  doubt(brick: BrickNumber): void {
+    this.#inDoubt = brick;
+  }
+
+  release(): void {
+    this.#inDoubt = null;
   }
 
   /** It may have been damaged once more while it was emptied, and be gone since. */

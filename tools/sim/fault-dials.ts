@@ -30,6 +30,8 @@ export interface MoreDials {
   /** What a brick sends to another waits, and arrives late. */
   readonly clogEveryMs: number;
   readonly clogMsMax: number;
+  /** Of a brick that loses power, the chance that a peer goes on sending into a dead connection. */
+  readonly halfOpenChance: number;
   /** Clocks run too fast or too slow by up to this share. */
   readonly driftShare: number;
   readonly wallJumpEveryMs: number;
@@ -37,11 +39,16 @@ export interface MoreDials {
   readonly diskStopEveryMs: number;
   readonly slowDiskEveryMs: number;
   readonly slowness: number;
-  /** Bits flip, sectors become unreadable and writes go astray, on one brick (see fault-atlas.ts). */
+  /**
+   * Bits flip, sectors become unreadable, writes are lost or go astray, the index rots: on one brick
+   * at a time (see fault-atlas.ts).
+   */
   readonly damageEveryMs: number;
   /** Bricks are lost for good, emptied and removed, and new ones join. */
   readonly turnoverEveryMs: number;
   readonly growEveryMs: number;
+  /** Chance that after a partition nothing else goes wrong until the cluster is whole again. */
+  readonly calmChance: number;
 }
 
 export const dialGroups = ["network", "clock", "disk", "damage", "turnover"] as const;
@@ -85,5 +92,16 @@ export function drawMoreDials(prng: Prng, groups: ReadonlySet<DialGroup>): MoreD
     damageEveryMs: draw("damage", 0.5, 10_000, 60_000),
     turnoverEveryMs: draw("turnover", 0.5, 20_000, 120_000),
     growEveryMs: draw("turnover", 0.4, 20_000, 120_000),
+    calmChance: prng.pick([0, 0.5, 1]),
+    halfOpenChance: groups.has("network") ? prng.pick([0, 0.3, 1]) : 0,
   };
+}
+
+/** In a short run each dial that was drawn has its turn: what happens at all does so about twice. */
+export function quickened(dials: FaultDials, runMs: number): FaultDials {
+  const quick = Object.entries(dials).map(([name, value]) => {
+    const isPeriod = name.endsWith("EveryMs") && value !== never;
+    return [name, isPeriod ? Math.min(value, runMs / 2) : value];
+  });
+  return Object.fromEntries(quick);
 }

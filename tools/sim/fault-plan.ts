@@ -1,40 +1,53 @@
 import type { Prng } from "../../brick/prng.ts";
 import type { BrickNumber } from "../../brick/units.ts";
+import type { Convergence } from "./convergence.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
+import { Partitions } from "./partitions.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 import type { LinkDials } from "./sim-network.ts";
 
 export interface FaultCounts {
   crashes: number;
   powerCuts: number;
+  /** Of all kinds. */
   partitions: number;
   clogs: number;
+  /** Bricks whose end of a connection was gone and missed by nobody. */
+  halfOpen: number;
   freezes: number;
   wallJumps: number;
 }
 
 const superviseEveryMs = 1_000;
+/** By then silence has told that a connection is dead, and another one is there. */
+const halfOpenMsMax = 8_000;
+/** Whether something may go wrong again is looked at this often. */
+const calmMs = 500;
 const wallSkewMsMax = 30 * 24 * 3_600_000;
 
 /** Lets things go wrong until it is told to stop; then everything is put right. */
 export class Misfortune {
-  readonly counts: FaultCounts = {
-    crashes: 0,
-    powerCuts: 0,
-    partitions: 0,
-    clogs: 0,
-    freezes: 0,
-    wallJumps: 0,
-  };
+  readonly partitions: Partitions;
+  readonly #counts = { crashes: 0, powerCuts: 0, clogs: 0, halfOpen: 0, freezes: 0, wallJumps: 0 };
   readonly #cluster: SimCluster;
   readonly #prng: Prng;
   readonly #dials: FaultDials;
+  readonly #convergence: Convergence;
   #stopped = false;
 
-  constructor(cluster: SimCluster, prng: Prng, dials: FaultDials) {
+  constructor(cluster: SimCluster, prng: Prng, dials: FaultDials, convergence: Convergence) {
     this.#cluster = cluster;
     this.#prng = prng;
     this.#dials = dials;
+    this.#convergence = convergence;
+    this.partitions = new Partitions(cluster, prng.fork(), dials.partitionMsMax, () => {
+      convergence.healed(prng.chance(dials.calmChance));
+    });
+  }
+
+  get counts(): FaultCounts {
+    const partitions = Object.values(this.partitions.counts).reduce((sum, count) => sum + count);
+    return { ...this.#counts, partitions };
   }
 
   begin(): void {
@@ -44,9 +57,9 @@ export class Misfortune {
     if (dials.driftShare > 0) this.#driftClocks();
     this.#again(dials.crashEveryMs, () => this.#crashOne());
     this.#again(dials.powerCutEveryMs, () => this.#cutPower());
-    this.#again(dials.partitionEveryMs, () => this.#partition());
+    this.#again(dials.partitionEveryMs, () => this.partitions.part());
     this.#again(dials.freezeEveryMs, () => this.#freeze());
-    this.#again(dials.bridgeEveryMs, () => this.#bridge());
+    this.#again(dials.bridgeEveryMs, () => this.partitions.bridge());
     this.#again(dials.clogEveryMs, () => this.#clog());
     this.#again(dials.wallJumpEveryMs, () => this.#jumpWall());
   }
@@ -55,8 +68,10 @@ export class Misfortune {
   end(): void {
     this.#stopped = true;
     const { network } = this.#cluster.world;
+    this.partitions.end();
     network.heal();
-    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0 });
+    // What is sent through a dead connection would be missed for some seconds still.
+    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0, halfOpen: false });
     this.#watchOver();
   }
 
@@ -84,11 +99,17 @@ export class Misfortune {
   #again(everyMs: number, action: () => void): void {
     if (everyMs === never) return;
     const delayMs = everyMs * (0.2 + 1.6 * this.#prng.unit());
-    this.#cluster.world.after(delayMs, () => {
-      if (this.#stopped) return;
-      action();
-      this.#again(everyMs, action);
-    });
+    this.#cluster.world.after(delayMs, () => this.#whenItMay(everyMs, action));
+  }
+
+  #whenItMay(everyMs: number, action: () => void): void {
+    if (this.#stopped) return;
+    if (this.#convergence.calm) {
+      this.#cluster.world.after(calmMs, () => this.#whenItMay(everyMs, action));
+      return;
+    }
+    action();
+    this.#again(everyMs, action);
   }
 
   #crashOne(): void {
@@ -97,20 +118,36 @@ export class Misfortune {
     const away = cluster.bricks.length - running.length;
     if (running.length === 0 || away >= this.#dials.awayMax) return;
     const brick = this.#prng.pick(running);
-    this.counts.crashes += 1;
+    this.#counts.crashes += 1;
     const { killShare } = this.#dials;
     if (killShare > 0 && this.#prng.chance(killShare)) cluster.world.machine(brick).kill();
-    else cluster.crash(brick);
+    else this.#crash(brick);
     this.#restartLater(brick);
   }
 
   #cutPower(): void {
     const cluster = this.#cluster;
-    this.counts.powerCuts += 1;
+    this.#counts.powerCuts += 1;
     const running = cluster.bricks.filter((brick) => cluster.starting.has(brick));
     for (const brick of running) {
-      cluster.crash(brick);
+      this.#crash(brick);
       this.#restartLater(brick);
+    }
+  }
+
+  /** Its power is cut: nobody is told that its connections are gone. */
+  #crash(brick: BrickNumber): void {
+    const { network } = this.#cluster.world;
+    this.#cluster.crash(brick);
+    const { halfOpenChance } = this.#dials;
+    const peers = this.#cluster.bricks.filter((one) => one !== brick);
+    const unaware = peers.filter(() => halfOpenChance > 0 && this.#prng.chance(halfOpenChance));
+    if (unaware.length === 0) return;
+    this.#counts.halfOpen += 1;
+    for (const peer of unaware) {
+      network.set(peer, brick, { halfOpen: true });
+      const delayMs = this.#prng.between(100, halfOpenMsMax);
+      this.#cluster.world.after(delayMs, () => network.set(peer, brick, { halfOpen: false }));
     }
   }
 
@@ -119,56 +156,12 @@ export class Misfortune {
     this.#cluster.world.after(delayMs, () => this.#cluster.start(brick));
   }
 
-  #partition(): void {
-    const { network } = this.#cluster.world;
-    const bricks = [...this.#cluster.bricks];
-    this.counts.partitions += 1;
-    const shape = this.#prng.unit();
-    if (shape < 0.4) {
-      const one = this.#prng.pick(bricks);
-      const others = bricks.filter((brick) => brick !== one);
-      network.partition([one], others);
-    } else if (shape < 0.7) {
-      // One way only: what it sends arrives nowhere, or nothing reaches it.
-      const one = this.#prng.pick(bricks);
-      const deaf = this.#prng.chance(0.5);
-      for (const other of bricks) {
-        if (other !== one) network.set(deaf ? other : one, deaf ? one : other, { cut: true });
-      }
-    } else {
-      const [one, other] = [this.#prng.pick(bricks), this.#prng.pick(bricks)];
-      network.set(one, other, { cut: true });
-      network.set(other, one, { cut: true });
-    }
-    this.#healLater(this.#dials.partitionMsMax);
-  }
-
-  #healLater(msMax: number): void {
-    const { world } = this.#cluster;
-    world.after(this.#prng.between(100, msMax), () => world.network.heal());
-  }
-
   #freeze(): void {
     const running = [...this.#cluster.nodes.keys()];
     if (running.length === 0) return;
-    this.counts.freezes += 1;
+    this.#counts.freezes += 1;
     const brick = this.#prng.pick(running);
     this.#cluster.world.machine(brick).freeze(this.#prng.between(50, this.#dials.freezeMsMax));
-  }
-
-  /** Two halves that do not hear each other; one brick hears both. */
-  #bridge(): void {
-    const { network } = this.#cluster.world;
-    const bricks = [...this.#cluster.bricks];
-    if (bricks.length < 3) return;
-    this.counts.partitions += 1;
-    const middle = this.#prng.pick(bricks);
-    const others = bricks.filter((brick) => brick !== middle);
-    const half = this.#prng.between(1, others.length - 1);
-    const from = this.#prng.between(0, others.length - 1);
-    const turned = [...others.slice(from), ...others.slice(0, from)];
-    network.partition(turned.slice(0, half), turned.slice(half));
-    this.#healLater(this.#dials.partitionMsMax);
   }
 
   #clog(): void {
@@ -176,14 +169,14 @@ export class Misfortune {
     const bricks = [...this.#cluster.bricks];
     const [from, to] = [this.#prng.pick(bricks), this.#prng.pick(bricks)];
     if (from === to) return;
-    this.counts.clogs += 1;
+    this.#counts.clogs += 1;
     network.set(from, to, { clogged: true });
     const delayMs = this.#prng.between(50, this.#dials.clogMsMax);
     this.#cluster.world.after(delayMs, () => network.set(from, to, { clogged: false }));
   }
 
   #jumpWall(): void {
-    this.counts.wallJumps += 1;
+    this.#counts.wallJumps += 1;
     const machine = this.#cluster.world.machine(this.#prng.pick([...this.#cluster.bricks]));
     machine.clock.wallSkewMs = this.#prng.between(-wallSkewMsMax, wallSkewMsMax);
   }

@@ -2,9 +2,10 @@ import { parseArgs } from "node:util";
 import { type DialGroup, dialGroups } from "./fault-dials.ts";
 import { type SimulationReport, simulate } from "./simulate.ts";
 import { addRun, drawRun, noRuns, runLine, sumLine } from "./soak.ts";
+import { readRecord, writeRecord } from "./soak-record-io.ts";
 
 const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--pause MS] [--clients N] [--dials LIST] [--gc MS] [--log]
-npm run sim -- --soak [--minutes M] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST]
+npm run sim -- --soak [--minutes M] [--runs N] [--record FILE] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST]
 
 Runs a whole cluster in the simulator: simulated clock, network and disks, the product's own code.
 The same options always give the same hash. Exit status: 0 when every invariant held, 1 when one was
@@ -20,10 +21,13 @@ violated (it is printed), 2 when the options are wrong.
   --gc MS       collects garbage all the time, an epoch every so many ms, with a client that makes
                 chunks die and come back, and checks what is owed (default: the usual pace)
   --log         what the bricks say, with the simulated time in ms
-  --soak        seed after seed (from --seed on, else random ones), a line for each, which begins with
+  --soak        seed after seed (from --seed on, else from a random one), a line for each, which begins with
                 the options that repeat it, and the sum at the end; each draws its bricks (3 to 8),
                 hours and pause unless they are given
   --minutes M   of the machine's time, after which a soak ends (default: when it is interrupted)
+  --runs N      after which a soak ends
+  --record FILE a soak in parts: it goes on where the last part ended, with the seed after its last
+                one, and its sum is that of all parts. Other runs are counted apart, in another file
 `;
 
 function number(
@@ -74,6 +78,8 @@ const { values } = parseArgs({
     clients: { type: "string" },
     dials: { type: "string" },
     minutes: { type: "string" },
+    runs: { type: "string" },
+    record: { type: "string" },
     soak: { type: "boolean" },
     gc: { type: "string" },
     log: { type: "boolean" },
@@ -105,27 +111,29 @@ async function runOne(): Promise<boolean> {
 }
 
 async function soak(): Promise<boolean> {
-  const sum = noRuns();
   const minutes = number("minutes", values.minutes, Number.MAX_SAFE_INTEGER, 0, 2 ** 53);
+  const runs = number("runs", values.runs, Number.MAX_SAFE_INTEGER, 1, 2 ** 53);
   const endMs = performance.now() + minutes * 60_000;
   const given = {
     ...(values.bricks !== undefined && { bricks }),
     ...(values.hours !== undefined && { hours }),
     ...(values.pause !== undefined && { pauseMsMax }),
   };
+  const { record: path } = values;
+  const record = path === undefined ? { sum: noRuns(), seedNext: seed } : readRecord(path, seed);
+  const { sum } = record;
   const end = () => {
     process.stdout.write(`${sumLine(sum)}\n`);
     process.exit(sum.violations === 0 ? 0 : 1);
   };
   process.once("SIGINT", end);
   process.once("SIGTERM", end);
-  for (let at = 0; performance.now() < endMs; at += 1) {
-    const run = drawRun(
-      values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : seed + at,
-      given,
-    );
+  while (performance.now() < endMs && sum.runs < runs) {
+    const run = drawRun(record.seedNext, given);
     const report = await simulate({ ...run, ...common }, say);
     addRun(sum, report);
+    record.seedNext += 1;
+    if (path !== undefined) writeRecord(path, record);
     process.stdout.write(`${runLine(run, report)}\n`);
   }
   end();

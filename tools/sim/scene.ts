@@ -11,6 +11,8 @@ export interface Scene {
   readonly cluster: SimCluster;
   /** False once nothing new shall begin. */
   working(): boolean;
+  /** True while nothing new shall go wrong. */
+  calm(): boolean;
   violation(what: string): void;
   /** Counts a fault by its code. */
   fault(fault: VolumeFault): void;
@@ -42,6 +44,11 @@ export async function rest(scene: Scene, ms: number): Promise<void> {
   for (let left = ms; left > 0 && scene.working(); left -= restMs) {
     await pause(scene, Math.min(left, restMs));
   }
+}
+
+/** Until something may go wrong again. */
+export async function sitOutCalm(scene: Scene): Promise<void> {
+  while (scene.calm() && scene.working()) await pause(scene, restMs);
 }
 
 /** The outcome; null when the brick that was asked is gone, or does not answer. */

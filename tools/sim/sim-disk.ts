@@ -67,10 +67,14 @@ interface NameChange {
 }
 
 interface WriteUnderWay {
+  path: string;
   file: SimFile;
   offsetBytes: number;
   buffers: readonly Buffer[];
 }
+
+/** Where a write lands that the disk says is done: nowhere, or at another place of its file. */
+export type Straying = { atBytes: number | null };
 
 export type FileCall = "open" | "read" | "write" | "sync";
 
@@ -81,6 +85,8 @@ export class SimDiskStore {
     | ((call: FileCall, path: string, range: { from: number; to: number }) => string | null)
     | null = null;
   readonly dials: DiskDials = healthyDisk();
+  /** Asked of every write that succeeds; null: it lands where it should. */
+  stray: ((path: string, file: SimFile, lengthBytes: number) => Straying | null) | null = null;
   /** Flushes that have failed so far. */
   syncFailures = 0;
   readonly #prng: Prng;
@@ -227,7 +233,7 @@ export class SimDiskStore {
         },
         write: (offsetBytes, buffers) => {
           check();
-          const write = { file, offsetBytes, buffers };
+          const write = { path, file, offsetBytes, buffers };
           this.#underWay.add(write);
           return later(
             operation.write,
@@ -358,7 +364,12 @@ export class SimDiskStore {
     if (missing > 0 && this.usedBytes() + missing > this.dials.capacityBytes) {
       throw new DiskError("ENOSPC", "the simulated disk is full");
     }
-    file.write(offsetBytes, buffers);
+    const straying = this.stray?.(write.path, file, lengthBytes) ?? null;
+    if (straying === null) file.write(offsetBytes, buffers);
+    else {
+      file.loseWrite(offsetBytes, lengthBytes);
+      if (straying.atBytes !== null) file.write(straying.atBytes, buffers);
+    }
   }
 
   #open(path: string, create = false): SimFile {

@@ -57,9 +57,7 @@ export class SimFile {
     let lengthBytes = 0;
     for (const buffer of buffers) lengthBytes += buffer.length;
     if (lengthBytes === 0) return;
-    const before = Buffer.alloc(lengthBytes);
-    this.read(offsetBytes, lengthBytes).copy(before);
-    this.#remember(offsetBytes, before, null);
+    this.#remember(offsetBytes, this.#before(offsetBytes, lengthBytes), null);
     if (this.#unreadable.size > 0) this.#remap(offsetBytes, lengthBytes);
     let at = offsetBytes;
     for (const buffer of buffers) {
@@ -67,6 +65,20 @@ export class SimFile {
       at += buffer.length;
     }
     this.sizeBytes = Math.max(this.sizeBytes, at);
+  }
+
+  /** The file is as long as if it had been written; the range holds what it held. */
+  loseWrite(offsetBytes: number, lengthBytes: number): void {
+    this.write(offsetBytes, [this.#before(offsetBytes, lengthBytes)]);
+  }
+
+  /** What the range holds; zeros behind the end. */
+  #before(offsetBytes: number, lengthBytes: number): Buffer {
+    const held = this.read(offsetBytes, lengthBytes);
+    if (held.length === lengthBytes) return held;
+    const before = Buffer.alloc(lengthBytes);
+    held.copy(before);
+    return before;
   }
 
   truncate(sizeBytes: number): void {

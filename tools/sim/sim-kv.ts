@@ -22,9 +22,27 @@ export class SimKvStore {
   #leaves: string[][] = [];
   /** How to take back each batch that is not durable yet, oldest first. */
   #undo: [string, Buffer | undefined][][] = [];
+  readonly #rotten = new Set<string>();
 
   get(key: string): Buffer | undefined {
+    this.#checkSound(key);
     return this.#values.get(key);
+  }
+
+  /** The pair cannot be read any more, until it is written anew: its checksum is wrong. */
+  rot(prng: Prng): boolean {
+    const leaf = this.#leaves.length === 0 ? undefined : prng.pick(this.#leaves);
+    if (leaf === undefined) return false;
+    this.#rotten.add(prng.pick(leaf));
+    return true;
+  }
+
+  get isRotten(): boolean {
+    return this.#rotten.size > 0;
+  }
+
+  #checkSound(key: string): void {
+    if (this.#rotten.has(key)) throw new DiskError("EIO", "a block of the index has rotted");
   }
 
   /** One of its own that holds the same, durably. */
@@ -57,6 +75,7 @@ export class SimKvStore {
       for (let at = lowerBound(leaf, start); at < leaf.length; at += 1) {
         const key = leaf[at]!;
         if (key >= end || found.length >= limit) return found;
+        this.#checkSound(key);
         found.push([Buffer.from(key, "latin1"), Buffer.from(this.#values.get(key)!)]);
       }
     }
@@ -73,6 +92,7 @@ export class SimKvStore {
   }
 
   #set(key: string, value: Buffer | undefined): void {
+    this.#rotten.delete(key);
     const known = this.#values.has(key);
     if (value !== undefined) {
       this.#values.set(key, value);

@@ -24,6 +24,8 @@ export interface LinkDials {
   cut: boolean;
   /** What is sent waits until this is false again. */
   clogged: boolean;
+  /** The sender has a connection whose other end is gone, and does not know: what it sends is lost. */
+  halfOpen: boolean;
 }
 
 export function healthyLink(): LinkDials {
@@ -36,14 +38,15 @@ export function healthyLink(): LinkDials {
     bytesPerSecond: Number.POSITIVE_INFINITY,
     cut: false,
     clogged: false,
+    halfOpen: false,
   };
 }
 
 interface Packet {
   message: Message;
   bytes: number;
-  /** Checksum of the body when it was sent: its buffers must not have changed on arrival. */
-  crc: number;
+  /** The body as it was when it was sent: the buffers it came in must not have changed on arrival. */
+  body: Buffer;
 }
 
 interface Link {
@@ -65,6 +68,8 @@ interface Port {
   boot: number;
   receiver: ((from: BrickNumber, message: Message) => void) | null;
   peers: ReadonlyMap<BrickNumber, string>;
+  /** Heard in this boot: they have called, and can be answered. */
+  readonly callers: Set<BrickNumber>;
 }
 
 /** All wires of the world. Messages of one tick between two bricks arrive in one event. */
@@ -128,7 +133,15 @@ export class SimNetwork {
     }
   }
 
-  /** Takes back every cut and clog. */
+  /** Whether anything is cut, clogged or half open. */
+  isParted(): boolean {
+    for (const { dials } of this.#links.values()) {
+      if (dials.cut || dials.clogged || dials.halfOpen) return true;
+    }
+    return false;
+  }
+
+  /** Takes back every cut and clog; who has a dead connection has it still. */
   heal(): void {
     for (const { from, to } of this.#links.values())
       this.set(from, to, { cut: false, clogged: false });
@@ -136,7 +149,7 @@ export class SimNetwork {
 
   /** The network as one boot of a brick sees it. */
   plug(owner: EventOwner, boot: number): Network & { setBoot(boot: number): void } {
-    const port: Port = { owner, boot, receiver: null, peers: new Map() };
+    const port: Port = { owner, boot, receiver: null, peers: new Map(), callers: new Set() };
     this.#ports.set(owner.brick, port);
     for (const link of this.#links.values()) if (link.from === owner.brick) link.corked = [];
     return {
@@ -162,10 +175,11 @@ export class SimNetwork {
     assert(message.type > 0, "type 0 is the network's own");
     this.stats.sent += 1;
     const link = this.#link(owner.brick, to);
-    const unknown = to !== owner.brick && !port.peers.has(to);
+    const unknown = to !== owner.brick && !port.peers.has(to) && !port.callers.has(to);
     if (
       unknown ||
       link.dials.cut ||
+      link.dials.halfOpen ||
       link.bytesUnderWay + bytes > linkBytesMax ||
       this.#prng.chance(link.dials.lossChance) ||
       this.filter?.(owner.brick, to, message) === false
@@ -173,11 +187,9 @@ export class SimNetwork {
       this.stats.dropped += 1;
       return;
     }
-    let crc = 0;
-    for (const part of message.body) crc = crc32(part, crc);
     link.bytesUnderWay += bytes;
-    const { type, request, reply, body } = message;
-    link.corked.push({ message: { type, request, reply, boot: port.boot, body }, bytes, crc });
+    const sent = { ...message, boot: port.boot };
+    link.corked.push({ message: sent, bytes, body: Buffer.concat(message.body as Buffer[]) });
     if (link.corked.length === 1) {
       this.#clock.schedule(0, owner, eventKind.soon, 1, () => {
         const packets = link.corked;
@@ -200,7 +212,8 @@ export class SimNetwork {
       if (prng.chance(dials.duplicateChance)) {
         this.stats.duplicated += 1;
         link.bytesUnderWay += packet.bytes;
-        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
+        const twin = { ...packet, body: Buffer.from(packet.body) };
+        this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [twin]);
       }
       if (prng.chance(dials.reorderChance)) {
         this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [packet]);
@@ -258,14 +271,14 @@ export class SimNetwork {
       this.stats.dropped += 1;
       return;
     }
-    const { message } = packet;
-    const body = Buffer.concat(message.body as Buffer[]);
-    assert(crc32(body) === packet.crc, `brick ${link.from} changed buffers that it had sent`);
+    const { message, body } = packet;
+    assert(isMadeOf(body, message.body), `brick ${link.from} changed buffers that it had sent`);
     const { trace } = this.#clock;
     trace.add((message.type << 1) | (message.reply ? 1 : 0));
     trace.add(message.request);
-    trace.add(packet.crc);
+    trace.add(crc32(body));
     this.stats.delivered += 1;
+    port.callers.add(link.from);
     const { type, request, reply, boot } = message;
     try {
       port.receiver(link.from, { type, request, reply, boot, body: [body] });
@@ -289,6 +302,15 @@ export class SimNetwork {
     }
     return link;
   }
+}
+
+function isMadeOf(body: Buffer, parts: readonly Uint8Array[]): boolean {
+  let at = 0;
+  for (const part of parts) {
+    if (body.compare(part, 0, part.length, at, at + part.length) !== 0) return false;
+    at += part.length;
+  }
+  return at === body.length;
 }
 
 /** Messages on the wire belong to no boot: they arrive at whoever is there, once it is not frozen. */

@@ -4,17 +4,25 @@ import { isComplete } from "../../brick/map/replica.ts";
 import { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import { Client, type ClientCounts } from "./client.ts";
+import { Convergence, type ConvergenceCounts } from "./convergence.ts";
 import { Copier, type CopyArea } from "./copier.ts";
 import { shortOfCopies } from "./copies.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
-import { type DiskCounts, DiskTrouble } from "./disk-trouble.ts";
+import { type DiskCounts, DiskTrouble, damageCount } from "./disk-trouble.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
 import { Failover } from "./failover.ts";
 import { FaultAtlas } from "./fault-atlas.ts";
-import { type DialGroup, drawCrashDials, drawMoreDials, type FaultDials } from "./fault-dials.ts";
+import {
+  type DialGroup,
+  drawCrashDials,
+  drawMoreDials,
+  type FaultDials,
+  quickened,
+} from "./fault-dials.ts";
 import { type FaultCounts, Misfortune } from "./fault-plan.ts";
 import { type GcReport, GcWatch } from "./gc-watch.ts";
 import { Histories } from "./histories.ts";
+import type { PartitionKind } from "./partitions.ts";
 import { Resets } from "./resets.ts";
 import { keepDoing, patienceMs, type Scene } from "./scene.ts";
 import { SimCluster, volumeName } from "./sim-cluster.ts";
@@ -51,6 +59,9 @@ export interface SimulationReport {
   readonly resets: number;
   readonly failovers: number;
   readonly faults: FaultCounts & DiskCounts & TurnoverCounts;
+  readonly partitions: Readonly<Record<PartitionKind, number>>;
+  readonly partitionShapes: ReadonlySet<string>;
+  readonly convergence: ConvergenceCounts;
   /** Ends of a brick's process, whatever the cause. */
   readonly reboots: number;
   readonly dials: FaultDials;
@@ -108,6 +119,7 @@ class Run {
   readonly #histories = new Histories();
   readonly #clients: Client[] = [];
   readonly #dials: FaultDials;
+  readonly #convergence: Convergence;
   readonly #misfortune: Misfortune;
   readonly #scene: Scene;
   readonly #counters: Counters;
@@ -150,11 +162,15 @@ class Run {
     this.#gc = watched ? new GcWatch(this.#cluster, this.#prng.fork(), violated) : null;
     // Apart from what was drawn before there were more dials: that stays as it was, seed by seed.
     this.#morePrng = new Prng(seed + 0.25 * 2 ** 32);
-    this.#dials = {
+    const drawn = {
       ...drawCrashDials(this.#prng, bricks),
       ...drawMoreDials(this.#morePrng, new Set(options.dials)),
     };
-    this.#misfortune = new Misfortune(this.#cluster, this.#prng.fork(), this.#dials);
+    this.#dials = quickened(drawn, options.hours * 3_600_000);
+    const isDisturbed = () => this.#turnover.isUnderWay || this.#disks.isUnderWay;
+    this.#convergence = new Convergence(this.#cluster, isDisturbed, violated);
+    const faults = this.#prng.fork();
+    this.#misfortune = new Misfortune(this.#cluster, faults, this.#dials, this.#convergence);
     const scene = this.#makeScene();
     this.#scene = scene;
     this.#counters = new Counters(scene, volumeName, counterFirst);
@@ -165,13 +181,16 @@ class Run {
     this.#failover = new Failover(scene, volumeName, failoverSector);
     const atlas = new FaultAtlas(this.#cluster);
     this.#turnover = new Turnover(scene, this.#dials, atlas, volumeName);
-    this.#disks = new DiskTrouble(scene, this.#dials, atlas);
+    this.#disks = new DiskTrouble(scene, this.#dials, atlas, (prng, brick) =>
+      this.#turnover.giveUp(prng, brick),
+    );
   }
 
   #makeScene(): Scene {
     return {
       cluster: this.#cluster,
       working: () => this.#working && this.#violation === null,
+      calm: () => this.#convergence.calm,
       violation: (what) => {
         this.#violation ??= what;
       },
@@ -200,6 +219,7 @@ class Run {
       this.#working = false;
       await this.#cluster.settled();
       await world.runUntil(() => this.#active === 0, endedMsMax);
+      this.#convergence.end();
       await this.#cluster.settled();
       await this.#copiesMade();
       await this.#readEverything();
@@ -256,6 +276,9 @@ class Run {
         ...this.#disks.counts,
         ...this.#turnover.counts,
       },
+      partitions: this.#misfortune.partitions.counts,
+      partitionShapes: this.#misfortune.partitions.shapes,
+      convergence: this.#convergence.counts,
       reboots: world.crashes.length,
       dials: this.#dials,
       copiedBytes: this.#cluster.copiedBytes,
@@ -457,8 +480,7 @@ class Run {
   #checkCopied(): string | null {
     const { copiedBytes, everShort } = this.#cluster;
     const { lost, drained } = this.#turnover.counts;
-    const { flips, unreadable } = this.#disks.counts;
-    if (lost + drained + flips + unreadable > 0) return null;
+    if (lost + drained + damageCount(this.#disks.counts) > 0) return null;
     // Writes made with fewer copies, while fewer bricks were up, are rightly copied afterwards.
     return copiedBytes > 0 && !everShort ? `${copiedBytes} chunk bytes were copied` : null;
   }

@@ -1,5 +1,11 @@
 import { Prng } from "../../brick/prng.ts";
+import type { ConvergenceCounts } from "./convergence.ts";
+import { damageCount } from "./disk-trouble.ts";
+import { type PartitionKind, partitionKinds } from "./partitions.ts";
 import type { SimulationReport } from "./simulate.ts";
+
+const corruptionKinds = ["flips", "unreadable", "lostWrites", "misdirected", "rotten"] as const;
+type CorruptionKind = (typeof corruptionKinds)[number];
 
 /** What many runs came to together. */
 export interface SoakSum {
@@ -8,12 +14,18 @@ export interface SoakSum {
   simulatedMs: number;
   reboots: number;
   powerCuts: number;
-  /** Also those of one way only, and bridges. */
+  /** Of all kinds. */
   partitions: number;
+  partitionsByKind: Record<PartitionKind, number>;
+  /** Each that differs from the others by who did not hear whom. */
+  partitionShapes: Set<string>;
+  convergence: ConvergenceCounts;
   clogs: number;
+  halfOpen: number;
   freezes: number;
   diskFailures: number;
   corruptions: number;
+  corruptionsByKind: Record<CorruptionKind, number>;
   losses: number;
   operations: number;
 }
@@ -26,10 +38,15 @@ export function noRuns(): SoakSum {
     reboots: 0,
     powerCuts: 0,
     partitions: 0,
+    partitionsByKind: { split: 0, oneWay: 0, pair: 0, gateway: 0, flapping: 0, bridge: 0 },
+    partitionShapes: new Set(),
+    convergence: { converged: 0, convergeMsLongest: 0 },
     clogs: 0,
+    halfOpen: 0,
     freezes: 0,
     diskFailures: 0,
     corruptions: 0,
+    corruptionsByKind: { flips: 0, unreadable: 0, lostWrites: 0, misdirected: 0, rotten: 0 },
     losses: 0,
     operations: 0,
   };
@@ -43,10 +60,20 @@ export function addRun(sum: SoakSum, report: SimulationReport): void {
   sum.reboots += report.reboots;
   sum.powerCuts += faults.powerCuts;
   sum.partitions += faults.partitions;
+  for (const kind of partitionKinds) sum.partitionsByKind[kind] += report.partitions[kind];
+  for (const shape of report.partitionShapes) sum.partitionShapes.add(shape);
+  const { converged, convergeMsLongest } = report.convergence;
+  sum.convergence.converged += converged;
+  sum.convergence.convergeMsLongest = Math.max(
+    sum.convergence.convergeMsLongest,
+    convergeMsLongest,
+  );
   sum.clogs += faults.clogs;
   sum.freezes += faults.freezes + faults.slow;
   sum.diskFailures += faults.failures;
-  sum.corruptions += faults.flips + faults.unreadable;
+  sum.halfOpen += faults.halfOpen;
+  for (const kind of corruptionKinds) sum.corruptionsByKind[kind] += faults[kind];
+  sum.corruptions += damageCount(faults);
   sum.losses += faults.lost;
   sum.operations += counts.reads + counts.writes + counts.unmaps + report.copies + report.resets;
   sum.operations += counters.written + counters.miscompares + counters.bits;
@@ -101,6 +128,19 @@ export function runLine(run: SoakRun, report: SimulationReport): string {
   return `${options}  hash=${report.hash}  ${happened.join(", ")}  ${verdict}`;
 }
 
+function corruptionText(sum: SoakSum): string {
+  const { flips, unreadable, lostWrites, misdirected, rotten } = sum.corruptionsByKind;
+  return `${flips} bits, ${unreadable} unreadable, ${lostWrites} lost and ${misdirected} misdirected writes, ${rotten} in the index`;
+}
+
+function partitionText(sum: SoakSum): string {
+  const { split, oneWay, pair, gateway, flapping, bridge } = sum.partitionsByKind;
+  const { converged, convergeMsLongest } = sum.convergence;
+  const kinds = `${split} of a minority, ${oneWay} of one way, ${pair} of two bricks, ${gateway} of the gateway, ${flapping} that flap, ${bridge} bridges`;
+  const whole = `${converged} healed and whole again within ${(convergeMsLongest / 1000).toFixed(1)} s`;
+  return `${kinds}; ${sum.partitionShapes.size} distinct; ${whole}`;
+}
+
 export function sumLine(sum: SoakSum): string {
   const days = (sum.simulatedMs / 86_400_000).toFixed(2);
   const counts = [
@@ -108,11 +148,12 @@ export function sumLine(sum: SoakSum): string {
     `${sum.operations} operations`,
     `${sum.reboots} reboots`,
     `${sum.powerCuts} whole power cuts`,
-    `${sum.partitions} partitions`,
+    `${sum.partitions} partitions (${partitionText(sum)})`,
     `${sum.clogs} clogs`,
+    `${sum.halfOpen} half-open connections`,
     `${sum.freezes} freezes and slow disks`,
     `${sum.diskFailures} failing disks`,
-    `${sum.corruptions} corruptions`,
+    `${sum.corruptions} corruptions (${corruptionText(sum)})`,
     `${sum.losses} permanent losses`,
   ];
   const years = `the events of ${clusterYears(sum).toFixed(2)} cluster-years in ${days} simulated days`;

@@ -5,7 +5,7 @@ import type { Command } from "../../control/commands.ts";
 import { shortOfCopies } from "./copies.ts";
 import type { FaultAtlas } from "./fault-atlas.ts";
 import { type FaultDials, never } from "./fault-dials.ts";
-import { patiently, pause, rest, type Scene } from "./scene.ts";
+import { patiently, pause, rest, type Scene, sitOutCalm } from "./scene.ts";
 
 const askAgainMs = 500;
 /** Whether all is in order is looked at this often. */
@@ -30,6 +30,8 @@ export class Turnover {
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
   readonly #volumeName: string;
+  /** A brick is given up, emptied or new. */
+  isUnderWay = false;
   /** As it was made, or was confirmed to have become. */
   #sizeBytes: number;
 
@@ -70,6 +72,7 @@ export class Turnover {
     if (everyMs === never) return;
     while (this.#scene.working()) {
       await rest(this.#scene, everyMs * (0.2 + 1.6 * prng.unit()));
+      await sitOutCalm(this.#scene);
       if (this.#scene.working()) await act();
     }
   }
@@ -82,16 +85,22 @@ export class Turnover {
     }
     const shape = prng.unit();
     const bricks = cluster.bricks.length;
+    this.isUnderWay = true;
     const mayLeave = bricks > Math.max(2, cluster.options.copies);
     if (mayLeave && shape < 0.35) await this.#lose(prng);
     else if (mayLeave && shape < 0.6) await this.#drain(prng);
     else if (bricks < bricksMax) await this.#join();
+    this.isUnderWay = false;
   }
 
   async #lose(prng: Prng): Promise<void> {
-    const { cluster } = this.#scene;
     const brick = this.#atlas.mayLose(prng);
-    if (brick === null) return;
+    if (brick !== null) await this.giveUp(prng, brick);
+  }
+
+  /** It never comes back. */
+  async giveUp(prng: Prng, brick: BrickNumber): Promise<void> {
+    const { cluster } = this.#scene;
     this.counts.lost += 1;
     cluster.dismiss(brick);
     await this.#until((state) => !isReachable(brickOf(state, brick)));

@@ -101,6 +101,28 @@ test("who was away for longer than tombstones stay begins with an empty table", 
   assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", null]);
 });
 
+test("who lost a removal that it had acknowledged begins with an empty table", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "old");
+  await scene.put(8, "old");
+  // The disk of brick 2 says that the UNMAP is written, and it is not.
+  const { disk } = scene.world.machine(2);
+  disk.stray = (path) => (path.startsWith("log/") ? { atBytes: null } : null);
+  await scene.put(8, null);
+  disk.stray = null;
+  await scene.put(7, "new");
+  scene.crash(2);
+  scene.view({ primary: 1, members: [1], chain: scene.chain });
+  await scene.run();
+  await scene.start(2);
+  assert.ok(scene.replica(2).facts.lossy);
+  const { chain } = scene;
+  scene.view({ primary: 1, members: [1], candidates: [2], transfer: true, chain });
+  await scene.complete(2);
+  scene.view({ primary: 2, members: [1, 2], chain: scene.chain });
+  assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", null]);
+});
+
 test("what a view cut from a log stays cut, though only a checkpoint knows of it", async () => {
   const scene = await MapScene.begin([1, 2, 3]);
   await scene.put(7, "old");
