@@ -169,10 +169,8 @@ class TcpNetwork implements RealNetwork {
     const bytes = frameHeaderBytes + bodyBytes;
     const peer = this.#peers.get(to);
     const waiting = peer === undefined ? 0 : peer.queuedBytes + (peer.current?.waitingBytes ?? 0);
-    // Who has called can be answered, though its address is not known: a brick that has lost the list.
-    const isKnown = peer !== undefined && (peer.address !== null || peer.current !== null);
     const queueBytesMax = this.#options.sendQueueBytes ?? sendQueueBytesMax;
-    if (!isKnown || waiting + bytes > queueBytesMax) {
+    if (peer?.address == null || waiting + bytes > queueBytesMax) {
       this.stats.droppedMessages += 1;
       this.stats.droppedBytes += bytes;
       return;

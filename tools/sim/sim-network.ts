@@ -68,8 +68,6 @@ interface Port {
   boot: number;
   receiver: ((from: BrickNumber, message: Message) => void) | null;
   peers: ReadonlyMap<BrickNumber, string>;
-  /** Heard in this boot: they have called, and can be answered. */
-  readonly callers: Set<BrickNumber>;
 }
 
 /** All wires of the world. Messages of one tick between two bricks arrive in one event. */
@@ -149,7 +147,7 @@ export class SimNetwork {
 
   /** The network as one boot of a brick sees it. */
   plug(owner: EventOwner, boot: number): Network & { setBoot(boot: number): void } {
-    const port: Port = { owner, boot, receiver: null, peers: new Map(), callers: new Set() };
+    const port: Port = { owner, boot, receiver: null, peers: new Map() };
     this.#ports.set(owner.brick, port);
     for (const link of this.#links.values()) if (link.from === owner.brick) link.corked = [];
     return {
@@ -175,7 +173,7 @@ export class SimNetwork {
     assert(message.type > 0, "type 0 is the network's own");
     this.stats.sent += 1;
     const link = this.#link(owner.brick, to);
-    const unknown = to !== owner.brick && !port.peers.has(to) && !port.callers.has(to);
+    const unknown = to !== owner.brick && !port.peers.has(to);
     if (
       unknown ||
       link.dials.cut ||
@@ -278,7 +276,6 @@ export class SimNetwork {
     trace.add(message.request);
     trace.add(crc32(body));
     this.stats.delivered += 1;
-    port.callers.add(link.from);
     const { type, request, reply, boot } = message;
     try {
       port.receiver(link.from, { type, request, reply, boot, body: [body] });
