@@ -60,6 +60,8 @@ const fetchTimeoutMs = 5000;
 /** Records of dropped replicas removed in one go. */
 const sweepStepRecords = 1024;
 const sweepEveryMs = 1000;
+/** Stands in the map table once records of the map were lost. */
+const lossNote = "lost-records";
 /** Of a replica whose facts cannot be read: above all incarnations that it may have had. */
 const brokenIncarnation = 2 ** 31;
 
@@ -104,6 +106,8 @@ export class MapService implements StoreParticipant {
   readonly #early = new Map<number, { from: BrickNumber; view: number; body: Buffer }>();
   /** The log held a record of the map that says not even whose it is. */
   #isUnreadable = false;
+  /** Once it lost records: a shard that it knows nothing of may be one that it has lost all of. */
+  #hasLostRecords = false;
   #closed = false;
 
   constructor(
@@ -124,6 +128,7 @@ export class MapService implements StoreParticipant {
 
   begin(kv: Kv): void {
     this.#table.attach(kv);
+    this.#hasLostRecords = this.#table.getNote(lossNote) !== undefined;
     for (const { shard, state } of this.#table.states()) {
       const replica = this.#replica(shard);
       if (restore(replica, state)) continue;
@@ -178,6 +183,10 @@ export class MapService implements StoreParticipant {
         replica.facts.lossy = true;
       }
       if (replica.broken) this.#host.log(`map: the log of shard ${replica.shard} has a hole`);
+    }
+    if (store.cut || store.damaged || this.#isUnreadable) {
+      this.#hasLostRecords = true;
+      this.#table.putNote(lossNote, Buffer.from([1]));
     }
     if (store.cut || store.damaged) {
       // Every replica knows of it now, and will after a restart.
@@ -444,6 +453,7 @@ export class MapService implements StoreParticipant {
         broken: false,
         mapped: new Map(),
       };
+      if (this.#hasLostRecords) replica.facts.lossy = true;
       this.#replicas.set(shard, replica);
     }
     return replica;

@@ -189,6 +189,25 @@ test("a brick that has lost all records of a shard does not speak for it", async
   await scene.readBack();
 });
 
+test("a brick that has lost all records of a shard says so itself, after another restart too", async () => {
+  const scene = new DamageScene(902);
+  await scene.begin();
+  const { shards } = scene.cluster.anyNode()!.control.state()!;
+  const held = [...shards.keys()].filter((shard) => shards[shard]!.members.includes(2));
+  assert.ok(held.length > 0);
+  for (const brick of scene.cluster.bricks) scene.stop(brick);
+  scene.loseLog(2);
+  for (const view of [1000, 1001]) {
+    assert.equal(await scene.start(2), null);
+    const { map } = scene.cluster.nodes.get(2)!;
+    for (const shard of held) {
+      const report = await scene.cluster.world.complete(map.report(shard, view), 10_000);
+      assert.equal(JSON.parse(report!.toString("utf8")).damaged, true, `shard ${shard}`);
+    }
+    scene.stop(2);
+  }
+});
+
 /** Raft's files alone: a cluster would take long to need a snapshot. */
 test("Raft snapshot: the one before it and the log count, else the voter heals", async () => {
   const row = damageRows.find(({ file }) => file === "Raft snapshot")!;
