@@ -71,7 +71,7 @@ export class Misfortune {
     this.partitions.end();
     network.heal();
     // What is sent through a dead connection would be missed for some seconds still.
-    this.#setLinks({ lossChance: 0, duplicateChance: 0, reorderChance: 0, halfOpen: false });
+    network.setEvery({ lossChance: 0, duplicateChance: 0, reorderChance: 0, halfOpen: false });
     this.#watchOver();
   }
 

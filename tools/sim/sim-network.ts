@@ -103,6 +103,13 @@ export class SimNetwork {
     }
   }
 
+  /** Turns dials of every link that there is, also of bricks that are still joining, and of those to come. */
+  setEvery(dials: Partial<LinkDials>): void {
+    for (const { from, to } of [...this.#links.values()])
+      if (from !== to) this.set(from, to, dials);
+    Object.assign(this.defaults, dials);
+  }
+
   set(from: BrickNumber, to: BrickNumber, dials: Partial<LinkDials>): void {
     const link = this.#link(from, to);
     Object.assign(link.dials, dials);
