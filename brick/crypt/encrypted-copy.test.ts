@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { grainBytes, sectorBytes } from "../units.ts";
-import { type Bench, bytesOf, makeBench, makeCluster } from "../volume/gateway-bench.ts";
+import { readAt, scribble, until } from "../volume/copy-scene.test-support.ts";
+import { makeBench, makeCluster } from "../volume/gateway-bench.ts";
 import { fillWith } from "../volume/sector-model.ts";
 
 /** EXTENDED COPY where the source, the destination or both are encrypted: bytes, not references. */
@@ -9,28 +10,6 @@ import { fillWith } from "../volume/sector-model.ts";
 const noCache = { chunkCacheBytes: 0, mapCacheGrainsMax: 50, mapCacheCellsMax: 600 };
 const otherUuid = "e".repeat(32);
 const sealedBy = (keyDomain: number) => ({ keyDomain, keyCheck: "0".repeat(32) });
-
-function until<T>(bench: Bench, promise: Promise<T>): Promise<T> {
-  return bench.cluster.time.until(promise, 120_000);
-}
-
-async function readAt(bench: Bench, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
-  return bytesOf(await until(bench, bench.gateway.read(offsetBytes, lengthBytes)));
-}
-
-/** Random writes and holes in the range; `model` follows. */
-async function scribble(bench: Bench, fromBytes: number, model: Buffer): Promise<void> {
-  const { prng } = bench.cluster;
-  const sectors = model.length / sectorBytes;
-  for (let count = 0; count < 40; count += 1) {
-    const first = prng.between(0, sectors - 1);
-    const length = Math.min(prng.pick([1, 3, 8, 64, 128, 200]), sectors - first);
-    const bytes = fillWith(prng.chance(0.2) ? 0 : 1000 + count, length);
-    bytes.copy(model, first * sectorBytes);
-    const at = fromBytes + first * sectorBytes;
-    assert.deepEqual(await until(bench, bench.gateway.write(at, [bytes])), { ok: true });
-  }
-}
 
 test("inside an encrypted volume, overlapping either way, it reads as the source did", async () => {
   for (const shift of [-130, -128, -5, 5, 128, 131, 64 * 128 + 3, 3000 * 128]) {

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { newUnit, reservationType } from "../unit/unit-record.ts";
 import { GiB, grainBytes, MiB, sectorBytes } from "../units.ts";
-import { type Bench, bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
+import { readAt, scribble, until } from "./copy-scene.test-support.ts";
+import { type Bench, makeBench, makeCluster } from "./gateway-bench.ts";
 import { copyBytesMax } from "./limits.ts";
 import { fillWith } from "./sector-model.ts";
 import { type VolumeDone, VolumeTask } from "./volume.ts";
@@ -10,37 +11,12 @@ import { type VolumeDone, VolumeTask } from "./volume.ts";
 const noCache = { chunkCacheBytes: 0, mapCacheGrainsMax: 50, mapCacheCellsMax: 600 };
 const otherUuid = "e".repeat(32);
 
-function until<T>(bench: Bench, promise: Promise<T>): Promise<T> {
-  return bench.cluster.time.until(promise);
-}
-
-async function readAt(bench: Bench, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
-  return bytesOf(await until(bench, bench.gateway.read(offsetBytes, lengthBytes)));
-}
-
 function own({ cluster }: Bench, offsetBytes: number) {
   return { uuid: cluster.volume.uuid, offsetBytes };
 }
 
 function codeOf(result: VolumeDone): string {
   return result.ok ? "ok" : result.fault.code;
-}
-
-/** Random writes and holes in the range; `model` follows. */
-async function scribble(bench: Bench, fromBytes: number, model: Buffer): Promise<void> {
-  const { prng } = bench.cluster;
-  const sectors = model.length / sectorBytes;
-  for (let count = 0; count < 40; count += 1) {
-    const first = prng.between(0, sectors - 1);
-    const length = Math.min(prng.pick([1, 3, 8, 64, 128, 200]), sectors - first);
-    const bytes = fillWith(prng.chance(0.2) ? 0 : 1000 + count, length);
-    bytes.copy(model, first * sectorBytes);
-    const result = await until(
-      bench,
-      bench.gateway.write(fromBytes + first * sectorBytes, [bytes]),
-    );
-    assert.deepEqual(result, { ok: true });
-  }
 }
 
 /** A second volume, whose gateway is at another brick (or nowhere). */
