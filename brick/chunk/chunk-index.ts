@@ -170,7 +170,7 @@ export class ChunkIndex {
 
   checkpointed(): void {
     for (const name of this.#overlay.keys()) this.#places.drop(name);
-    // A map that is cleared leads on to what it holds next, and would be kept by that; see KeyTable.
+    // A map that is cleared leads on to what it holds next, and would be kept by that; see NumberMap.
     this.#overlay = new Map();
   }
 }

@@ -10,10 +10,8 @@ export interface Keyed<T> {
 const bucketCount = 1024;
 
 /**
- * What is under way for chunks, by key. Not a Map: one whose entries come and go with every chunk
- * replaces its tables all the time, each old one leads to the next, and once one of them is in V8's
- * old space all later ones, and what they held, stay until the whole heap is collected. Here nothing
- * that was removed leads anywhere. Keys are hashes, so that their first bytes spread them evenly.
+ * What is under way for chunks, by key. Not a Map, for the reason that `NumberMap` gives: nothing that
+ * was removed leads anywhere. Keys are hashes, so that their first bytes spread them evenly.
  */
 export class KeyTable<T extends Keyed<T>> {
   size = 0;

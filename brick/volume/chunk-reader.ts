@@ -13,6 +13,7 @@ import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
+import { ByBrick } from "./by-brick.ts";
 import { type ChunkContext, Placements } from "./chunk-context.ts";
 import { mayHoldChunks } from "./placement.ts";
 
@@ -39,12 +40,6 @@ interface Search extends Keyed<Search> {
   ended: boolean;
 }
 
-/** Keys to be asked for. */
-interface Outgoing {
-  readonly brick: BrickNumber;
-  readonly searches: Search[];
-}
-
 /** One GET frame under way. */
 interface Frame {
   readonly brick: BrickNumber;
@@ -64,7 +59,7 @@ export class ChunkReader {
   readonly #searches = new KeyTable<Search>();
   readonly #frames: Frame[] = [];
   /** To be sent when `flush` is called. */
-  #outgoing: Outgoing[] = [];
+  readonly #outgoing = new ByBrick<Search>();
   #sweep: TimerHandle | null = null;
 
   constructor(context: ChunkContext) {
@@ -111,12 +106,10 @@ export class ChunkReader {
   }
 
   flush(): void {
-    const outgoing = this.#outgoing;
-    if (outgoing.length === 0) return;
-    this.#outgoing = [];
-    for (const { brick, searches } of outgoing) {
-      for (let at = 0; at < searches.length; at += getKeysMax) {
-        this.#sendFrame(brick, searches.slice(at, at + getKeysMax));
+    if (this.#outgoing.isEmpty) return;
+    for (const { brick, items } of this.#outgoing.take()) {
+      for (let at = 0; at < items.length; at += getKeysMax) {
+        this.#sendFrame(brick, items.slice(at, at + getKeysMax));
       }
     }
   }
@@ -126,7 +119,7 @@ export class ChunkReader {
     this.#sweep = null;
     for (const search of this.#searches.clear()) search.ended = true;
     this.#frames.length = 0;
-    this.#outgoing = [];
+    this.#outgoing.take();
   }
 
   /** This brick itself first, slow ones last; the key says where among equals to begin. */
@@ -154,9 +147,7 @@ export class ChunkReader {
 
   #queue(search: Search, brick: BrickNumber): void {
     search.underWay += 1;
-    const outgoing = this.#outgoing.find((other) => other.brick === brick);
-    if (outgoing === undefined) this.#outgoing.push({ brick, searches: [search] });
-    else outgoing.searches.push(search);
+    this.#outgoing.add(brick, search);
   }
 
   #nextBrick(search: Search): BrickNumber | null {

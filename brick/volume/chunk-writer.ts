@@ -16,6 +16,7 @@ import type { ChunkOrigin } from "../log/batch-format.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
+import { ByBrick } from "./by-brick.ts";
 import { type ChunkContext, copiesNeeded, Placements, reachableCount } from "./chunk-context.ts";
 import { type Guarded, guardChunk } from "./chunk-guard.ts";
 
@@ -93,12 +94,6 @@ class Storing {
   }
 }
 
-/** Chunks to be sent to one brick. */
-interface Outgoing {
-  readonly brick: BrickNumber;
-  readonly puts: Put[];
-}
-
 interface Put {
   readonly storing: Storing;
   readonly asked: Asked;
@@ -118,7 +113,7 @@ export class ChunkWriter {
   readonly #context: ChunkContext;
   readonly #placements = new Placements();
   readonly #active: Storing[] = [];
-  #outgoing: Outgoing[] = [];
+  readonly #outgoing = new ByBrick<Put>();
   #sweep: TimerHandle | null = null;
   /** The cluster state that the last sweep saw. */
   #stateSeen: ClusterState | null = null;
@@ -162,7 +157,7 @@ export class ChunkWriter {
     this.#closed = true;
     for (const storing of this.#active) storing.ended = true;
     this.#active.length = 0;
-    this.#outgoing = [];
+    this.#outgoing.take();
     this.#sweep?.cancel();
     this.#sweep = null;
   }
@@ -227,18 +222,13 @@ export class ChunkWriter {
     const { clock } = this.#context.host;
     const asked: Asked = { brick, sinceMs: clock.nowMs(), state: "waiting" };
     storing.asked.push(asked);
-    const put: Put = { storing, asked };
-    const outgoing = this.#outgoing.find((other) => other.brick === brick);
-    if (outgoing !== undefined) outgoing.puts.push(put);
-    else this.#outgoing.push({ brick, puts: [put] });
-    if (this.#outgoing.length === 1 && outgoing === undefined) clock.soon(() => this.#flush());
+    if (this.#outgoing.isEmpty) clock.soon(() => this.#flush());
+    this.#outgoing.add(brick, { storing, asked });
   }
 
   /** As few messages as hold what is to be sent. */
   #flush(): void {
-    const all = this.#outgoing;
-    this.#outgoing = [];
-    for (const { brick, puts } of all) {
+    for (const { brick, items: puts } of this.#outgoing.take()) {
       let from = 0;
       let bytes = 0;
       for (const [at, { storing }] of puts.entries()) {

@@ -446,8 +446,16 @@ export class Writes {
     } else {
       const chunkSector = part?.chunkSector ?? 0;
       const chunkSectors = part?.chunkSectors ?? sectorCount;
-      const chunk = { chunkSector, chunkSectors, key, holders, keyDomain };
-      this.#cacheOne({ grain, firstSector, sectorCount, ...chunk });
+      this.#cacheOne({
+        grain,
+        firstSector,
+        sectorCount,
+        chunkSector,
+        chunkSectors,
+        key,
+        holders,
+        keyDomain,
+      });
     }
   }
 
@@ -457,10 +465,8 @@ export class Writes {
     if (key !== null && holders.length < this.gateway.volume().copies) {
       context.stats.degradedWrites += 1;
     }
-    const { chunkSector, chunkSectors, keyDomain } = change;
-    const chunk = { chunkSector, chunkSectors, holders, keyDomain };
-    const extent = key === null ? null : { firstSector, sectorCount, key, ...chunk };
-    map.commit(grain, firstSector, sectorCount, extent);
+    // The change names a chunk by the same members as an extent does.
+    map.commit(grain, firstSector, sectorCount, key === null ? null : { ...change, key });
   }
 
   #pieceEnded(operation: WriteOperation, one: PieceUnderWay): void {

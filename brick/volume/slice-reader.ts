@@ -12,6 +12,7 @@ import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
+import { ByBrick } from "./by-brick.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 
 const sweepEveryMs = 10;
@@ -47,7 +48,7 @@ export class SliceReader {
   readonly #cache: ChunkCache;
   #frames: Frame[] = [];
   /** To be asked for when `flush` is called. */
-  #outgoing: { readonly brick: BrickNumber; readonly wishes: Wish[] }[] = [];
+  readonly #outgoing = new ByBrick<Wish>();
   #sweep: TimerHandle | null = null;
 
   constructor(context: ChunkContext, cache: ChunkCache) {
@@ -67,18 +68,14 @@ export class SliceReader {
     }
     const outline = this.#cache.get(wanted.key, "outline") ?? null;
     const wish: Wish = { ...wanted, done, outline };
-    const outgoing = this.#outgoing.find((other) => other.brick === brick);
-    if (outgoing === undefined) this.#outgoing.push({ brick, wishes: [wish] });
-    else outgoing.wishes.push(wish);
+    this.#outgoing.add(brick, wish);
   }
 
   flush(): void {
-    const outgoing = this.#outgoing;
-    if (outgoing.length === 0) return;
-    this.#outgoing = [];
-    for (const { brick, wishes } of outgoing) {
-      for (let at = 0; at < wishes.length; at += slicesWishedMax) {
-        this.#send(brick, wishes.slice(at, at + slicesWishedMax));
+    if (this.#outgoing.isEmpty) return;
+    for (const { brick, items } of this.#outgoing.take()) {
+      for (let at = 0; at < items.length; at += slicesWishedMax) {
+        this.#send(brick, items.slice(at, at + slicesWishedMax));
       }
     }
   }
