@@ -33,6 +33,7 @@ export class KeepaliveSender {
   /** Who was said to lead; 0: nobody known. */
   #hint: BrickNumber = 0;
   #tried = 0;
+  #sentAtMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
   constructor(parts: KeepaliveParts) {
@@ -46,8 +47,13 @@ export class KeepaliveSender {
     this.#round = host.clock.after(timing.keepaliveEveryMs, () => this.start());
   }
 
-  /** Sends one out of turn soon: something changed that the leader waits for. */
-  nudge(afterMs = nudgeGapMs): void {
+  /** Sends one out of turn, at once unless the last has just left: the leader waits for news. */
+  nudge(): void {
+    const { clock } = this.#parts.host;
+    this.#sendAfter(Math.max(0, this.#sentAtMs + nudgeGapMs - clock.nowMs()));
+  }
+
+  #sendAfter(afterMs: number): void {
     if (this.#closed || this.#nudge !== null) return;
     this.#nudge = this.#parts.host.clock.after(afterMs, () => {
       this.#nudge = null;
@@ -65,7 +71,8 @@ export class KeepaliveSender {
     const { host, calls, timing, compose, onAnswer } = this.#parts;
     const to = this.#target();
     if (to === 0) return;
-    const body = [encodeKeepalive({ ...compose(), sentMs: host.clock.nowMs() })];
+    this.#sentAtMs = host.clock.nowMs();
+    const body = [encodeKeepalive({ ...compose(), sentMs: this.#sentAtMs })];
     calls.call(to, messageType.keepalive, body, timing.leaseMs, (reply) => {
       if (this.#closed) return;
       const answer = reply.ok ? decodeAnswer(reply.body) : null;
@@ -73,7 +80,8 @@ export class KeepaliveSender {
         if (this.#hint === to) this.#hint = 0;
       } else if (answer.type === "elsewhere") {
         this.#hint = answer.leader === to ? 0 : answer.leader;
-        this.nudge(this.#hint === 0 ? retryAfterMs : nudgeGapMs);
+        if (this.#hint === 0) this.#sendAfter(retryAfterMs);
+        else this.nudge();
       } else {
         this.#hint = to;
         onAnswer(answer);
