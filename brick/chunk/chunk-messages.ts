@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import type { ChunkOrigin } from "../log/batch-format.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { MiB } from "../units.ts";
 import { chunkBytesMax, chunkBytesMin, chunkKeyBytes } from "./key.ts";
 
@@ -54,7 +55,7 @@ export function encodeChunkPut(
   const parts = Buffer.isBuffer(bytes) ? [bytes] : bytes;
   let lengthBytes = 0;
   for (const part of parts) lengthBytes += part.length;
-  const header = Buffer.alloc(putHeaderBytes);
+  const header = pooledZeros(putHeaderBytes);
   header[0] = version;
   let at = header.writeUInt32BE(lengthBytes, 4);
   at += key.copy(header, at);
@@ -122,7 +123,7 @@ export type GetResult =
 
 export function encodeChunkGetReply(results: readonly GetResult[]): Buffer[] {
   assert(results.length >= 1 && results.length <= getKeysMax);
-  const header = Buffer.alloc(keysHeaderBytes + results.length * getEntryBytes);
+  const header = pooledZeros(keysHeaderBytes + results.length * getEntryBytes);
   header[0] = version;
   header[1] = results.length;
   const parts: Buffer[] = [header];
@@ -173,7 +174,7 @@ export function decodeChunkHas(body: Buffer): Buffer[] | null {
 }
 
 export function encodeChunkHasReply(has: readonly boolean[]): Buffer[] {
-  const bits = Buffer.alloc(Math.ceil(has.length / 8));
+  const bits = pooledZeros(Math.ceil(has.length / 8));
   for (let at = 0; at < has.length; at += 1) if (has[at]) bits[at >> 3]! |= 0x80 >> (at & 7);
   return [countHeader(has.length), bits];
 }

@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { MiB } from "../units.ts";
 import { type ChunkPut, type PutStatus, putStatus } from "./chunk-messages.ts";
 import { chunkBytesMax, chunkBytesMin, chunkKeyBytes } from "./key.ts";
@@ -30,7 +31,7 @@ export type ChunkToPut = Omit<ChunkPut, "gcEpoch" | "bytes"> & {
 
 export function encodeChunkPuts(chunks: readonly ChunkToPut[], gcEpoch: number): Buffer[] {
   assert(chunks.length >= 1 && chunks.length <= putsMax);
-  const header = Buffer.alloc(headerBytes + chunks.length * entryBytes);
+  const header = pooledZeros(headerBytes + chunks.length * entryBytes);
   header[0] = version;
   header[1] = chunks.length;
   let at = header.writeUInt32BE(gcEpoch, 4);

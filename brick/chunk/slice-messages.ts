@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { type GetStatus, getStatus } from "./chunk-messages.ts";
 import { chunkBytesMax, chunkKeyBytes } from "./key.ts";
 import { outlineBytes, sliceBytes } from "./outline.ts";
@@ -39,7 +40,7 @@ export type SliceResult =
 
 export function encodeSliceRequest(wishes: readonly SliceWish[]): Buffer[] {
   assert(wishes.length >= 1 && wishes.length <= slicesWishedMax);
-  const out = Buffer.alloc(headerBytes + wishes.length * wishBytes);
+  const out = pooledZeros(headerBytes + wishes.length * wishBytes);
   out[0] = version;
   out[1] = wishes.length;
   let at = headerBytes;
@@ -74,7 +75,7 @@ export function decodeSliceRequest(body: Buffer): SliceWish[] | null {
 
 export function encodeSliceReply(results: readonly SliceResult[]): Buffer[] {
   assert(results.length >= 1 && results.length <= slicesWishedMax);
-  const header = Buffer.alloc(headerBytes + results.length * entryBytes);
+  const header = pooledZeros(headerBytes + results.length * entryBytes);
   header[0] = version;
   header[1] = results.length;
   const parts: Buffer[] = [header];

@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { type BrickNumber, sectorsPerGrain } from "../units.ts";
 import { holdersMax, isPart, withKeyDomain } from "./grain.ts";
 import {
@@ -144,7 +145,7 @@ export function encodeEntryHead(entry: Entry, commitOp: number, withInline: bool
 
 function writeEntryHead(entry: Entry, commitOp: number, withInline: boolean): Buffer {
   const partsBytes = entry.parts.length * groupPartBytes;
-  const head = Buffer.alloc(entryHeadBytes + partsBytes);
+  const head = pooledZeros(entryHeadBytes + partsBytes);
   const isOfParts = entry.kind === "group";
   assert(isOfParts === partsBytes > 0);
   head[0] = isOfParts ? groupVersion : entryVersion;

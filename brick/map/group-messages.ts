@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import {
   type GroupPart,
   groupPartBytes,
@@ -34,7 +35,7 @@ assert(groupPartsMax <= 0xff);
 
 export function encodeMapGroup(request: MapGroupRequest): Buffer[] {
   const { parts } = request;
-  const out = Buffer.alloc(headBytes + parts.length * groupPartBytes);
+  const out = pooledZeros(headBytes + parts.length * groupPartBytes);
   out[0] = version;
   out[1] = parts.length;
   let at = out.writeUInt16BE(request.shard, 2);

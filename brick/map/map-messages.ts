@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { type BrickNumber, sectorBytes, sectorsPerGrain } from "../units.ts";
 import {
   type ChunkPart,
@@ -174,7 +175,7 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
   assert(isWriteRange(request), "a map write of no valid range");
   if (part === null) return inline === null ? [out] : [out, ...inline];
   assert(isPart(part, request.sectorCount));
-  const tail = Buffer.alloc(partBytes);
+  const tail = pooledZeros(partBytes);
   tail[0] = part.chunkSector;
   tail[1] = part.chunkSectors;
   return [out, tail];
@@ -249,7 +250,7 @@ const lookupBytes = 40;
 export function encodeMapLookup(request: MapLookupRequest): Buffer[] {
   const { grainCount } = request;
   assert(grainCount >= 1 && grainCount <= lookupGrainsMax);
-  const out = Buffer.alloc(lookupBytes);
+  const out = pooledZeros(lookupBytes);
   out[1] = request.owed ? 1 : 0;
   let at = writeStart(out, request.shard, request.view);
   at = out.writeUIntBE(request.branch, at, 6);
@@ -287,7 +288,7 @@ const fenceBytes = 32;
 const cancelBytes = 48;
 
 export function encodeMapFence(request: MapFenceRequest): Buffer[] {
-  const out = Buffer.alloc(fenceBytes);
+  const out = pooledZeros(fenceBytes);
   assert(writeFence(out, request) === fenceBytes);
   return [out];
 }
@@ -297,7 +298,7 @@ export function decodeMapFence(body: Buffer): MapFenceRequest | null {
 }
 
 export function encodeMapCancel(request: MapCancelRequest): Buffer[] {
-  const out = Buffer.alloc(cancelBytes);
+  const out = pooledZeros(cancelBytes);
   let at = writeFence(out, request);
   at = writeUint64(out, request.sequence, at);
   at = writeUint64(out, request.lowWater, at);
@@ -335,7 +336,7 @@ function readFence(body: Buffer): MapFenceRequest | null {
 const rehintBytes = 80;
 
 export function encodeMapRehint(request: MapRehintRequest): Buffer[] {
-  const out = Buffer.alloc(rehintBytes);
+  const out = pooledZeros(rehintBytes);
   let at = writeStart(out, request.shard, request.view);
   at = out.writeUIntBE(request.branch, at, 6);
   at = out.writeUIntBE(request.grain, at, 6);

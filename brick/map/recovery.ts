@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { chunkBytesMax } from "../chunk/key.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import { messageBodyBytesMax } from "../rpc/frame.ts";
 import {
   decodeEntry,
@@ -59,7 +60,7 @@ assert(fetchEntriesMax * (entryBytesMax + chunkBytesMax) < messageBodyBytesMax);
 assert(fetchRecordsMax * (grainRecordBytesMax + 32) < messageBodyBytesMax);
 
 export function encodeFetch(request: FetchRequest): Buffer {
-  const bytes = Buffer.alloc(fetchBytes);
+  const bytes = pooledZeros(fetchBytes);
   bytes.writeUInt16BE(request.shard, 0);
   bytes.writeUInt32BE(request.view, 4);
   bytes.writeUIntBE(request.firstOp, 8, 6);

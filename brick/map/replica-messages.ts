@@ -1,3 +1,4 @@
+import { pooledZeros } from "../pooled-zeros.ts";
 import { type DecodedEntry, decodeEntry } from "./entry.ts";
 import { type ViewStart, viewStartsMax } from "./replica-state.ts";
 import type { WindowsImage } from "./windows.ts";
@@ -61,7 +62,7 @@ export interface OverlayPayload {
 }
 
 export function encodeReplicaHead(head: ReplicaHead): Buffer {
-  const bytes = Buffer.alloc(replicaHeadBytes);
+  const bytes = pooledZeros(replicaHeadBytes);
   bytes[0] = version;
   bytes[1] = replicaKinds[head.kind];
   bytes.writeUInt16BE(head.shard, 2);
@@ -149,7 +150,7 @@ const recordHeadBytes = 20;
 export function encodeRecords(records: readonly RecordPart[]): Buffer[] {
   const parts: Buffer[] = [];
   for (const record of records) {
-    const head = Buffer.alloc(recordHeadBytes);
+    const head = pooledZeros(recordHeadBytes);
     head.writeUIntBE(record.branch, 0, 6);
     head.writeUIntBE(record.grain, 6, 6);
     head.writeUInt32BE(record.generation, 12);

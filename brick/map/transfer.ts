@@ -1,3 +1,4 @@
+import { pooledZeros } from "../pooled-zeros.ts";
 import { decodeGrain } from "./grain.ts";
 import type { GrainKey } from "./map-table-keys.ts";
 import type { Peer, Primary } from "./primary.ts";
@@ -97,7 +98,7 @@ function readPart(replica: Replica, transfer: Transfer) {
 const partHeadBytes = 8;
 
 function partHead(id: number, end: boolean): Buffer {
-  const head = Buffer.alloc(partHeadBytes);
+  const head = pooledZeros(partHeadBytes);
   head.writeUInt32BE(id, 0);
   head[4] = end ? 1 : 0;
   return head;

@@ -3,6 +3,7 @@ import { crc32 } from "../crc32.ts";
 import type { RecordLocation } from "../log/log.ts";
 import type { Segment } from "../log/segments.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 
 /**
  * What the store keeps in the key-value store, big-endian:
@@ -41,7 +42,7 @@ export function chunkKvKey(key: Buffer, out = Buffer.allocUnsafe(chunkKvKeyBytes
 }
 
 export function encodeChunkEntry(entry: ChunkEntry): Buffer {
-  const out = Buffer.alloc(chunkValueBytes);
+  const out = pooledZeros(chunkValueBytes);
   out[0] = 1;
   out[1] = entry.damaged ? flagDamaged : 0;
   let at = out.writeUInt32BE(entry.segment, 4);
@@ -87,7 +88,7 @@ export const checkpointNone: Checkpoint = {
 };
 
 export function encodeCheckpoint(checkpoint: Checkpoint): Buffer {
-  const out = Buffer.alloc(checkpointBytes);
+  const out = pooledZeros(checkpointBytes);
   out[0] = 1;
   let at = writeUint64(out, checkpoint.position, 4);
   at = out.writeUInt32BE(checkpoint.segment, at);
@@ -135,7 +136,7 @@ export function segmentKvKey(segment: number): Buffer {
 }
 
 export function encodeSegmentRow(segment: Segment): Buffer {
-  const out = Buffer.alloc(segmentRowBytes);
+  const out = pooledZeros(segmentRowBytes);
   out[0] = 1;
   const state = segment.state === "ready" ? "free" : segment.state;
   out[1] = states.indexOf(state) + 1;

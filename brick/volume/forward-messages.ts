@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
+import { pooledZeros } from "../pooled-zeros.ts";
 import type { NexusId } from "../unit/unit-record.ts";
 import { MiB } from "../units.ts";
 import { initiatorPortBytesMax } from "./limits.ts";
@@ -44,7 +45,7 @@ export function encodeForward(request: ForwardRequest): Buffer {
   const { nexus } = request;
   const initiatorPort = Buffer.from(nexus?.initiatorPort ?? "");
   assert(initiatorPort.length <= initiatorPortBytesMax);
-  const head = Buffer.alloc(fixedBytes + initiatorPort.length);
+  const head = pooledZeros(fixedBytes + initiatorPort.length);
   head[0] = version;
   head[1] = initiatorPort.length;
   head.writeUInt16BE(nexus?.targetPort ?? 0, 2);
@@ -96,7 +97,7 @@ export interface CopySource {
 const copySourceBytes = 24;
 
 export function encodeCopySource(source: CopySource): Buffer {
-  const bytes = Buffer.alloc(copySourceBytes);
+  const bytes = pooledZeros(copySourceBytes);
   assert(bytes.write(source.uuid, 0, "hex") === 16);
   writeUint64(bytes, source.offsetBytes, 16);
   return bytes;
@@ -157,7 +158,7 @@ type Runs = Extract<VolumeAllocation, { ok: true }>["runs"];
 
 /** Runs of an allocation: mapped[1] zero[3] length[8] each. */
 export function encodeRuns(runs: Runs): Buffer {
-  const bytes = Buffer.alloc(runs.length * 12);
+  const bytes = pooledZeros(runs.length * 12);
   for (const [index, run] of runs.entries()) {
     bytes[index * 12] = run.mapped ? 1 : 0;
     writeUint64(bytes, run.lengthBytes, index * 12 + 4);
