@@ -39,7 +39,7 @@ export function brickMetrics(parts: {
   latencies: ReadonlyMap<string, LatencyHistogram>;
 }): MetricSources {
   const { node, wire, commands, latencies } = parts;
-  const { store, map, volumes, repair, heal, control, gc } = node;
+  const { store, map, volumes, repair, heal, control, gc, compaction } = node;
   return {
     values: () => {
       const space = store.space();
@@ -84,6 +84,11 @@ export function brickMetrics(parts: {
         endisk_gc_broadcasts_total: gc.counters.broadcasts,
         endisk_gc_corrections_total: gc.counters.corrections,
         endisk_gc_trims_total: gc.counters.trims,
+        endisk_compaction_grains_total: compaction.counters.grains,
+        endisk_compaction_bytes_total: compaction.counters.bytes,
+        endisk_compaction_chunks_replaced_total: compaction.counters.chunksReplaced,
+        endisk_compaction_refused_total: compaction.counters.refused,
+        endisk_compaction_failed_total: compaction.counters.failed,
         endisk_gc_dropped_runs_total: gc.counters.droppedRuns,
         endisk_gc_swept_chunks_total: store.counters.sweptChunks,
         endisk_gc_swept_bytes_total: store.counters.sweptBytes,

@@ -1,5 +1,7 @@
 import { serveChunks } from "../brick/chunk/chunk-service.ts";
 import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
+import type { CompactionOptions } from "../brick/compaction/compaction-options.ts";
+import { GrainCompaction } from "../brick/compaction/grain-compaction-io.ts";
 import { KeyService } from "../brick/crypt/key-service-io.ts";
 import { Keyring } from "../brick/crypt/keyring-io.ts";
 import { Gc } from "../brick/gc/gc-io.ts";
@@ -57,6 +59,7 @@ export interface NodeOptions {
   readonly gcOptions?: Partial<GcOptions>;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  readonly compactionOptions?: Partial<CompactionOptions>;
   readonly hooks?: VolumeHooks;
   readonly keys: KeyOptions;
   /** After each change of the cluster state, once the brick's own parts have it. */
@@ -98,6 +101,7 @@ export class BrickNode {
   readonly repair: Repair;
   readonly heal: Heal;
   readonly gc: Gc;
+  readonly compaction: GrainCompaction;
   readonly keys: KeyService;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
@@ -212,7 +216,13 @@ export class BrickNode {
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });
     parts.gc = gc;
-    const data = { store, map, volumes, repair, heal, gc, keys };
+    const { compactionOptions } = options;
+    const compaction = new GrainCompaction({
+      ...repairParts,
+      isInOrder: () => repair.pendingShards().length === 0,
+      ...(compactionOptions !== undefined && { options: compactionOptions }),
+    });
+    const data = { store, map, volumes, repair, heal, gc, compaction, keys };
     const node = new BrickNode({ host, memory, calls, control, ...data });
     serveStats(node);
     return node;
@@ -229,6 +239,7 @@ export class BrickNode {
     repair: Repair;
     heal: Heal;
     gc: Gc;
+    compaction: GrainCompaction;
     keys: KeyService;
   }) {
     this.host = parts.host;
@@ -241,6 +252,7 @@ export class BrickNode {
     this.repair = parts.repair;
     this.heal = parts.heal;
     this.gc = parts.gc;
+    this.compaction = parts.compaction;
     this.keys = parts.keys;
   }
 
@@ -251,6 +263,7 @@ export class BrickNode {
   /** Stops serving, then leaves a sealed log. */
   async close(): Promise<void> {
     this.repair.close();
+    this.compaction.close();
     this.volumes.close();
     this.keys.close();
     await this.control.close();

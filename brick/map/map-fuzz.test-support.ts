@@ -160,7 +160,7 @@ export class MapFuzz implements FuzzWorld {
     host.network.setPeers(new Map(all.map((one) => [one, `sim:${one}`])));
     const calls = new Calls(host);
     const map = new MapService(host, calls, brick);
-    map.onCommit = (replica, entry) => this.#committed(replica, entry);
+    map.onCommit.push((replica, entry) => this.#committed(replica, entry));
     const store = await Store.open(host, {
       capacityBytes: 128 * MiB,
       segmentBytes: 4 * MiB,

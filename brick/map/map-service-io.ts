@@ -89,7 +89,7 @@ export class MapService implements StoreParticipant {
   /** The epoch of garbage collection in which the shard, led here in this view, is marked. */
   markedIn: (shard: number, view: number) => number | undefined = () => undefined;
   /** Told of every commit of every replica. */
-  onCommit: ((replica: Replica, entry: Entry) => void) | null = null;
+  readonly onCommit: ((replica: Replica, entry: Entry) => void)[] = [];
   readonly #host: Host;
   readonly #calls: Calls;
   readonly #self: BrickNumber;
@@ -464,7 +464,9 @@ export class MapService implements StoreParticipant {
     return {
       counters: this.counters,
       stages: () => this.#store!.stages,
-      committed: (replica, entry) => this.onCommit?.(replica, entry),
+      committed: (replica, entry) => {
+        for (const told of this.onCommit) told(replica, entry);
+      },
       nowMs: () => clock.nowMs(),
       leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,
       boot: () => this.#store!.superblock.boot,

@@ -1,6 +1,6 @@
 import { isTooOld } from "../gc/epochs.ts";
 import type { BrickNumber } from "../units.ts";
-import type { Entry, EntryKind } from "./entry.ts";
+import { changesOf, type Entry, type EntryKind } from "./entry.ts";
 import { type ChunkPart, type Extent, withKeyDomain } from "./grain.ts";
 import { type GroupPart, groupPartsMax } from "./group.ts";
 import type { MapGroupRequest } from "./group-messages.ts";
@@ -272,6 +272,73 @@ export function nameHolders(
   const make = (op: number, view: number) => entryOf(replica, { ...of, kind: "rehint" }, op, view);
   propose(replica, role, make, () => {});
   return true;
+}
+
+/** Parts of one grain that shall be named by one chunk, which lies with its first sector at `firstSector`. */
+export interface CompactedGrain {
+  readonly branch: number;
+  readonly generation: number;
+  readonly grain: number;
+  /** Its record as it was when the chunk was made of what it names. */
+  readonly record: Buffer;
+  readonly key: Buffer;
+  readonly holders: readonly BrickNumber[];
+  readonly keyDomain: number | undefined;
+  readonly firstSector: number;
+  /** Sectors of the chunk. */
+  readonly sectorCount: number;
+  readonly runs: readonly { readonly firstSector: number; readonly sectorCount: number }[];
+}
+
+/**
+ * Names one chunk where a record named many, if that record is still what it was and nothing that
+ * changes it is under way: nobody's sequence. A reference for each run that is mapped; each says what
+ * the record says already, so that any of them may land without the others. `committed` is told when
+ * all have landed.
+ */
+export function compactGrain(
+  replica: Replica,
+  of: CompactedGrain,
+  gcEpoch: number,
+  committed: () => void,
+): "proposed" | "changed" | "not_now" | "stale" {
+  const role = leading(replica);
+  if (role === null || !hasRoom(replica, role)) return "not_now";
+  if (!replica.effects.hasSpace(participants(replica))) return "not_now";
+  if (!isGrainAsItWas(replica, of)) return "changed";
+  if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return "stale";
+  const { branch, generation, grain, keyDomain, holders } = of;
+  const key = Buffer.from(of.key);
+  let left = of.runs.length;
+  for (const { firstSector, sectorCount } of of.runs) {
+    const part = { chunkSector: firstSector - of.firstSector, chunkSectors: of.sectorCount };
+    const place = { branch, generation, grain, firstSector, sectorCount, part };
+    const draft: Draft = { ...place, kind: "reference", key, holders, keyDomain };
+    const make = (op: number, view: number) => entryOf(replica, draft, op, view);
+    propose(replica, role, make, () => {
+      left -= 1;
+      if (left === 0) committed();
+    });
+  }
+  return "proposed";
+}
+
+/** Every entry takes effect in its order, so what holds now of all that is logged holds at the next. */
+function isGrainAsItWas(
+  { table, shard, facts, pending }: Replica,
+  { branch, generation, grain, record }: CompactedGrain,
+): boolean {
+  for (let op = facts.commitOp + 1; op <= facts.lastOp; op += 1) {
+    const entry = pending.get(op)!;
+    if (entry.branch !== branch) continue;
+    if (entry.kind === "rehint" && entry.grain === grain) return false;
+    for (const change of changesOf(entry)) {
+      const end = change.grain + Math.max(1, change.grainCount);
+      if (grain >= change.grain && grain < end) return false;
+    }
+  }
+  const present = table.getRecord("base", shard, facts.incarnation, { branch, grain, generation });
+  return present?.equals(record) === true;
 }
 
 /**

@@ -97,7 +97,7 @@ export class Repair {
       },
     });
     this.#service = new CopyService(parts);
-    parts.map.onCommit = (replica, entry) => this.#committed(replica, entry);
+    parts.map.onCommit.push((replica, entry) => this.#committed(replica, entry));
     this.#later(pauseMs);
   }
 

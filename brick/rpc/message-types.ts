@@ -25,6 +25,8 @@ export const messageType = {
   mapFetch: 22,
   /** map: gateway to primary, changes of several grains at once. */
   mapGroup: 23,
+  /** map: primary to gateway, a grain is in another chunk now. */
+  mapForget: 24,
 
   /** chunk: store, fetch, ask for presence. */
   chunkPut: 32,

@@ -113,6 +113,13 @@ export class Attachments {
     return this.#gateways.get(uuid);
   }
 
+  ofBranch(branch: number): Gateway | undefined {
+    for (const gateway of this.#gateways.values()) {
+      if (gateway.volume().branch === branch) return gateway;
+    }
+    return undefined;
+  }
+
   answers(held: AttachmentRecord): boolean {
     const brick = brickOf(this.#parts.state(), held.brick);
     return isReachable(brick) && brick!.boot === held.boot;

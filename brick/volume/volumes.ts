@@ -1,8 +1,10 @@
 import { ChunkCache } from "../chunk/chunk-cache.ts";
 import { brickOf, type ClusterState, isReachable, type VolumeRecord } from "../cluster-state.ts";
+import { decodeMapForget } from "../compaction/forget-messages.ts";
 import { type CipherSource, noKeys } from "../crypt/volume-cipher.ts";
 import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
+import { messageType } from "../rpc/message-types.ts";
 import { StageTimes } from "../stage-times.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
 import type { BrickNumber } from "../units.ts";
@@ -117,6 +119,10 @@ export class Volumes implements VolumeDirectory {
       changed: (deadlineMs) => this.changed(deadlineMs),
     });
     const { attachments } = this;
+    calls.serve(messageType.mapForget, (_from, body) => {
+      const forget = decodeMapForget(body);
+      if (forget !== null) attachments.ofBranch(forget.branch)?.map.forget(forget.grain);
+    });
     this.#sanitizer = new Sanitizer({ host, attachments, state, keys, submit: submitChange });
     this.#mapped = new MappedBytes({ host, state, ask: (brick) => parts.mappedBytes(brick) });
   }

@@ -1,4 +1,5 @@
 import { isReachable } from "../../brick/cluster-state.ts";
+import type { CompactionOptions } from "../../brick/compaction/compaction-options.ts";
 import { DiskError } from "../../brick/host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../../brick/memory-budget.ts";
 import { Prng } from "../../brick/prng.ts";
@@ -26,6 +27,7 @@ export interface SimClusterOptions {
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  readonly compactionOptions?: Partial<CompactionOptions>;
   /** The volume is encrypted. */
   readonly encrypt?: boolean;
   /** Failure domain of each brick; bricks beyond the last are each in their own. */
@@ -213,6 +215,9 @@ export class SimCluster {
       ...this.#gcTiming(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
+      ...(this.options.compactionOptions !== undefined && {
+        compactionOptions: this.options.compactionOptions,
+      }),
       ...(this.options.memory !== undefined && { memory: memoryOf(this.options.memory) }),
       domain: this.#domainOf(brick),
       identity: { clusterId, brick, uuid: uuidOf(brick) },
