@@ -102,11 +102,13 @@ test("ciphertext of one chunk is read as the many that it was made of, or is not
     const plain: (Buffer | null)[] = new Array(sectorsPerGrain).fill(null);
     const owner: number[] = new Array(sectorsPerGrain).fill(-1);
     const chunks: { from: number; count: number; bytes: Buffer }[] = [];
-    for (let write = 0; write < prng.between(4, 30); write += 1) {
-      const from = unit * Math.floor(prng.unit() * (sectorsPerGrain / unit));
+    const writes = prng.between(4, 30);
+    for (let write = 0; write < writes; write += 1) {
+      const from = write === 0 ? 0 : unit * Math.floor(prng.unit() * (sectorsPerGrain / unit));
       const most = (sectorsPerGrain - from) / unit;
-      const count = unit * (1 + Math.floor(prng.unit() * Math.min(5, most)));
-      const data = prng.fill(Buffer.alloc(Math.min(count, sectorsPerGrain - from) * sectorBytes));
+      // Small writes into a grain that was written as a whole before.
+      const units = write === 0 ? most : 1 + Math.floor(prng.unit() * Math.min(5, most));
+      const data = prng.fill(Buffer.alloc(units * unit * sectorBytes));
       const bytes = xts.encrypt(grain * sectorsPerGrain + from, [data]);
       for (let at = 0; at < data.length / sectorBytes; at += 1) {
         plain[from + at] = data.subarray(at * sectorBytes, (at + 1) * sectorBytes);

@@ -392,6 +392,70 @@ const copying = inFile("tools/sim/rules/copies.test.ts", [
   },
 ]);
 
+const compacting = inFile("tools/sim/grain-compaction.test.ts", [
+  {
+    name: "a grain is compacted whatever was written to it meanwhile",
+    file: "brick/map/requests.ts",
+    text: '  if (!isGrainAsItWas(replica, of)) return "changed";\n',
+    instead: "",
+    scenario: "a grain that is written while it is rewritten keeps what was written",
+  },
+  {
+    name: "a grain is compacted over what is logged and has not committed",
+    file: "brick/map/requests.ts",
+    text: "if (grain >= change.grain && grain < end) return false;",
+    instead: "if (grain >= change.grain && grain < end && op < 0) return false;",
+    scenario: "a chunk that was stored two epochs ago is not named any more",
+  },
+  {
+    name: "a compacted chunk is named however long ago it was stored",
+    file: "brick/map/requests.ts",
+    text: '  if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return "stale";\n',
+    instead: "",
+    scenario: "a chunk that was stored two epochs ago is not named any more",
+  },
+  {
+    name: "a compacted chunk counts as protected when it is named, not when it was stored",
+    file: "brick/compaction/grain-compaction-io.ts",
+    text: "const landed = await this.#name(replica, of, gcEpoch);",
+    instead:
+      "const landed = await this.#name(replica, of, Math.max(gcEpoch, this.#parts.state().gcEpoch));",
+    scenario: "a chunk of which a copy took two epochs to be stored is not named, but stored again",
+  },
+  {
+    name: "compaction maps what was unmapped in a grain",
+    file: "brick/compaction/grain-plan.ts",
+    text: "if (run !== undefined && run.firstSector + run.sectorCount === firstSector) {\n      run.sectorCount += sectorCount;",
+    instead:
+      "if (run !== undefined) {\n      run.sectorCount = firstSector + sectorCount - run.firstSector;",
+    scenario: "what is unmapped in a grain stays unmapped",
+  },
+  {
+    name: "a compacted chunk is on one brick",
+    file: "brick/compaction/grain-compaction-io.ts",
+    text: "const wanted = { copies, degradedWrites: false };",
+    instead: "const wanted = { copies: Math.min(copies, 1), degradedWrites: false };",
+    scenario: "nothing is named on fewer bricks than the volume wants",
+  },
+  {
+    name: "a gateway says that a chunk is lost before it has asked what the map says now",
+    file: "brick/volume/gateway-reads.ts",
+    text: 'if (outcome.fault === "lost" && part.lostKeys?.has(name)) {',
+    instead: 'if (outcome.fault === "lost" && part.lostKeys?.has(name) !== true) {',
+    scenario: "a gateway that was not told finds the old chunks swept, and asks again",
+  },
+]);
+
+const ciphertext = inFile("brick/compaction/grain-plan.test.ts", [
+  {
+    name: "sectors that were encrypted alone become part of a unit",
+    file: "brick/compaction/grain-plan.ts",
+    text: "  if (keyDomain !== undefined && !extents.every((one) => keepsUnits(one, span))) return null;\n",
+    instead: "",
+    scenario: "ciphertext of one chunk is read as the many that it was made of, or is not made",
+  },
+]);
+
 export const ruleMutants: readonly Mutant[] = [
   ...acknowledging,
   ...recovering,
@@ -401,4 +465,6 @@ export const ruleMutants: readonly Mutant[] = [
   ...collecting,
   ...logging,
   ...copying,
+  ...compacting,
+  ...ciphertext,
 ];

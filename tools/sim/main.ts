@@ -65,7 +65,7 @@ function summary(report: SimulationReport): string {
     `${counters.written} counted up, ${counters.miscompares} miscompares, ${counters.bits} bits set; ${report.copies} copies; ${duel.preempts} preempts, ${duel.writes} writes between them, ${duel.conflicts} conflicts; ${report.resets} resets; ${report.failovers} failovers`,
     `faults: ${report.reboots} reboots, ${happened.join(", ")}; loss ${dials.lossChance}, duplicates ${dials.duplicateChance}, reordering ${dials.reorderChance}`,
     ...(report.gc === null ? [] : [`garbage: ${JSON.stringify(report.gc)}`]),
-    `chunk bytes copied after reboots ${report.copiedBytes}, settled ${report.settleBytes}; map bytes transferred ${report.transferBytes}`,
+    `chunk bytes copied after reboots ${report.copiedBytes}, settled ${report.settleBytes}; map bytes transferred ${report.transferBytes}; grains compacted ${report.compactedGrains}`,
   ].join("\n");
 }
 

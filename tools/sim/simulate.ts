@@ -69,6 +69,8 @@ export interface SimulationReport {
   readonly copiedBytes: number;
   readonly settleBytes: number;
   readonly transferBytes: number;
+  /** Grains that were rewritten as one chunk, by bricks as they ran at the end. */
+  readonly compactedGrains: number;
   /** null: garbage was collected at its usual pace, and not looked at. */
   readonly gc: GcReport | null;
 }
@@ -112,6 +114,19 @@ function isEncrypted(seed: number): boolean {
   return new Prng(seed + 0.125 * 2 ** 32).chance(encryptedShare);
 }
 
+/** The same for grains that are rewritten as soon as they are in a few chunks. */
+const compactingShare = 0.5;
+const compactionOptions = {
+  chunksMin: 2,
+  wasteSectorsMin: 8,
+  idleMs: 0,
+  walkEveryMs: 300,
+};
+
+function isCompacting(seed: number): boolean {
+  return new Prng(seed + 0.375 * 2 ** 32).chance(compactingShare);
+}
+
 class Run {
   readonly #options: SimulationOptions;
   readonly #cluster: SimCluster;
@@ -148,6 +163,7 @@ class Run {
       volumeBytes,
       copies,
       encrypt: isEncrypted(seed),
+      ...(isCompacting(seed) && { compactionOptions }),
       ...(options.gcEveryMs !== undefined && { gcEveryMs: options.gcEveryMs }),
     });
     const { world } = this.#cluster;
@@ -257,7 +273,9 @@ class Run {
     }
     let settleBytes = 0;
     let transferBytes = 0;
-    for (const { map } of nodes.values()) {
+    let compactedGrains = 0;
+    for (const { map, compaction } of nodes.values()) {
+      compactedGrains += compaction.counters.grains;
       settleBytes += map.counters.settleBytes;
       transferBytes += map.counters.transferBytes;
     }
@@ -284,6 +302,7 @@ class Run {
       copiedBytes: this.#cluster.copiedBytes,
       settleBytes,
       transferBytes,
+      compactedGrains,
       gc: this.#gc?.report() ?? null,
     };
   }
