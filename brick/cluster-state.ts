@@ -11,6 +11,8 @@ export interface ClusterState {
   readonly clusterId: string;
   /** Counts applied commands; a larger version is newer. */
   readonly version: number;
+  /** What all bricks know of commands and messages (feature-level.ts); absent: 1. */
+  readonly level?: number;
   /** Milliseconds of the cluster's own monotonic time, advanced by commands; never goes back. */
   readonly clusterTimeMs: number;
   readonly bricks: { readonly [number: string]: BrickRecord };

@@ -51,6 +51,9 @@ export interface BrickSummary {
   /** What its process may take (0: not bounded) and takes; both 0 when it does not answer. */
   memoryBytes: number;
   residentBytes: number;
+  /** What it runs, and the newest feature level that it knows; "" and 0 when it does not answer. */
+  build: string;
+  levelNewest: number;
 }
 
 export interface BrickDetail {
@@ -137,6 +140,8 @@ export interface ClusterStatus {
   /** Of garbage collection: the present epoch, and the last one that every shard has marked. */
   gcEpoch: number;
   gcMarked: number;
+  /** The feature level that every brick knows, and the cluster uses. */
+  level: number;
   /** When data is moved to bricks that grow. */
   rebalance: RebalanceMode;
   dedupHits: number;

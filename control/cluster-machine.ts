@@ -7,6 +7,7 @@ import type { Command, CommandOf } from "./commands.ts";
 import * as gc from "./gc-commands.ts";
 import * as growth from "./growth-commands.ts";
 import * as keys from "./key-commands.ts";
+import * as levels from "./levels.ts";
 import { withoutStaleKeys } from "./pending-keys.ts";
 import * as shards from "./shard-commands.ts";
 import * as units from "./unit-commands.ts";
@@ -99,6 +100,8 @@ function dispatch(state: ClusterState, command: Exclude<Command, { type: "initCl
       return bricks.removeBrick(state, command);
     case "brickSpace":
       return bricks.brickSpace(state, command);
+    case "raiseLevel":
+      return levels.raiseLevel(state, command);
     case "setVoter":
       return bricks.setVoter(state, command);
     case "changeView":

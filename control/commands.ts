@@ -205,6 +205,8 @@ const command = z.discriminatedUnion("type", [
   z.object({ type: z.literal("openVolume"), name, open: z.boolean() }),
   /** null: discovery has no credentials of its own. */
   z.object({ type: z.literal("setDiscoveryChap"), chap: chap.nullable() }),
+  /** Feature level expect + 1: every brick has said that it knows it. */
+  z.object({ type: z.literal("raiseLevel"), expect: counter }),
   /** Mirrors Raft's own configuration, which is what counts for Raft. */
   z.object({ type: z.literal("setVoter"), number: brickNumber, voter: z.boolean() }),
 ]);
@@ -225,6 +227,7 @@ export const leaderOnly: ReadonlySet<Command["type"]> = new Set([
   "markDamaged",
   "beginGc",
   "finishGc",
+  "raiseLevel",
   "setVoter",
 ]);
 

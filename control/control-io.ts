@@ -1,4 +1,5 @@
 import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
+import { type LevelRange, levelOf, levelRefusal, ownLevels } from "../brick/feature-level.ts";
 import type { Host } from "../brick/host.ts";
 import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
@@ -11,6 +12,7 @@ import { decodeKeepalive, encodeAnswer, type KeepaliveAnswer } from "./keepalive
 import { KeepaliveSender } from "./keepalive-io.ts";
 import { Leadership } from "./leader-io.ts";
 import { isLeaseValid, noLease, reachVersion, takeGrant } from "./lease.ts";
+import { levelTooLow } from "./levels.ts";
 import type { MapControl } from "./map-control.ts";
 import { defaultTiming, type MembershipTiming } from "./membership.ts";
 import { peersOf } from "./peers.ts";
@@ -45,6 +47,8 @@ export interface ControlOptions {
   /** The store lost the tail of its log: its replicas may lack what they acknowledged. */
   readonly cut: boolean;
   readonly map: MapControl;
+  /** Feature levels that this brick knows, when not all that the build does. */
+  readonly levels?: LevelRange;
   space(): { capacityBytes: number; usedBytes: number; full: boolean };
   /** What there is to say of garbage; see Keepalive. */
   garbage?(): GarbageReport | undefined;
@@ -71,6 +75,7 @@ export class Control {
   readonly #submitter: Submitter;
   readonly #recoveries: Recoveries;
   readonly #sender: KeepaliveSender;
+  readonly #levels: LevelRange;
   #machine = emptyMachine;
   #raft!: RaftPort;
   #leadership: Leadership | null = null;
@@ -94,6 +99,7 @@ export class Control {
   private constructor(options: ControlOptions) {
     const { host, calls, superblock, map } = options;
     this.#options = options;
+    this.#levels = options.levels ?? ownLevels;
     this.timing = { ...defaultTiming, ...options.timing };
     this.#incarnation = host.prng.fill(Buffer.alloc(16)).toString("hex");
     const raft = () => this.#raft;
@@ -101,7 +107,11 @@ export class Control {
     const timeMs = () => this.#leadership?.timeMs() ?? 0;
     this.#proposals = new Proposals(host, raft);
     const proposals = this.#proposals;
-    const refusal = (id: CommandId, command: Command) => earlyRefusal(this.state(), id, command);
+    const refusal = (id: CommandId, command: Command) => {
+      const message = levelTooLow(this.state(), command);
+      if (message !== null) return { code: "not_now", message } as const;
+      return earlyRefusal(this.state(), id, command);
+    };
     this.#submitter = new Submitter({ host, calls, self, raft, proposals, timeMs, refusal });
     this.#recoveries = new Recoveries({
       host,
@@ -223,6 +233,7 @@ export class Control {
       raft: () => this.#raft,
       state: () => this.state(),
       decide: (command) => this.#submitter.decide(command),
+      levels: this.#levels,
       recoveries: this.#recoveries,
       found: () => this.#foundingCommand(),
     });
@@ -257,6 +268,10 @@ export class Control {
 
   #stateChanged(): void {
     const state = this.#machine.cluster;
+    // It may have been started with an older build, and knows what it must not go on with.
+    const { newest } = this.#levels;
+    const level = levelRefusal(levelOf(state), { oldest: 1, newest });
+    if (level !== null) this.#options.host.crash(new Error(`this brick cannot go on: ${level}`));
     this.#setPeers(state);
     this.#options.onState(state);
     if (reachVersion(this.#lease, state.version)) this.#options.onLease(this.#lease.untilMs);
@@ -306,6 +321,7 @@ export class Control {
       full,
       cut,
       discarded: this.#discarded,
+      levels: this.#levels,
       shards: map.shardStatus(),
       ...(garbage !== undefined && { garbage }),
       ...(health !== undefined && { health }),

@@ -1,4 +1,5 @@
 import type { ClusterState, VolumeRecord } from "../brick/cluster-state.ts";
+import { levelOf } from "../brick/feature-level.ts";
 import { sizeText } from "../brick/size-text.ts";
 import type { Command, CommandOf } from "./commands.ts";
 import { brickEvents } from "./event-rules-bricks.ts";
@@ -18,6 +19,7 @@ export function eventsOf(
   return [
     ...brickEvents(before, after, command),
     ...shardEvents(before, after, command),
+    ...levelEvents(before, after),
     ...tokenEvents(before, after, command),
     ...volumeEvents(before, after),
     ...attachmentEvents(before, after),
@@ -31,6 +33,12 @@ export function leaderEvent(before: number, leader: number): EventDraft {
   const instead = before === 0 ? "" : `, after brick ${before}`;
   const text = `brick ${leader} leads the control plane now${instead}`;
   return { severity: "info", kind: "leader_elected", subject: "cluster", text };
+}
+
+function levelEvents(before: ClusterState, after: ClusterState): EventDraft[] {
+  if (levelOf(before) === levelOf(after)) return [];
+  const text = `every brick knows feature level ${levelOf(after)}: the cluster uses it from now on`;
+  return [{ severity: "info", kind: "level_raised", subject: "cluster", text }];
 }
 
 function tokenEvents(before: ClusterState, after: ClusterState, command: Command): EventDraft[] {

@@ -48,6 +48,8 @@ const keepalive = z.object({
   cut: z.boolean(),
   discarded: z.boolean(),
   shards: z.array(shardStatus).max(shardStatusMax),
+  /** Feature levels that the brick knows; absent: it is of before there were any. */
+  levels: z.object({ oldest: counter, newest: counter }).optional(),
   /** Absent: there is nothing to tell. */
   health: brickHealth.optional(),
   /** Garbage that waits to be collected; absent: none that would be worth it. */

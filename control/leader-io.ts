@@ -1,4 +1,5 @@
 import type { ClusterState } from "../brick/cluster-state.ts";
+import { type LevelRange, levelOf } from "../brick/feature-level.ts";
 import type { Host, TimerHandle } from "../brick/host.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { apply } from "./cluster-machine.ts";
@@ -7,6 +8,7 @@ import type { Command, CommandOf } from "./commands.ts";
 import { planGc } from "./gc-planner.ts";
 import { grownBricks } from "./growth.ts";
 import type { Keepalive, KeepaliveAnswer } from "./keepalive.ts";
+import { levelCommand } from "./levels.ts";
 import {
   arrivalCommand,
   awaitsWitness,
@@ -44,6 +46,8 @@ interface LeaderParts {
   /** This brick and its start. */
   self: { readonly brick: BrickNumber; readonly boot: number };
   timing: MembershipTiming;
+  /** Feature levels that this brick itself knows. */
+  levels: LevelRange;
   raft(): RaftPort;
   state(): ClusterState;
   decide(command: Command): Promise<CommandResult>;
@@ -243,6 +247,9 @@ export class Leadership {
       garbage: garbageReports(this.#book, state),
     });
     if (gc !== null) this.#decideIfItHolds(gc);
+    const level =
+      this.#parts.levels.newest > levelOf(state) ? levelCommand(this.#book, state) : null;
+    if (level !== null) this.#decideIfItHolds(level);
     const toMs = this.timeMs();
     if (isTimeWorthNoting(state, toMs)) this.#decideIfItHolds({ type: "advanceTime", toMs });
     this.wake();

@@ -7,6 +7,7 @@ import {
   type ClusterState,
   isReachable,
 } from "../brick/cluster-state.ts";
+import { levelOf, levelRefusal, levelsBefore } from "../brick/feature-level.ts";
 import { gcOf } from "../brick/gc/epochs.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { noHealth, staleStore } from "./brick-commands.ts";
@@ -112,6 +113,8 @@ export function strangeness(
     return `this is cluster ${state.clusterId}, not ${keepalive.clusterId}`;
   }
   if (brick === undefined) return `brick ${number} is not known; it must join first`;
+  const level = levelRefusal(levelOf(state), keepalive.levels ?? levelsBefore);
+  if (level !== null) return `brick ${number} is refused: ${level}`;
   return staleStore(brick, keepalive);
 }
 

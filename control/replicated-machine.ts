@@ -1,5 +1,6 @@
 import type { ClusterState } from "../brick/cluster-state.ts";
 import { crc32 } from "../brick/crc32.ts";
+import { levelOf } from "../brick/feature-level.ts";
 import { advanceTime, apply, emptyClusterState } from "./cluster-machine.ts";
 import type { CommandFault, CommandResult } from "./command-result.ts";
 import type { CommandId, Envelope } from "./commands.ts";
@@ -26,7 +27,15 @@ interface RememberedResults {
 
 /** A submitter waits for no two commands further apart than this; so many results are kept. */
 export const submitWindowMax = 256;
-export const snapshotVersion = 1;
+/**
+ * What does not know feature levels must not go on from a state that has one above the first: of such a
+ * state the snapshot's version is 2.
+ */
+const snapshotVersionMax = 2;
+
+function snapshotVersionOf({ cluster }: ReplicatedMachine): number {
+  return levelOf(cluster) > 1 ? snapshotVersionMax : 1;
+}
 
 export const emptyMachine: ReplicatedMachine = { cluster: emptyClusterState, remembered: {} };
 
@@ -104,7 +113,12 @@ export function encodeSnapshot(machine: ReplicatedMachine): Buffer {
   const body = JSON.stringify(machine);
   const checksum = crc32(body);
   return Buffer.from(
-    JSON.stringify({ format: "endisk-cluster", version: snapshotVersion, checksum, body }),
+    JSON.stringify({
+      format: "endisk-cluster",
+      version: snapshotVersionOf(machine),
+      checksum,
+      body,
+    }),
   );
 }
 
@@ -116,8 +130,8 @@ export function decodeSnapshot(bytes: Buffer): SnapshotDecode {
   try {
     const outer = JSON.parse(bytes.toString("utf8"));
     if (outer?.format !== "endisk-cluster") return { ok: false, message: "no cluster snapshot" };
-    if (outer.version !== snapshotVersion) {
-      const message = `cluster snapshot version ${outer.version}; this brick knows ${snapshotVersion}`;
+    if (outer.version !== 1 && outer.version !== snapshotVersionMax) {
+      const message = `cluster snapshot version ${outer.version}; this brick knows up to ${snapshotVersionMax}: run a newer build on it`;
       return { ok: false, message };
     }
     if (typeof outer.body !== "string" || crc32(outer.body) !== outer.checksum) {

@@ -9,6 +9,7 @@ import {
   type RebalanceMode,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
+import { levelOf } from "../brick/feature-level.ts";
 import { gcOf } from "../brick/gc/epochs.ts";
 import { commonName } from "../control/access.ts";
 import type {
@@ -101,6 +102,7 @@ export class NodeBackend implements AdminBackend {
         reclaimableBytes: total((one) => one.reclaimableBytes),
         gcEpoch: state.gcEpoch,
         gcMarked: gcOf(state).marked,
+        level: levelOf(state),
         rebalance: state.rebalance ?? "idle",
         dedupHits: total((one) => one.dedupHits),
         dedupBytes: total((one) => one.dedupBytes),
@@ -386,6 +388,8 @@ export class NodeBackend implements AdminBackend {
       growing: brick.growing === true,
       memoryBytes: stats?.memoryBytes ?? 0,
       residentBytes: stats?.residentBytes ?? 0,
+      build: stats?.build ?? "",
+      levelNewest: stats?.levels.newest ?? 0,
     };
   }
 

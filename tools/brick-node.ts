@@ -4,6 +4,7 @@ import type { CompactionOptions } from "../brick/compaction/compaction-options.t
 import { GrainCompaction } from "../brick/compaction/grain-compaction-io.ts";
 import { KeyService } from "../brick/crypt/key-service-io.ts";
 import { Keyring } from "../brick/crypt/keyring-io.ts";
+import { type LevelRange, levelOf, ownLevels } from "../brick/feature-level.ts";
 import { Gc } from "../brick/gc/gc-io.ts";
 import type { GcOptions } from "../brick/gc/gc-options.ts";
 import type { Host } from "../brick/host.ts";
@@ -59,6 +60,8 @@ export interface NodeOptions {
   readonly gcOptions?: Partial<GcOptions>;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  /** Feature levels that the brick knows, when not all that the build does. */
+  readonly levels?: LevelRange;
   readonly compactionOptions?: Partial<CompactionOptions>;
   readonly hooks?: VolumeHooks;
   readonly keys: KeyOptions;
@@ -103,8 +106,10 @@ export class BrickNode {
   readonly gc: Gc;
   readonly compaction: GrainCompaction;
   readonly keys: KeyService;
+  readonly levels: LevelRange;
 
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
+    const { levels = ownLevels } = options;
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
     const calls = new Calls(host);
     const memory = options.memory ?? unbounded;
@@ -140,6 +145,7 @@ export class BrickNode {
       keys: null,
     };
     const onState = (state: ClusterState) => {
+      calls.level = levelOf(state);
       // First of all: what is stored from here on belongs to the new epoch.
       parts.gc?.onState(state);
       map.onState(state);
@@ -154,6 +160,7 @@ export class BrickNode {
       addresses: options.addresses,
       cut,
       map,
+      levels,
       space: () => store.space(),
       garbage: () => parts.gc?.garbage(),
       health: () => healthOf(store, parts.repair),
@@ -222,7 +229,7 @@ export class BrickNode {
       isInOrder: () => repair.pendingShards().length === 0,
       ...(compactionOptions !== undefined && { options: compactionOptions }),
     });
-    const data = { store, map, volumes, repair, heal, gc, compaction, keys };
+    const data = { store, map, volumes, repair, heal, gc, compaction, keys, levels };
     const node = new BrickNode({ host, memory, calls, control, ...data });
     serveStats(node);
     return node;
@@ -241,6 +248,7 @@ export class BrickNode {
     gc: Gc;
     compaction: GrainCompaction;
     keys: KeyService;
+    levels: LevelRange;
   }) {
     this.host = parts.host;
     this.memory = parts.memory;
@@ -254,6 +262,7 @@ export class BrickNode {
     this.gc = parts.gc;
     this.compaction = parts.compaction;
     this.keys = parts.keys;
+    this.levels = parts.levels;
   }
 
   get number(): BrickNumber {

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { levelsBefore } from "../brick/feature-level.ts";
 import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
 import type { BrickNumber } from "../brick/units.ts";
@@ -44,6 +45,8 @@ const statsSchema = z.object({
   /** The build that runs, and its wall clock when it answered; absent: an older brick. */
   build: z.string().max(64).default(""),
   wallMs: count.default(0),
+  /** Feature levels that it knows; absent: it is of before there were any. */
+  levels: z.object({ oldest: count, newest: count }).default(levelsBefore),
   /** What its process may take (0: not bounded) and takes; absent: an older brick. */
   memoryBytes: count.default(0),
   residentBytes: count.default(0),
@@ -78,6 +81,7 @@ export function brickStats(node: BrickNode): BrickStats {
     damagedRanges: node.store.counters.damagedRanges,
     logLoss: node.store.cut || node.store.damaged,
     build: buildVersion,
+    levels: node.levels,
     memoryBytes: node.memory.budgetBytes,
     residentBytes: node.memory.residentBytes(),
     wallMs: Math.max(0, node.host.clock.wallMs()),

@@ -1,4 +1,5 @@
 import { assert } from "../assert.ts";
+import { levelOfMessage } from "../feature-level.ts";
 import type { Host, Message, TimerHandle } from "../host.ts";
 import { NumberMap } from "../number-map.ts";
 import type { BrickNumber } from "../units.ts";
@@ -7,7 +8,9 @@ export type CallFault =
   /** No answer in time: the request may or may not have been carried out. */
   | { code: "timeout" }
   /** Too many calls are under way to that brick. */
-  | { code: "busy" };
+  | { code: "busy" }
+  /** Some brick of the cluster does not know such a message yet. */
+  | { code: "level" };
 
 export type CallReply = { ok: true; body: Buffer } | { ok: false; fault: CallFault };
 
@@ -35,6 +38,11 @@ interface Outstanding {
  * promise per call. A reply is taken only from the brick that was asked.
  */
 export class Calls {
+  /**
+   * The feature level of the cluster, as far as it is known here: what belongs to a later one is not
+   * sent. Whatever this build knows is understood, whoever sends it first.
+   */
+  level = 1;
   readonly #host: Host;
   readonly #handlers = new Map<number, CallHandler>();
   readonly #outstanding = new NumberMap<Outstanding>();
@@ -59,6 +67,10 @@ export class Calls {
     timeoutMs: number,
     done: (reply: CallReply) => void,
   ): void {
+    if (levelOfMessage(type) > this.level) {
+      this.#host.clock.soon(() => done({ ok: false, fault: { code: "level" } }));
+      return;
+    }
     if (this.#outstanding.size >= callsOutstandingMax) {
       this.#host.clock.soon(() => done({ ok: false, fault: { code: "busy" } }));
       return;
@@ -72,6 +84,7 @@ export class Calls {
 
   /** A message that wants no answer, or whose answer is a message of its own. */
   tell(to: BrickNumber, type: number, body: readonly Buffer[]): void {
+    if (levelOfMessage(type) > this.level) return;
     this.#host.network.send(to, { type, request: 0, reply: false, boot: 0, body });
   }
 

@@ -47,6 +47,54 @@ test("another secret, cluster or number is refused with the reason", () => {
   }
 });
 
+test("two bricks settle on the newest version of frames that both speak", () => {
+  const settled = (dialer: [number, number], accepter: [number, number]) => {
+    const range = ([oldest, newest]: [number, number]) => ({ frames: { oldest, newest } });
+    const one = new Handshake(identity(1, range(dialer)), nonce(1), 2);
+    const other = new Handshake(identity(2, range(accepter)), nonce(2), null);
+    const challenge = other.receive(Buffer.from(one.hello()));
+    if (challenge.type === "refused") {
+      const told = one.receive(challenge.record!);
+      assert.equal(told.type === "refused" && told.reason, challenge.reason);
+      return challenge.reason;
+    }
+    const proof = one.receive(challenge.record!);
+    const welcome = other.receive(proof.record!);
+    const done = one.receive(welcome.record!);
+    assert.ok(welcome.type === "done" && done.type === "done");
+    assert.equal(welcome.frameVersion, done.frameVersion);
+    return done.frameVersion;
+  };
+  assert.equal(settled([1, 1], [1, 1]), 1);
+  assert.equal(settled([1, 3], [1, 1]), 1);
+  assert.equal(settled([1, 1], [1, 3]), 1);
+  assert.equal(settled([2, 4], [1, 3]), 3);
+  assert.equal(settled([2, 4], [1, 1]), "version");
+  assert.equal(settled([1, 1], [2, 2]), "version");
+});
+
+test("who speaks the first version alone says it as it did before there were ranges", () => {
+  const hello = new Handshake(identity(1), nonce(1), 2).hello();
+  assert.deepEqual(hello.subarray(10, 16), Buffer.alloc(6));
+});
+
+test("a range cannot be narrowed on the way", () => {
+  const frames = { oldest: 1, newest: 3 };
+  for (const at of [0, 1]) {
+    const one = new Handshake(identity(1, { frames }), nonce(1), 2);
+    const other = new Handshake(identity(2, { frames }), nonce(2), null);
+    const narrowed = (record: Buffer, index: number) => {
+      const copy = Buffer.from(record);
+      if (index === at) copy[15] = 1;
+      return copy;
+    };
+    const challenge = other.receive(narrowed(one.hello(), 0));
+    const proof = one.receive(narrowed(challenge.record!, 1));
+    const end = other.receive(proof.record!);
+    assert.equal(end.type === "refused" && end.reason, "proof");
+  }
+});
+
 test("no changed bit in any record gets through on both sides", () => {
   for (let at = 0; at < 4; at += 1) {
     for (let byte = 0; byte < 96; byte += 1) {

@@ -22,13 +22,16 @@ import type { BrickNumber } from "../units.ts";
  *          6      2  number of the brick that sends
  *          8      2  number of the brick that it means to talk to
  *         10      1  reason of a refusal; else zero
- *         11      5  zero
+ *         11      3  zero
+ *         14      2  in hello and challenge the oldest and the newest version of frames that the
+ *                    sender speaks; both zero, from who speaks version 1 alone; else zero
  *         16     16  first half of the SHA-256 of the cluster id; zero in a refusal
  *         32     32  nonce: random in hello and challenge, zero in the others
  *         64     32  proof: HMAC-SHA256(secret, label || hello record || challenge record) in proof
  *                    (label "END dialer 1") and welcome (label "END accepter 1"); zero in the others
  *
- * The records under the HMAC hold both nonces, both brick numbers, the cluster and the version.
+ * The records under the HMAC hold both nonces, both brick numbers, the cluster and all versions: nobody
+ * between them can have two bricks speak an older version than the newest that both know.
  */
 export const handshakeRecordBytes = 96;
 export const nonceBytes = 32;
@@ -49,17 +52,28 @@ export const refusalReasons = {
 } as const;
 export type RefusalReason = keyof typeof refusalReasons;
 
+/** Versions of frames. */
+export interface FrameVersions {
+  readonly oldest: number;
+  readonly newest: number;
+}
+
+/** Of this build (frame.ts). */
+export const ownFrameVersions: FrameVersions = { oldest: 1, newest: 1 };
+
 export interface HandshakeIdentity {
   self: BrickNumber;
   clusterId: string;
   secret: Buffer;
+  /** When they are not this build's. */
+  frames?: FrameVersions;
 }
 
 export type HandshakeStep =
   /** Send this and wait for the next record. */
   | { type: "send"; record: Buffer }
   /** The peer is who it says; send the record, if there is one, and go on with frames. */
-  | { type: "done"; record: Buffer | null; peer: BrickNumber }
+  | { type: "done"; record: Buffer | null; peer: BrickNumber; frameVersion: number }
   /** Send the record, if there is one, and close. */
   | { type: "refused"; record: Buffer | null; reason: RefusalReason };
 
@@ -73,12 +87,16 @@ export class Handshake {
   #awaited: number;
   #hello: Buffer | null = null;
   #challenge: Buffer | null = null;
+  readonly #frames: FrameVersions;
+  /** The newest that both speak, once both have said what they do. */
+  #frameVersion = 0;
 
   /** `nonce` must be fresh and from the secure generator. `peer` is whom we dialed, else null. */
   constructor(identity: HandshakeIdentity, nonce: Buffer, peer: BrickNumber | null) {
     assert(identity.secret.length >= secretBytesMin, "the cluster secret is too short");
     assert(nonce.length === nonceBytes);
     this.#identity = identity;
+    this.#frames = identity.frames ?? ownFrameVersions;
     this.#nonce = nonce;
     this.#dialed = peer !== null;
     this.#peer = peer ?? 0;
@@ -119,28 +137,41 @@ export class Handshake {
         if (!this.#proves(record, "dialer")) return this.#refuse("proof");
         this.#awaited = 0;
         const welcome = this.#encode(step.welcome, null, this.#proof("accepter"));
-        return { type: "done", record: welcome, peer: this.#peer };
+        return { ...this.#done(), record: welcome };
       }
       case step.welcome: {
         if (!this.#proves(record, "accepter"))
           return { type: "refused", record: null, reason: "proof" };
         this.#awaited = 0;
-        return { type: "done", record: null, peer: this.#peer };
+        return { ...this.#done(), record: null };
       }
       default:
         return this.#refuse("malformed");
     }
   }
 
+  #done() {
+    return { type: "done", peer: this.#peer, frameVersion: this.#frameVersion } as const;
+  }
+
+  /** Settles on the newest version that both speak; false: there is none. */
+  #settle(record: Buffer): boolean {
+    const said = { oldest: record[14]! || 1, newest: record[15]! || 1 };
+    this.#frameVersion = Math.min(said.newest, this.#frames.newest);
+    return this.#frameVersion >= Math.max(said.oldest, this.#frames.oldest);
+  }
+
   #check(record: Buffer): RefusalReason | null {
     if (record.readUInt32BE(0) !== handshakeMagic) return "malformed";
     if (record[4] !== handshakeVersion) return "version";
     if (this.#dialed && record[5] === step.refusal) return reasonOf(record[10]!);
-    if (record[5] !== this.#awaited || record.readUIntBE(10, 6) !== 0) return "malformed";
+    if (record[5] !== this.#awaited || record.readUInt32BE(10) !== 0) return "malformed";
     const isProof = this.#awaited === step.proof || this.#awaited === step.welcome;
+    if (isProof && record.readUInt16BE(14) !== 0) return "malformed";
     const zeros = isProof ? record.subarray(32, 64) : record.subarray(64, 96);
     if (zeros.some((byte) => byte !== 0)) return "malformed";
     if (!record.subarray(16, 16 + clusterBytes).equals(this.#cluster)) return "cluster";
+    if (!isProof && !this.#settle(record)) return "version";
     const from = record.readUInt16BE(6);
     const knownPeer = this.#dialed || this.#awaited === step.proof;
     if (from === 0 || from === this.#identity.self || (knownPeer && from !== this.#peer)) {
@@ -179,6 +210,12 @@ export class Handshake {
     at += this.#cluster.copy(record, at);
     at += nonce === null ? nonceBytes : nonce.copy(record, at);
     at += proof === null ? 32 : proof.copy(record, at);
+    const { oldest, newest } = this.#frames;
+    // Who speaks the first version alone says so by zeros, as it did before there were others.
+    if (proof === null && newest > 1) {
+      record[14] = oldest;
+      record[15] = newest;
+    }
     assert(at === handshakeRecordBytes);
     return record;
   }

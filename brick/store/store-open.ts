@@ -27,7 +27,7 @@ import {
   segmentRowsEnd,
   segmentRowsStart,
 } from "./store-keys.ts";
-import { type Superblock, SuperblockCopies } from "./superblock.ts";
+import { type Superblock, SuperblockCopies, superblockVersion } from "./superblock.ts";
 
 /** The steps of opening a store, in the order in which store.ts takes them. */
 
@@ -36,6 +36,8 @@ export type StoreOpenFault =
   | { code: "not_formatted" }
   /** Both superblock copies are broken, or one is missing from a folder that holds a log. */
   | { code: "superblock_damaged" }
+  /** A newer END has written it. */
+  | { code: "newer_format"; version: number }
   /** The checkpoint or a segment row in the key-value store is not what was written. */
   | { code: "index_damaged"; what: string };
 
@@ -43,9 +45,14 @@ export class StoreOpenError extends Error {
   override readonly name = "StoreOpenError";
   readonly fault: StoreOpenFault;
   constructor(fault: StoreOpenFault) {
-    super(`the store cannot be opened: ${fault.code}`);
+    super(`the store cannot be opened: ${textOf(fault)}`);
     this.fault = fault;
   }
+}
+
+function textOf(fault: StoreOpenFault): string {
+  if (fault.code !== "newer_format") return fault.code;
+  return `it is of format ${fault.version}, and this build knows up to ${superblockVersion}; run the build that wrote it, or a newer one`;
 }
 
 export interface StoreIdentity {
@@ -67,6 +74,9 @@ export async function beginBoot(
 ): Promise<{ superblock: Superblock; copies: SuperblockCopies }> {
   const copies = new SuperblockCopies(host.disk);
   let superblock = await copies.read();
+  if (copies.newestVersion > superblockVersion) {
+    throw new StoreOpenError({ code: "newer_format", version: copies.newestVersion });
+  }
   if (superblock === null) {
     const names = await host.disk.list(logFolder);
     // The log is made after the superblock: with a log there was one.

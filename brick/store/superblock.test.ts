@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { crc32 } from "../crc32.ts";
 import { Store } from "./store.ts";
 import { readSuperblock, StoreOpenError } from "./store-open.ts";
 import { decodeSuperblock, encodeSuperblock } from "./superblock.ts";
@@ -62,6 +63,24 @@ test("one broken copy is healed from the other; the boot number only grows", asy
     assert.deepEqual(decodeSuperblock(copies[1]!)!.superblock.boot, boot);
   }
   assert.equal((await readSuperblock(host.disk))!.boot, 3);
+});
+
+test("a store that a newer build has written is not opened, and is left as it is", async () => {
+  const host = new TraceHost();
+  await (await Store.open(host, { ...options, identity })).close();
+  // One copy is enough: the other may not have been written yet when the newer build was stopped.
+  const copy = host.files.get("superblock-b")!;
+  copy[4] = 2;
+  copy.writeUInt32BE(crc32(copy.subarray(0, 508)), 508);
+  const before = [...host.files].map(([name, bytes]) => [name, bytes.toString("hex")]);
+  const text =
+    "the store cannot be opened: it is of format 2, and this build knows up to 1; run the build that wrote it, or a newer one";
+  await assert.rejects(
+    Store.open(host, { ...options, identity }),
+    (error: unknown) => error instanceof StoreOpenError && error.message === text,
+  );
+  const after = [...host.files].map(([name, bytes]) => [name, bytes.toString("hex")]);
+  assert.deepEqual(after, before);
 });
 
 test("a folder without a superblock is made new only when asked, and never over a log", async () => {

@@ -35,6 +35,7 @@ export interface Superblock {
 
 export const superblockPaths = ["superblock-a", "superblock-b"] as const;
 
+export const superblockVersion = 1;
 const superblockBytes = 512;
 const superblockFileBytes = 4096;
 const superblockMagic = 0x454e4473;
@@ -45,7 +46,7 @@ export function encodeSuperblock(superblock: Superblock, writeCount: number): Bu
   const out = Buffer.alloc(superblockFileBytes);
   const { cut, damaged } = superblock;
   let at = out.writeUInt32BE(superblockMagic, 0);
-  at = out.writeUInt8(1, at);
+  at = out.writeUInt8(superblockVersion, at);
   at = out.writeUInt8((cut ? flagCut : 0) | (damaged ? flagDamaged : 0), at);
   at = out.writeUInt16BE(superblock.brick, at);
   at = out.writeUInt32BE(superblock.segmentBytes, at);
@@ -62,9 +63,7 @@ export function encodeSuperblock(superblock: Superblock, writeCount: number): Bu
 export function decodeSuperblock(
   bytes: Buffer,
 ): { superblock: Superblock; writeCount: number } | null {
-  if (bytes.length < superblockBytes) return null;
-  if (bytes.readUInt32BE(0) !== superblockMagic || bytes[4] !== 1) return null;
-  if (bytes.readUInt32BE(508) !== crc32(bytes.subarray(0, 508))) return null;
+  if (versionOf(bytes) !== superblockVersion) return null;
   const flags = bytes[5]!;
   const superblock = {
     clusterId: bytes.toString("hex", 24, 40),
@@ -78,11 +77,19 @@ export function decodeSuperblock(
   return { superblock, writeCount: readUint64(bytes, 16) };
 }
 
+/** Of whatever version it is: magic, version and checksum stay where they are. 0: it is none. */
+function versionOf(bytes: Buffer): number {
+  if (bytes.length < superblockBytes || bytes.readUInt32BE(0) !== superblockMagic) return 0;
+  return bytes.readUInt32BE(508) === crc32(bytes.subarray(0, 508)) ? bytes[4]! : 0;
+}
+
 /** Both copies on a disk. */
 export class SuperblockCopies {
   readonly #disk: Disk;
   /** Write count of each copy; 0 when it is absent or broken. */
   #writeCounts: [number, number] = [0, 0];
+  /** Of the copies that were read; above `superblockVersion`: neither must be gone by. */
+  newestVersion = 0;
 
   constructor(disk: Disk) {
     this.#disk = disk;
@@ -111,7 +118,9 @@ export class SuperblockCopies {
       throw error;
     }
     try {
-      return decodeSuperblock(await file.read(0, superblockBytes));
+      const bytes = await file.read(0, superblockBytes);
+      this.newestVersion = Math.max(this.newestVersion, versionOf(bytes));
+      return decodeSuperblock(bytes);
     } catch (error) {
       // A copy that cannot be read is what the other one is for.
       if (error instanceof DiskError && error.code === "EIO") return null;

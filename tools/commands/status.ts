@@ -40,6 +40,7 @@ export function statusText(status: ClusterStatus, wallMs: number): string {
     `written ${sizeText(status.writtenBytes)} by volumes, before copies and deduplication`,
     `garbage ${epoch}`,
     `balance ${status.rebalance}`,
+    `level   ${levelText(status)}`,
     `map     ${shards.whole} of ${shards.total} shards whole${short}${away}`,
     `chunks  ${status.chunkCount} stored`,
     `targets one a volume, and ${status.commonTarget} for LUNs`,
@@ -51,6 +52,19 @@ export function statusText(status: ClusterStatus, wallMs: number): string {
   ].join("\n");
 }
 
+/** Every brick knows the cluster's level; what some know beyond it waits for the others. */
+function levelText({ level, bricks }: ClusterStatus): string {
+  const known = bricks.filter(({ levelNewest }) => levelNewest > 0);
+  const newest = Math.max(level, ...known.map(({ levelNewest }) => levelNewest));
+  if (newest === level) return `${level} of what bricks know of each other`;
+  const behind = known.filter(({ levelNewest }) => levelNewest < newest).map((one) => one.number);
+  const silent = bricks.filter(({ levelNewest }) => levelNewest === 0).map((one) => one.number);
+  const old = behind.length > 0 ? `older builds on brick ${behind.join(", ")}` : "";
+  const away = silent.length > 0 ? `no answer from brick ${silent.join(", ")}` : "";
+  const why = [old, away].filter((text) => text !== "").join("; ");
+  return `${level}, until all know ${newest}${why === "" ? "" : `: ${why}`}`;
+}
+
 export function bricksText(bricks: readonly BrickSummary[]): string {
   const rows = bricks.map((brick) => [
     brick.number,
@@ -59,11 +73,12 @@ export function bricksText(bricks: readonly BrickSummary[]): string {
     sizeText(brick.usedBytes),
     sizeText(brick.capacityBytes),
     memoryText(brick),
+    brick.build === "" ? "-" : `${brick.build}, level ${brick.levelNewest}`,
     brick.domain || "-",
     brick.portalAddress,
     brick.apiAddress,
   ]);
-  const heads = ["brick", "status", "raft", "used", "capacity", "memory"];
+  const heads = ["brick", "status", "raft", "used", "capacity", "memory", "build"];
   heads.push("domain", "portal", "api");
   return table(heads, rows);
 }

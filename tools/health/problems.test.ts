@@ -34,6 +34,7 @@ const stats: BrickStats = {
   stateVersion: 1,
   repairPending: 0,
   restoringShards: 0,
+  levels: { oldest: 1, newest: 2 },
   repairShort: 0,
   repairStuck: 0,
   repairLeftBytes: 0,

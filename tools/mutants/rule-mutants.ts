@@ -456,6 +456,61 @@ const ciphertext = inFile("brick/compaction/grain-plan.test.ts", [
   },
 ]);
 
+const levelling = [
+  ...inFile("tools/sim/rolling-upgrade.test.ts", [
+    {
+      name: "a brick is told what it does not understand yet",
+      file: "brick/rpc/calls.ts",
+      text: "    if (levelOfMessage(type) > this.level) return;\n",
+      instead: "",
+      scenario:
+        "a cluster is upgraded brick by brick under load, and uses what is new once all have it",
+    },
+    {
+      name: "a brick goes on in a cluster that it does not understand",
+      file: "control/control-io.ts",
+      text: "if (level !== null) this.#options.host.crash(",
+      instead: 'if (level === "") this.#options.host.crash(',
+      scenario:
+        "a brick that goes back to the build before the cluster's level stops, and says what to do",
+    },
+  ]),
+  ...inFile("control/levels.test.ts", [
+    {
+      name: "the level rises while a brick does not know it",
+      file: "control/levels.ts",
+      text: "    if (newest <= level) return null;\n",
+      instead: "",
+      scenario: "the level rises once every brick has said that it knows the next",
+    },
+    {
+      name: "the level rises while a brick is away",
+      file: "control/levels.ts",
+      text: "if (!isReachable(brick) || heard?.boot !== brick.boot) return null;",
+      instead: "if (heard?.boot !== brick.boot) return null;",
+      scenario: "a brick that is away keeps the level where it is, until it is given up",
+    },
+  ]),
+  ...inFile("brick/store/superblock.test.ts", [
+    {
+      name: "a store of a newer format is opened by its older copy",
+      file: "brick/store/store-open.ts",
+      text: "if (copies.newestVersion > superblockVersion) {",
+      instead: "if (copies.newestVersion > 255) {",
+      scenario: "a store that a newer build has written is not opened, and is left as it is",
+    },
+  ]),
+  ...inFile("brick/rpc/handshake.test.ts", [
+    {
+      name: "bricks without a common version of frames take each other on",
+      file: "brick/rpc/handshake.ts",
+      text: 'if (!isProof && !this.#settle(record)) return "version";',
+      instead: "if (!isProof) this.#settle(record);",
+      scenario: "two bricks settle on the newest version of frames that both speak",
+    },
+  ]),
+];
+
 export const ruleMutants: readonly Mutant[] = [
   ...acknowledging,
   ...recovering,
@@ -467,4 +522,5 @@ export const ruleMutants: readonly Mutant[] = [
   ...copying,
   ...compacting,
   ...ciphertext,
+  ...levelling,
 ];

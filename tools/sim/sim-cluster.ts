@@ -1,5 +1,6 @@
 import { isReachable } from "../../brick/cluster-state.ts";
 import type { CompactionOptions } from "../../brick/compaction/compaction-options.ts";
+import type { LevelRange } from "../../brick/feature-level.ts";
 import { DiskError } from "../../brick/host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../../brick/memory-budget.ts";
 import { Prng } from "../../brick/prng.ts";
@@ -27,6 +28,8 @@ export interface SimClusterOptions {
   readonly gcEveryMs?: number;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
+  /** The build that a brick is started with, by what that knows. */
+  readonly levelsOf?: (brick: BrickNumber) => LevelRange;
   readonly compactionOptions?: Partial<CompactionOptions>;
   /** The volume is encrypted. */
   readonly encrypt?: boolean;
@@ -215,6 +218,7 @@ export class SimCluster {
       ...this.#gcTiming(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
+      ...(this.options.levelsOf !== undefined && { levels: this.options.levelsOf(brick) }),
       ...(this.options.compactionOptions !== undefined && {
         compactionOptions: this.options.compactionOptions,
       }),
