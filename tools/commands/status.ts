@@ -53,10 +53,10 @@ export function statusText(status: ClusterStatus, wallMs: number): string {
 }
 
 /** Every brick knows the cluster's level; what some know beyond it waits for the others. */
-function levelText({ level, bricks }: ClusterStatus): string {
+export function levelText({ level, bricks }: Pick<ClusterStatus, "level" | "bricks">): string {
   const known = bricks.filter(({ levelNewest }) => levelNewest > 0);
   const newest = Math.max(level, ...known.map(({ levelNewest }) => levelNewest));
-  if (newest === level) return `${level} of what bricks know of each other`;
+  if (newest === level) return `${level}, which every brick knows`;
   const behind = known.filter(({ levelNewest }) => levelNewest < newest).map((one) => one.number);
   const silent = bricks.filter(({ levelNewest }) => levelNewest === 0).map((one) => one.number);
   const old = behind.length > 0 ? `older builds on brick ${behind.join(", ")}` : "";
