@@ -2,7 +2,7 @@ import { chunkKey } from "../../brick/chunk/key.ts";
 import { isReachable, shardOf } from "../../brick/cluster-state.ts";
 import { isComplete } from "../../brick/map/replica.ts";
 import { Prng } from "../../brick/prng.ts";
-import { type BrickNumber, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
+import { type BrickNumber, KiB, MiB, sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
 import { Client, type ClientCounts } from "./client.ts";
 import { Convergence, type ConvergenceCounts } from "./convergence.ts";
 import { Copier, type CopyArea } from "./copier.ts";
@@ -121,6 +121,9 @@ const compactionOptions = {
   wasteSectorsMin: 8,
   idleMs: 0,
   walkEveryMs: 300,
+  // A few grains a second: others are to have their turn.
+  bytesPerSecond: 256 * KiB,
+  busyBytesPerSecond: 256 * KiB,
 };
 
 function isCompacting(seed: number): boolean {
