@@ -1,6 +1,11 @@
 import { assert } from "../brick/assert.ts";
 import { KiB, MiB, sectorBytes, TiB } from "../brick/units.ts";
-import { atomicBytesMax, compareBytesMax, orBytesMax } from "../brick/volume/limits.ts";
+import {
+  atomicBytesMax,
+  compareBytesMax,
+  orBytesMax,
+  readBytesMax,
+} from "../brick/volume/limits.ts";
 
 /** Every bound of the iSCSI target. Times are in milliseconds. */
 
@@ -80,6 +85,7 @@ export const dataInTurnBytesMax = 4 * MiB;
 
 /** One command's data; told to initiators in VPD page B0. */
 export const transferBytesMax = 32 * MiB;
+assert(transferBytesMax <= readBytesMax);
 export const unmapBlocksMax = 0x10_0000;
 export const unmapDescriptorsMax = 256;
 export const writeSameBlocksMax = 0x2_0000;

@@ -63,6 +63,8 @@ export const messageType = {
   unitSettle: 57,
   /** volume: a portal to the attached gateway, as the commands above. */
   volumeWriteAtomic: 58,
+  /** volume: a part of a read that is too long for one message. */
+  volumeReadPart: 59,
 } as const;
 
 export type MessageType = (typeof messageType)[keyof typeof messageType];

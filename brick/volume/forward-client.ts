@@ -7,16 +7,25 @@ import {
   type CopySource,
   decodeForwardReply,
   decodeRuns,
+  decodeTaken,
   encodeCopySource,
   encodeForward,
+  encodePart,
   type ForwardReply,
   type ForwardRequest,
   forwardBytesMax,
   forwardRunsMax,
+  noPart,
 } from "./forward-messages.ts";
-import { atomicBytesMax, compareBytesMax, copyBytesMax, orBytesMax } from "./limits.ts";
+import {
+  atomicBytesMax,
+  compareBytesMax,
+  copyBytesMax,
+  orBytesMax,
+  readBytesMax,
+} from "./limits.ts";
 import { unavailable } from "./operation.ts";
-import { lengthOf } from "./split.ts";
+import { lengthOf, sliceOf } from "./split.ts";
 import type {
   VolumeAllocation,
   VolumeDone,
@@ -27,6 +36,8 @@ import type {
 
 /** Pieces of one command under way at a time. */
 const piecesMax = 8;
+/** How often a long read is begun again when its gateway had forgotten it before all of it was fetched. */
+const takingsMax = 4;
 /** A cancel without an answer is sent again after this. */
 const cancelTimeoutMs = 1000;
 
@@ -61,6 +72,8 @@ export class ForwardClient {
   /** Whether the attachment is still the one that was asked. */
   readonly #stands: (uuid: string, epoch: number) => boolean;
   #sequenceNext = 1;
+  /** Numbers the long reads. */
+  #readNext = 1;
   readonly #open = new Set<number>();
   /** What is under way, to be told when its gateway is gone. */
   readonly #asking = new Set<Asking>();
@@ -91,18 +104,46 @@ export class ForwardClient {
     offsetBytes: number,
     lengthBytes: number,
   ): Promise<Forwarded<VolumeRead>> {
-    const pieces = cut(offsetBytes, lengthBytes, forwardBytesMax);
-    const replies = await inTurn(pieces, (piece) =>
-      this.#ask(asked, messageType.volumeRead, this.#request(asked, piece, 0)),
-    );
-    const buffers: Buffer[] = [];
-    for (const [index, reply] of replies.entries()) {
-      if (reply === null) return "elsewhere";
-      if (!reply.ok) return reply.fault.code === "elsewhere" ? "elsewhere" : fail(reply.fault);
-      if (reply.data.length !== pieces[index]!.lengthBytes) return "elsewhere";
-      buffers.push(reply.data);
+    const range = { offsetBytes, lengthBytes };
+    if (lengthBytes > readBytesMax) return tooLong;
+    if (lengthBytes > forwardBytesMax) return this.#readLong(asked, range);
+    const reply = await this.#ask(asked, messageType.volumeRead, this.#request(asked, range, 0));
+    if (reply === null) return "elsewhere";
+    if (!reply.ok) return faultOf(reply);
+    return reply.data.length === lengthBytes ? { ok: true, buffers: [reply.data] } : "elsewhere";
+  }
+
+  /** The gateway reads it at once, as one; its parts are fetched message by message. */
+  async #readLong(asked: Asked, range: Piece): Promise<Forwarded<VolumeRead>> {
+    for (let takings = 0; takings < takingsMax; takings += 1) {
+      const result = await this.#take(asked, range);
+      if (result !== "torn") return result;
     }
-    return { ok: true, buffers };
+    return fail(unavailable("the gateway did not keep what it had read"));
+  }
+
+  /** `torn`: the parts that came are not all of one reading. */
+  async #take(asked: Asked, range: Piece): Promise<Forwarded<VolumeRead> | "torn"> {
+    const request = this.#request(asked, range, this.#readNext);
+    this.#readNext += 1;
+    const buffers: Buffer[] = [];
+    let taking: number | null = null;
+    let end: Forwarded<VolumeRead> | "torn" | null = null;
+    const parts = cut(0, range.lengthBytes, forwardBytesMax);
+    await inTurn(parts, async ({ offsetBytes, lengthBytes }) => {
+      if (end !== null) return;
+      const part = offsetBytes / forwardBytesMax;
+      const type = messageType.volumeReadPart;
+      const reply = await this.#ask(asked, type, request, [encodePart(part)]);
+      const taken = reply?.ok ? decodeTaken(reply.data) : null;
+      if (reply !== null && !reply.ok) end ??= faultOf(reply);
+      else if (taken === null || taken.data.length !== lengthBytes) end ??= "elsewhere";
+      else if (taken.taking !== (taking ??= taken.taking)) end ??= "torn";
+      else buffers[part] = taken.data;
+    });
+    const over = [encodeForward(request), encodePart(noPart)];
+    this.#calls.tell(asked.at.brick, messageType.volumeReadPart, over);
+    return end ?? { ok: true, buffers };
   }
 
   async allocation(
@@ -116,7 +157,7 @@ export class ForwardClient {
     };
     const reply = await this.#ask(asked, messageType.volumeAllocation, request);
     if (reply === null) return "elsewhere";
-    if (!reply.ok) return reply.fault.code === "elsewhere" ? "elsewhere" : fail(reply.fault);
+    if (!reply.ok) return faultOf(reply);
     const runs = decodeRuns(reply.data);
     return runs === null ? "elsewhere" : { ok: true, runs };
   }
@@ -128,7 +169,7 @@ export class ForwardClient {
   ): Promise<Forwarded<VolumeDone>> {
     const pieces = cut(offsetBytes, lengthOf(data), forwardBytesMax);
     return this.#changes(asked, pieces, messageType.volumeWrite, (piece) =>
-      slice(data, piece.offsetBytes - offsetBytes, piece.lengthBytes),
+      sliceOf(data, piece.offsetBytes - offsetBytes, piece.lengthBytes),
     );
   }
 
@@ -262,13 +303,24 @@ export class ForwardClient {
     });
   }
 
-  #ask({ at }: Asked, type: number, request: ForwardRequest): Promise<ForwardReply | null> {
+  #ask(
+    { at }: Asked,
+    type: number,
+    request: ForwardRequest,
+    data: readonly Buffer[] = [],
+  ): Promise<ForwardReply | null> {
     return new Promise((resolve) => {
       const asking = this.#begin(request, () => resolve(null));
-      this.#calls.call(at.brick, type, [encodeForward(request)], this.#timeoutMs, (answer) => {
-        this.#asking.delete(asking);
-        resolve(answer.ok ? decodeForwardReply(answer.body) : null);
-      });
+      this.#calls.call(
+        at.brick,
+        type,
+        [encodeForward(request), ...data],
+        this.#timeoutMs,
+        (answer) => {
+          this.#asking.delete(asking);
+          resolve(answer.ok ? decodeForwardReply(answer.body) : null);
+        },
+      );
     });
   }
 
@@ -292,6 +344,10 @@ export class ForwardClient {
 /** One message's length field bounds an unmap. */
 const unmapBytesMax = 1024 * 1024 * 1024;
 
+function faultOf({ fault }: Extract<ForwardReply, { ok: false }>) {
+  return fault.code === "elsewhere" ? "elsewhere" : fail(fault);
+}
+
 function fail(fault: VolumeFault): { ok: false; fault: VolumeFault } {
   return { ok: false, fault };
 }
@@ -311,19 +367,6 @@ function cut(offsetBytes: number, lengthBytes: number, bytesMax: number): Piece[
     pieces.push({ offsetBytes: offsetBytes + done, lengthBytes: length });
   }
   return pieces;
-}
-
-/** The buffers' bytes [from, from + length), without a copy. */
-function slice(buffers: readonly Buffer[], from: number, length: number): Buffer[] {
-  const parts: Buffer[] = [];
-  let at = 0;
-  for (const buffer of buffers) {
-    const begin = Math.max(0, from - at);
-    const end = Math.min(buffer.length, from + length - at);
-    if (begin < end) parts.push(buffer.subarray(begin, end));
-    at += buffer.length;
-  }
-  return parts;
 }
 
 /** All pieces, a bounded number at a time; results in order. */

@@ -2,11 +2,11 @@ import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 import { pooledZeros } from "../pooled-zeros.ts";
 import type { NexusId } from "../unit/unit-record.ts";
-import { MiB } from "../units.ts";
+import { type BrickNumber, MiB } from "../units.ts";
 import { initiatorPortBytesMax } from "./limits.ts";
 import type { VolumeAllocation, VolumeFault } from "./volume.ts";
 
-/** Bytes of one forwarded read or write; longer commands travel in pieces. */
+/** Data of one message of a read or a write; longer ones travel in pieces. */
 export const forwardBytesMax = 256 * 1024;
 export const forwardRunsMax = 1024;
 assert(forwardBytesMax < 1 * MiB, "a forwarded piece fits a message");
@@ -86,6 +86,41 @@ export function decodeForward(body: Buffer): { request: ForwardRequest; data: Bu
   const counters = [epoch, offsetBytes, sequence, lowWater, noticeNext, absences];
   if (!counters.every(Number.isSafeInteger)) return null;
   return { request, data: body.subarray(headBytes) };
+}
+
+/** Whose message it is. */
+export interface Asker {
+  readonly from: BrickNumber;
+  readonly boot: number;
+}
+
+/** The reader has all parts of what it has read. */
+export const noPart = 0xffff_ffff;
+const partBytes = 4;
+const takingBytes = 8;
+
+/** Which part of a long read is asked for, the data of its message: part[4], counted from 0. */
+export function encodePart(part: number): Buffer {
+  const bytes = Buffer.alloc(partBytes);
+  bytes.writeUInt32BE(part);
+  return bytes;
+}
+
+export function decodePart(bytes: Buffer): number | null {
+  return bytes.length === partBytes ? bytes.readUInt32BE(0) : null;
+}
+
+/** In the answer, before the part's bytes: taking[8]. Parts of one read are of one taking. */
+export function encodeTaking(taking: number): Buffer {
+  const bytes = Buffer.alloc(takingBytes);
+  writeUint64(bytes, taking, 0);
+  return bytes;
+}
+
+export function decodeTaken(bytes: Buffer): { taking: number; data: Buffer } | null {
+  if (bytes.length < takingBytes) return null;
+  const taking = readUint64(bytes, 0);
+  return Number.isSafeInteger(taking) ? { taking, data: bytes.subarray(takingBytes) } : null;
 }
 
 /** What a copy reads, the data of its command: volume uuid[16], offset[8]. */

@@ -1,15 +1,19 @@
+import type { Host } from "../host.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import {
+  type Asker,
   decodeCopySource,
   decodeForward,
+  decodePart,
   encodeForwardFault,
   encodeForwardReply,
   encodeRuns,
   type ForwardFault,
   type ForwardRequest,
 } from "./forward-messages.ts";
+import { ForwardedReads } from "./forwarded-reads.ts";
 import type { Gateway } from "./gateway.ts";
 import type { Origin } from "./operation.ts";
 import { type VolumeDone, VolumeTask } from "./volume.ts";
@@ -18,11 +22,6 @@ import { type VolumeDone, VolumeTask } from "./volume.ts";
 const rememberedMax = 65_536;
 
 type Reply = (parts: readonly Buffer[]) => void;
-
-interface Asker {
-  readonly from: BrickNumber;
-  readonly boot: number;
-}
 
 /** A change that a brick has asked for: under way, or ended with this answer. */
 interface Change {
@@ -90,11 +89,20 @@ const changes: readonly (readonly [number, DecodeChange])[] = [
 export class ForwardService {
   readonly #gateway: (uuid: string, epoch: number) => Gateway | undefined;
   readonly #senders = new Map<BrickNumber, Sender>();
+  readonly longReads: ForwardedReads;
 
-  constructor(calls: Calls, gateway: (uuid: string, epoch: number) => Gateway | undefined) {
+  constructor(
+    host: Host,
+    calls: Calls,
+    gateway: (uuid: string, epoch: number) => Gateway | undefined,
+  ) {
     this.#gateway = gateway;
+    this.longReads = new ForwardedReads(host, gateway);
     calls.serve(messageType.volumeRead, (from, body, reply, boot) =>
       this.#read({ from, boot }, body, reply),
+    );
+    calls.serve(messageType.volumeReadPart, (from, body, reply, boot) =>
+      this.#readPart({ from, boot }, body, reply),
     );
     calls.serve(messageType.volumeAllocation, (from, body, reply, boot) =>
       this.#allocation({ from, boot }, body, reply),
@@ -126,6 +134,14 @@ export class ForwardService {
     found.gateway.read(offsetBytes, lengthBytes, originOf(asker, found.request)).then((result) => {
       reply(result.ok ? encodeForwardReply(result.buffers) : encodeForwardFault(result.fault));
     });
+  }
+
+  #readPart(asker: Asker, body: Buffer, reply: Reply): void {
+    const decoded = decodeForward(body);
+    const part = decoded === null ? null : decodePart(decoded.data);
+    if (decoded === null || part === null) return;
+    const { request } = decoded;
+    this.longReads.ask(asker, request, originOf(asker, request), part, reply);
   }
 
   #allocation(asker: Asker, body: Buffer, reply: Reply): void {

@@ -10,15 +10,23 @@ import {
   decodeForwardReply,
   encodeForward,
   encodeForwardFault,
+  encodePart,
   type ForwardReply,
   type ForwardRequest,
   forwardBytesMax,
+  noPart,
 } from "./forward-messages.ts";
 import { ForwardService } from "./forward-service.ts";
 import type { Gateway } from "./gateway.ts";
-import { atomicBytesMax, compareBytesMax, orBytesMax } from "./limits.ts";
+import {
+  atomicBytesMax,
+  compareBytesMax,
+  heldReadsBytesMax,
+  orBytesMax,
+  readBytesMax,
+} from "./limits.ts";
 import type { Origin, Portal } from "./operation.ts";
-import { type VolumeDone, type VolumeFault, VolumeTask } from "./volume.ts";
+import { type VolumeDone, type VolumeFault, type VolumeRead, VolumeTask } from "./volume.ts";
 
 const uuid = "ab".repeat(16);
 const portal = 1;
@@ -44,6 +52,11 @@ class Pair {
   readonly arrived: Arrived[] = [];
   readonly calls: Calls;
   readonly client: ForwardClient;
+  readonly service: ForwardService;
+  /** Reads that the gateway has begun; when told to, they end later. */
+  reads = 0;
+  readonly slowReads: (() => void)[] = [];
+  slow = false;
   /** Whether writes end as soon as they come. */
   prompt = true;
   stands = true;
@@ -78,12 +91,9 @@ class Pair {
         arrive("orWrite", offsetBytes, Buffer.concat(data), origin),
       compareAndWrite: (at: number, compare: Buffer[], data: Buffer[], origin: Origin) =>
         arrive("compareAndWrite", at, Buffer.concat([...compare, ...data]), origin),
-      read: async (offsetBytes: number, lengthBytes: number) => ({
-        ok: true,
-        buffers: [Buffer.alloc(lengthBytes, offsetBytes / forwardBytesMax + 1)],
-      }),
+      read: (offsetBytes: number, lengthBytes: number) => this.#read(offsetBytes, lengthBytes),
     } as unknown as Gateway;
-    new ForwardService(new Calls(other), (asked, askedEpoch) =>
+    this.service = new ForwardService(other, new Calls(other), (asked, askedEpoch) =>
       asked === uuid && askedEpoch === epoch ? gateway : undefined,
     );
     this.client = new ForwardClient({
@@ -105,10 +115,26 @@ class Pair {
     return answer;
   }
 
+  /** Numbers each reading in its first byte. */
+  async #read(offsetBytes: number, lengthBytes: number): Promise<VolumeRead> {
+    this.reads += 1;
+    const bytes = bytesAt(offsetBytes, lengthBytes);
+    bytes[0] = this.reads;
+    if (this.slow) await new Promise<void>((resolve) => void this.slowReads.push(resolve));
+    return { ok: true, buffers: [bytes.subarray(0, 5), bytes.subarray(5)] };
+  }
+
   cut(cut: boolean): void {
     if (cut) this.world.network.partition([portal], [server]);
     else this.world.network.heal();
   }
+}
+
+/** What the volume holds, byte by byte. */
+function bytesAt(offsetBytes: number, lengthBytes: number): Buffer {
+  const bytes = Buffer.alloc(lengthBytes);
+  for (let at = 0; at < lengthBytes; at += 1) bytes[at] = ((offsetBytes + at) * 0x9e3779b1) >>> 23;
+  return bytes;
 }
 
 function requestOf(sequence: number, more: Partial<ForwardRequest> = {}): ForwardRequest {
@@ -169,7 +195,7 @@ test("under another epoch, or of another volume, nothing is done: elsewhere", as
   assert.equal(pair.arrived.length, 0);
 });
 
-test("a long write and a long read travel in pieces and come together", async () => {
+test("a long write travels in pieces and comes together", async () => {
   const pair = new Pair();
   const bytes = Buffer.alloc(2 * forwardBytesMax + 4 * KiB, "abcdefg");
   const parts = [bytes.subarray(0, 1000), bytes.subarray(1000)];
@@ -179,10 +205,88 @@ test("a long write and a long read travel in pieces and come together", async ()
   for (const piece of pair.arrived) piece.bytes.copy(landed, piece.offsetBytes - 8 * KiB);
   assert.ok(landed.equals(bytes));
   assert.equal(pair.arrived.length, 3);
-  const read = await pair.world.complete(pair.client.read(to, 0, 2 * forwardBytesMax));
+});
+
+async function readLong(pair: Pair, offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+  const read = await pair.world.complete(pair.client.read(to, offsetBytes, lengthBytes));
   assert.ok(read !== "elsewhere" && read.ok);
-  const expected = [Buffer.alloc(forwardBytesMax, 1), Buffer.alloc(forwardBytesMax, 2)];
-  assert.ok(Buffer.concat(read.buffers).equals(Buffer.concat(expected)));
+  return Buffer.concat(read.buffers);
+}
+
+test("a long read is read once, as one, and travels in parts", async () => {
+  const pair = new Pair();
+  const lengthBytes = 11 * forwardBytesMax + 1536;
+  const found = await readLong(pair, 4 * KiB, lengthBytes);
+  const expected = bytesAt(4 * KiB, lengthBytes);
+  expected[0] = 1;
+  assert.ok(found.equals(expected));
+  assert.equal(pair.reads, 1);
+  await pair.world.runFor(50);
+  assert.equal(pair.service.longReads.bytes, 0, "nothing is kept for who has it");
+  await readLong(pair, 0, forwardBytesMax + 512);
+  assert.equal(pair.reads, 2, "another read is another reading");
+});
+
+test("a long read that was forgotten half fetched is begun again, and is of one reading", async () => {
+  const pair = new Pair();
+  const { network } = pair.world;
+  let parts = 0;
+  network.filter = (from, _to, { type, reply }) => {
+    if (from !== server || type !== messageType.volumeReadPart || !reply) return true;
+    parts += 1;
+    // The third part is late; meanwhile somebody says that its reader has everything.
+    if (parts !== 3) return true;
+    const request = requestOf(1, { lengthBytes: 10 * forwardBytesMax });
+    pair.calls.tell(server, messageType.volumeReadPart, [
+      encodeForward(request),
+      encodePart(noPart),
+    ]);
+    return true;
+  };
+  const found = await readLong(pair, 0, 10 * forwardBytesMax);
+  const expected = bytesAt(0, 10 * forwardBytesMax);
+  expected[0] = pair.reads;
+  assert.ok(pair.reads > 1, "it was not forgotten");
+  assert.ok(found.equals(expected));
+});
+
+test("what nobody fetches is not kept for ever, and what does not fit waits", async () => {
+  const pair = new Pair();
+  const lengthBytes = readBytesMax;
+  const askPart = (sequence: number) =>
+    pair.ask(messageType.volumeReadPart, requestOf(sequence, { lengthBytes }), [encodePart(0)]);
+  const fit = heldReadsBytesMax / readBytesMax;
+  for (let sequence = 1; sequence <= fit; sequence += 1) {
+    assert.equal((await pair.world.complete(askPart(sequence)))?.ok, true);
+  }
+  assert.equal(pair.service.longReads.bytes, heldReadsBytesMax);
+  const late = askPart(fit + 1);
+  await pair.world.runFor(timeoutMs / 2);
+  assert.equal(pair.reads, fit, "it is read though there is no room");
+  const over = encodePart(noPart);
+  pair.calls.tell(server, messageType.volumeReadPart, [
+    encodeForward(requestOf(1, { lengthBytes })),
+    over,
+  ]);
+  assert.equal((await pair.world.complete(late))?.ok, true);
+  assert.equal(pair.service.longReads.bytes, heldReadsBytesMax);
+  await pair.world.runFor(15_000);
+  assert.equal(pair.service.longReads.bytes, 0);
+});
+
+test("a part that is none, or of another read under the same number, gets no answer", async () => {
+  const pair = new Pair();
+  const lengthBytes = 2 * forwardBytesMax;
+  const ask = (more: Partial<ForwardRequest>, part: Buffer) =>
+    pair.world.complete(
+      pair.ask(messageType.volumeReadPart, requestOf(1, { lengthBytes, ...more }), [part]),
+    );
+  assert.equal((await ask({}, encodePart(1)))?.ok, true);
+  assert.equal(await ask({}, encodePart(2)), null);
+  assert.equal(await ask({}, Buffer.alloc(5)), null);
+  assert.equal(await ask({ offsetBytes: 512 }, encodePart(0)), null);
+  assert.equal(await ask({ lengthBytes: readBytesMax + 512 }, encodePart(0)), null);
+  assert.equal(pair.reads, 1);
 });
 
 test("a write that was lost on its way is known to be over before its client answers", async () => {

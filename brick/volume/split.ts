@@ -223,6 +223,19 @@ function unmapRun(grain: number, grainCount: number): Piece {
   return { grain, grainCount, firstSector: 0, sectorCount: 0, data: null, lengthBytes };
 }
 
+/** The buffers' bytes [from, from + length), or what there is of them, without a copy. */
+export function sliceOf(buffers: readonly Buffer[], from: number, length: number): Buffer[] {
+  const parts: Buffer[] = [];
+  let at = 0;
+  for (const buffer of buffers) {
+    const begin = Math.max(0, from - at);
+    const end = Math.min(buffer.length, from + length - at);
+    if (begin < end) parts.push(buffer.subarray(begin, end));
+    at += buffer.length;
+  }
+  return parts;
+}
+
 export function lengthOf(buffers: readonly Buffer[]): number {
   let lengthBytes = 0;
   for (const buffer of buffers) lengthBytes += buffer.length;

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { ReserveOut, UnitChange } from "../unit/unit-changes.ts";
 import { type NexusId, reservationType } from "../unit/unit-record.ts";
 import { MiB } from "../units.ts";
+import { atomicBytesMax } from "./limits.ts";
 import { fillWith } from "./sector-model.ts";
 import { type Volume, VolumeTask } from "./volume.ts";
 import { VolumesBench } from "./volumes-bench.test-support.ts";
@@ -99,6 +100,37 @@ test("a counter through all portals at once loses no count", async () => {
   const found = await bench.until(bench.at(4).read(0, 512));
   assert.equal(found.ok && Buffer.concat(found.buffers).readUInt32BE(0), 120);
   assert.ok(late > 0, "nobody was ever too late");
+});
+
+test("a long read through any portal sees an atomic write whole or not at all", async () => {
+  const bench = new VolumesBench(7, options);
+  bench.cluster.faults = { lossShare: 0, doubleShare: 0.05, delayMsMax: 6 };
+  const lengthBytes = atomicBytesMax;
+  // Where one shard's run ends and another's begins.
+  const at = 64 * MiB - 512 * 1024;
+  const generation = (number: number) => Buffer.alloc(lengthBytes, number);
+  assert.ok((await bench.until(bench.at(2).writeAtomic(at, [generation(1)]))).ok);
+  let isWriting = true;
+  const write = async () => {
+    for (let number = 2; number < 14; number += 1) {
+      const portal = bench.at(1 + (number % 4));
+      const landed = await portal.writeAtomic(at, [generation(number)]);
+      assert.ok(landed.ok, JSON.stringify(landed));
+    }
+    isWriting = false;
+  };
+  const seen = new Set<number>();
+  const read = async (brick: number) => {
+    while (isWriting) {
+      const found = await bench.at(brick).read(at, lengthBytes);
+      assert.ok(found.ok, JSON.stringify(found));
+      const bytes = Buffer.concat(found.buffers);
+      assert.ok(bytes.equals(generation(bytes[0]!)), `brick ${brick} has read parts of two writes`);
+      seen.add(bytes[0]!);
+    }
+  };
+  await bench.until(Promise.all([write(), ...[1, 2, 3, 4].map(read)]));
+  assert.ok(seen.size > 6, "hardly any write was seen");
 });
 
 test("bits set through all portals at once are all set", async () => {

@@ -104,7 +104,7 @@ export class Volumes implements VolumeDirectory {
         return held?.epoch === epoch && this.attachments.answers(held);
       },
     });
-    new ForwardService(calls, (uuid, epoch) => {
+    new ForwardService(host, calls, (uuid, epoch) => {
       const gateway = this.attachments.local(uuid);
       return gateway?.epoch === epoch ? gateway : undefined;
     });
