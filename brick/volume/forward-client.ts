@@ -1,6 +1,7 @@
 import type { AttachmentRecord } from "../cluster-state.ts";
 import type { Host } from "../host.ts";
-import type { Calls } from "../rpc/calls.ts";
+import { askAgain } from "../rpc/ask-again.ts";
+import type { CallReply, Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import {
@@ -256,7 +257,10 @@ export class ForwardClient {
     return fail(unavailable("the gateway moved while part of the write was on its way"));
   }
 
-  /** Asks once; when no answer comes, makes sure that the change is over before it says so. */
+  /**
+   * Asks until there is an answer: the gateway knows a change by its sequence. When none comes in time,
+   * makes sure that the change is over before it says so.
+   */
   async #change(
     asked: Asked,
     piece: Piece,
@@ -270,15 +274,22 @@ export class ForwardClient {
     const request = this.#request(asked, piece, sequence);
     const { brick } = asked.at;
     const reply = await new Promise<ForwardReply>((resolve) => {
-      const cancel = () => this.#cancel(brick, request, resolve);
+      const cancel = () => {
+        sending.stop();
+        end();
+        this.#cancel(brick, request, resolve);
+      };
+      const end = () => {
+        cancels.delete(cancel);
+        this.#asking.delete(asking);
+      };
       cancels.add(cancel);
       const asking = this.#begin(request, cancel);
       const body = [encodeForward(request), ...data];
-      this.#calls.call(brick, type, body, this.#timeoutMs, (answer) => {
-        cancels.delete(cancel);
-        this.#asking.delete(asking);
+      const sending = this.#send(brick, type, body, (answer, sendings) => {
+        end();
         const decoded = answer.ok ? decodeForwardReply(answer.body) : null;
-        if (decoded !== null) resolve(decoded);
+        if (decoded !== null) resolve(sendings > 1 ? unlessGone(decoded) : decoded);
         else this.#cancel(brick, request, (ended) => resolve(unasked(ended, asked.task)));
       });
     });
@@ -310,18 +321,25 @@ export class ForwardClient {
     data: readonly Buffer[] = [],
   ): Promise<ForwardReply | null> {
     return new Promise((resolve) => {
-      const asking = this.#begin(request, () => resolve(null));
-      this.#calls.call(
-        at.brick,
-        type,
-        [encodeForward(request), ...data],
-        this.#timeoutMs,
-        (answer) => {
-          this.#asking.delete(asking);
-          resolve(answer.ok ? decodeForwardReply(answer.body) : null);
-        },
-      );
+      const asking = this.#begin(request, () => {
+        sending.stop();
+        resolve(null);
+      });
+      const body = [encodeForward(request), ...data];
+      const sending = this.#send(at.brick, type, body, (answer) => {
+        this.#asking.delete(asking);
+        resolve(answer.ok ? decodeForwardReply(answer.body) : null);
+      });
     });
+  }
+
+  #send(
+    to: BrickNumber,
+    type: number,
+    body: readonly Buffer[],
+    done: (reply: CallReply, sendings: number) => void,
+  ) {
+    return askAgain(this.#host, this.#calls, { to, type, body, timeoutMs: this.#timeoutMs }, done);
   }
 
   #begin({ uuid, epoch }: ForwardRequest, gone: () => void): Asking {
@@ -350,6 +368,15 @@ function faultOf({ fault }: Extract<ForwardReply, { ok: false }>) {
 
 function fail(fault: VolumeFault): { ok: false; fault: VolumeFault } {
   return { ok: false, fault };
+}
+
+/**
+ * A gateway that has been started anew knows nothing of what it was sent before, and may have carried
+ * out: only of what was sent once does `elsewhere` say that it was not done.
+ */
+function unlessGone(reply: ForwardReply): ForwardReply {
+  if (reply.ok || reply.fault.code !== "elsewhere") return reply;
+  return fail(unavailable("the gateway is gone, or has moved; the write may have landed"));
 }
 
 /** A cancel that nobody asked for: no answer came in time. */

@@ -36,6 +36,13 @@ const nexus = { initiatorPort: "iqn.2026-11.example:a,i,0x00023d000001", targetP
 const at = { brick: server, boot: 1, epoch };
 const to: Asked = { at, uuid, task: undefined, absences: 0 };
 const timeoutMs = 500;
+/** Time enough to ask again. */
+const longMs = 20_000;
+
+const peers = new Map([
+  [portal, "1:1"],
+  [server, "2:2"],
+]);
 
 interface Arrived {
   kind: string;
@@ -53,24 +60,18 @@ class Pair {
   readonly calls: Calls;
   readonly client: ForwardClient;
   readonly service: ForwardService;
-  /** Reads that the gateway has begun; when told to, they end later. */
+  /** Reads that the gateway has begun. */
   reads = 0;
-  readonly slowReads: (() => void)[] = [];
-  slow = false;
   /** Whether writes end as soon as they come. */
   prompt = true;
   stands = true;
 
-  constructor() {
+  constructor(clientMs = timeoutMs) {
     const host = this.world.host(portal);
     host.network.setBoot(1);
     this.calls = new Calls(host);
     const other = this.world.host(server);
     other.network.setBoot(1);
-    const peers = new Map([
-      [portal, "1:1"],
-      [server, "2:2"],
-    ]);
     host.network.setPeers(peers);
     other.network.setPeers(peers);
     const arrive = (kind: string, offsetBytes: number, bytes: Buffer, origin: Origin) =>
@@ -99,7 +100,7 @@ class Pair {
     this.client = new ForwardClient({
       host,
       calls: this.calls,
-      timeoutMs,
+      timeoutMs: clientMs,
       stands: () => this.stands,
     });
   }
@@ -120,8 +121,16 @@ class Pair {
     this.reads += 1;
     const bytes = bytesAt(offsetBytes, lengthBytes);
     bytes[0] = this.reads;
-    if (this.slow) await new Promise<void>((resolve) => void this.slowReads.push(resolve));
     return { ok: true, buffers: [bytes.subarray(0, 5), bytes.subarray(5)] };
+  }
+
+  /** The gateway's brick, which has no attachment any more. */
+  restartServer(): void {
+    this.world.machine(server).crash();
+    const other = this.world.host(server);
+    other.network.setBoot(2);
+    other.network.setPeers(peers);
+    new ForwardService(other, new Calls(other), () => undefined);
   }
 
   cut(cut: boolean): void {
@@ -287,6 +296,76 @@ test("a part that is none, or of another read under the same number, gets no ans
   assert.equal(await ask({ offsetBytes: 512 }, encodePart(0)), null);
   assert.equal(await ask({ lengthBytes: readBytesMax + 512 }, encodePart(0)), null);
   assert.equal(pair.reads, 1);
+});
+
+for (const lost of ["the request", "the answer"]) {
+  test(`${lost} of a read or a write is lost: it is asked for again long before its time is over`, async () => {
+    const pair = new Pair(longMs);
+    const { network } = pair.world;
+    const from = lost === "the request" ? portal : server;
+    const types = new Set<number>();
+    // The first message of each kind.
+    network.filter = (sender, _to, { type }) => {
+      if (sender !== from || types.has(type)) return true;
+      types.add(type);
+      return false;
+    };
+    const startMs = pair.world.clock.nowMs;
+    const lengthBytes = 3 * forwardBytesMax;
+    const results = [
+      pair.client.read(to, 4096, 4096),
+      pair.client.read(to, 4096, lengthBytes),
+      pair.client.write(to, 0, data),
+      pair.client.compareAndWrite(to, 0, data, data),
+    ];
+    for (const result of await pair.world.complete(Promise.all(results))) {
+      assert.ok(result !== "elsewhere" && result.ok, JSON.stringify(result));
+    }
+    assert.equal(types.size, 4);
+    assert.ok(pair.world.clock.nowMs - startMs < longMs / 10);
+    const kinds = pair.arrived.map(({ kind }) => kind);
+    assert.deepEqual(kinds.sort(), ["compareAndWrite", "write"], "each change is done once");
+  });
+}
+
+test("what is not answered is asked for a few times, and no more once nobody waits", async () => {
+  const pair = new Pair(longMs);
+  const { network } = pair.world;
+  let sent = 0;
+  network.filter = (_from, _to, { type }) => {
+    if (type !== messageType.volumeRead && type !== messageType.volumeWrite) return true;
+    sent += 1;
+    return false;
+  };
+  const read = pair.client.read(to, 0, 4096);
+  assert.equal(await pair.world.complete(read), "elsewhere");
+  assert.ok(sent > 2 && sent <= 6, `${sent} times`);
+  sent = 0;
+  const task = new VolumeTask();
+  const write = pair.client.write({ ...to, task }, 0, data);
+  await pair.world.runFor(100);
+  task.cancel();
+  const result = await pair.world.complete(write);
+  assert.deepEqual(result, { ok: false, fault: { code: "cancelled" } });
+  const other = pair.client.read(to, 0, 4096);
+  pair.stands = false;
+  pair.client.onState();
+  assert.equal(await pair.world.complete(other), "elsewhere");
+  await pair.world.runFor(2 * longMs);
+  assert.equal(sent, 2);
+});
+
+test("a write whose gateway started anew before it answered may have landed", async () => {
+  const pair = new Pair(longMs);
+  pair.prompt = false;
+  const swap = pair.client.compareAndWrite(to, 0, data, data);
+  await pair.world.runFor(100);
+  assert.equal(pair.arrived.length, 1);
+  // Nothing is left of what it knew, and it serves nothing under that epoch.
+  pair.restartServer();
+  const result = await pair.world.complete(swap);
+  assert.ok(result !== "elsewhere" && !result.ok);
+  assert.equal(result.fault.code, "unavailable");
 });
 
 test("a write that was lost on its way is known to be over before its client answers", async () => {
