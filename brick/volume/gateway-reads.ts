@@ -222,7 +222,7 @@ export class Reads {
   }
 
   /**
-   * Which of the range is written, from its start. It may end before the range does: after
+   * Which of the range is written, from its start: what a read would find. It may end before the range does: after
    * `runsMax` runs, or when enough grains were looked at for one answer.
    */
   async allocation(
@@ -235,6 +235,10 @@ export class Reads {
     const list = new AllocationRuns(offsetBytes, lengthBytes, runsMax);
     const endGrain = Math.ceil((offsetBytes + lengthBytes) / grainBytes);
     const deadlineMs = this.#gateway.nowMs() + this.#gateway.context.options.operationDeadlineMs;
+    const looksAtBytes = Math.min(lengthBytes, allocationGrainsMax * grainBytes);
+    if (!(await this.#whenReadable(offsetBytes, looksAtBytes, deadlineMs))) {
+      return { ok: false, fault: unavailable("a write or a shard before it did not end in time") };
+    }
     let looked = 0;
     let parallel = 1;
     while (!list.done && looked < allocationGrainsMax) {
@@ -257,6 +261,26 @@ export class Reads {
       }
     }
     return { ok: true, runs: list.runs };
+  }
+
+  /**
+   * Waits for what a read waits for: earlier changes of the range, and what an earlier gateway owes to it.
+   * False when that takes too long.
+   */
+  #whenReadable(offsetBytes: number, lengthBytes: number, deadlineMs: number): Promise<boolean> {
+    const { ranges, seams, context } = this.#gateway;
+    const { clock } = context.host;
+    return new Promise((resolve) => {
+      const timer = clock.after(deadlineMs - clock.nowMs(), () => resolve(false));
+      const end = (readable: boolean) => {
+        timer.cancel();
+        resolve(readable);
+      };
+      const begin = () => seams.whenClear([{ offsetBytes, lengthBytes }], () => end(true));
+      const free = ranges.read(offsetBytes, offsetBytes + lengthBytes, begin);
+      if (free === null) end(false);
+      else if (free) begin();
+    });
   }
 
   #lookup(grain: number, count: number, deadlineMs: number): Promise<MapLookupReply | null> {

@@ -111,6 +111,70 @@ test("what is owed is not put over what is written later", async () => {
   assert.equal(owedCount(next), 0);
 });
 
+/** The write is at the first shard, and the second one, which it is owed to, is away; how to bring that back. */
+async function writeHalf(bench: Bench): Promise<() => void> {
+  const { cluster, gateway } = bench;
+  const second = shardAt(bench, seamBytes);
+  const { primary } = cluster.state.shards[second]!;
+  cluster.setShard(second, { primary: 4 });
+  cluster.brick(4).frozen = true;
+  void gateway.writeAtomic(fromBytes, [fillWith(1, sectors)]);
+  await cluster.time.run(2000);
+  assert.equal(owedCount(bench), 2, "grains of the second shard");
+  return () => cluster.setShard(second, { primary });
+}
+
+const firstBytes = seamBytes - fromBytes;
+const restBytes = lengthBytes - firstBytes;
+
+test("what is owed is mapped, as a read would find it", async () => {
+  const cluster = makeCluster(5);
+  const bench = makeBench(cluster, noCache);
+  const bringBack = await writeHalf(bench);
+  bench.gateway.end("unavailable");
+  bringBack();
+  const next = makeBench(cluster, noCache, 2, 2);
+  const found = await until(next, next.gateway.allocation(seamBytes, 1024 * KiB, 8));
+  assert.deepEqual(found, {
+    ok: true,
+    runs: [
+      { lengthBytes: restBytes, mapped: true },
+      { lengthBytes: 1024 * KiB - restBytes, mapped: false },
+    ],
+  });
+  assert.equal(owedCount(next), 0);
+});
+
+test("a write that lands as one is mapped whole or not at all", async () => {
+  const bench = makeBench(makeCluster(6), noCache);
+  const bringBack = await writeHalf(bench);
+  let ended = false;
+  const asked = bench.gateway.allocation(fromBytes, lengthBytes, 8).finally(() => {
+    ended = true;
+  });
+  await bench.cluster.time.run(1000);
+  assert.equal(ended, false, "half of the write is there");
+  bringBack();
+  const found = await until(bench, asked);
+  assert.deepEqual(found, { ok: true, runs: [{ lengthBytes, mapped: true }] });
+});
+
+test("who asks what is mapped is answered when the shard stays away, and when the gateway ends", async () => {
+  const cluster = makeCluster(7);
+  const bench = makeBench(cluster, noCache);
+  await writeHalf(bench);
+  bench.gateway.end("unavailable");
+  const next = makeBench(cluster, noCache, 2, 2);
+  const late = await until(next, next.gateway.allocation(seamBytes, lengthBytes, 8));
+  assert.ok(!late.ok && late.fault.code === "unavailable");
+  const startMs = cluster.time.nowMs;
+  const asked = next.gateway.allocation(seamBytes, lengthBytes, 8);
+  await cluster.time.run(100);
+  next.gateway.end("deleted");
+  assert.deepEqual(await until(next, asked), { ok: false, fault: { code: "deleted" } });
+  assert.ok(cluster.time.nowMs - startMs < 1000);
+});
+
 test("a cancel after the first shard has it means that it lands", async () => {
   const cluster = makeCluster(4);
   const bench = makeBench(cluster, noCache);

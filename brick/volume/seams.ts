@@ -54,7 +54,7 @@ export class Seams {
     this.#gateway = gateway;
   }
 
-  /** Runs the action once nothing is owed to these ranges: mostly at once. */
+  /** Runs the action once nothing is owed to these ranges (mostly at once), or the attachment has ended. */
   whenClear(ranges: readonly Range[], action: () => void): void {
     const shards = this.#owingTo(ranges);
     if (shards === null) {
@@ -83,7 +83,7 @@ export class Seams {
   }
 
   end(): void {
-    this.#waiting.clear();
+    for (const shard of [...this.#waiting.keys()]) this.#wake(shard);
     for (const payment of [...this.#payments]) this.#ended(payment, false);
   }
 
@@ -123,7 +123,10 @@ export class Seams {
     const link = this.#gateway.linkTo(shard);
     const wanted = () => !this.#gateway.isEnded();
     const done = (reply: MapLookupReply | null) => {
-      if (reply === null) return;
+      if (reply === null) {
+        this.#wake(shard);
+        return;
+      }
       const parts = owedParts(reply);
       if (parts.length > 0) {
         this.pay(link, parts, (whole) => {
@@ -132,11 +135,15 @@ export class Seams {
         return;
       }
       this.#clear.add(shard);
-      const waiting = this.#waiting.get(shard) ?? [];
-      this.#waiting.delete(shard);
-      for (const action of waiting) action();
+      this.#wake(shard);
     };
     link.lookup(new Lookup(0, groupPartsMax, wanted, done, true));
+  }
+
+  #wake(shard: number): void {
+    const waiting = this.#waiting.get(shard) ?? [];
+    this.#waiting.delete(shard);
+    for (const action of waiting) action();
   }
 
   /** The map of the owing shard names the chunks; they must stay until the other one does too. */
