@@ -33,7 +33,11 @@ export const unitChange: z.ZodType<UnitChange> = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("setMode"),
     nexus,
-    mode: z.object({ descriptorSense: z.boolean(), writeProtected: z.boolean() }),
+    mode: z.object({
+      descriptorSense: z.boolean(),
+      writeProtected: z.boolean(),
+      taskAborted: z.boolean().optional(),
+    }),
   }),
   z.object({
     type: z.literal("sanitizeStart"),

@@ -4,7 +4,7 @@ import { sessionDataBytesMax, stepBytesMax, unsentBytesMax } from "./limits.ts";
 import { decodeLun } from "./lun.ts";
 import { dataOut, scsiCommand } from "./pdu.ts";
 import type { Pdu } from "./pdu-stream.ts";
-import { refused, type ScsiCommand, type ScsiResult } from "./scsi/command.ts";
+import { refused, type ScsiCommand, type ScsiResult, withStatus } from "./scsi/command.ts";
 import { runCommand } from "./scsi/device-server.ts";
 import { absentInquiry } from "./scsi/inquiry.ts";
 import { findCommand } from "./scsi/opcodes.ts";
@@ -68,6 +68,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     state: "held",
     aborted: false,
     cleared: false,
+    answersAborted: false,
     failure: null,
     damaged: false,
     task: null,
@@ -137,6 +138,13 @@ export function receiveDamagedData(session: Session, pdu: Pdu): void {
 
 /** Runs the command when its data is there, else asks for more. */
 function progress(task: ScsiTask): void {
+  if (task.answersAborted) {
+    // RFC 7143 §11.4.2: not before all has come that was asked for.
+    if (task.unsolicited || task.r2ts.length > 0) return;
+    task.state = "running";
+    finishTask(task, withStatus(scsiStatus.taskAborted));
+    return;
+  }
   if (task.failure === null && task.damaged) {
     if (task.unsolicited || task.r2ts.length > 0) return;
     task.failure = sense.protocolServiceCrcError;
@@ -303,6 +311,22 @@ export function clearTasks(tasks: readonly ScsiTask[], settled: () => void): voi
   };
   abortTasks(others, oneSettled);
   cancelTasks(running, oneSettled);
+}
+
+/**
+ * The same with TAS 1: each is answered TASK ABORTED (SAM-5 §5.3.1) unless it had come to its end.
+ * One that has not begun to run never will.
+ */
+export function answerTasks(tasks: readonly ScsiTask[], settled: () => void): void {
+  const sessions = new Set<Session>();
+  for (const task of tasks) {
+    if (task.state === "running") continue;
+    task.answersAborted = true;
+    sessions.add(task.session);
+    if (task.state === "receiving") progress(task);
+  }
+  for (const session of sessions) if (!session.ended) session.connection.wake();
+  cancelTasks(tasks, settled);
 }
 
 /**

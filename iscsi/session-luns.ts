@@ -10,7 +10,7 @@ import {
   takeUnitRecord,
 } from "./scsi/logical-unit.ts";
 import { sense } from "./scsi/sense.ts";
-import { cancelTasks, clearTasks } from "./scsi-task.ts";
+import { answerTasks, cancelTasks, clearTasks } from "./scsi-task.ts";
 import type { ScsiTask, Session, SessionLun, TargetNode } from "./session-state.ts";
 import { targetNameOf } from "./target-name.ts";
 
@@ -66,15 +66,22 @@ function openUnit(node: TargetNode, volume: Volume): LogicalUnit {
 /** What initiators of any portal did to the unit: attentions are queued, ended tasks settled. */
 function takeRecord(node: TargetNode, unit: LogicalUnit, record: UnitRecord): Promise<void> {
   const ended = takeUnitRecord(unit, record);
-  const tasks: ScsiTask[] = [];
+  const silent: ScsiTask[] = [];
+  const answered: ScsiTask[] = [];
   for (const session of node.sessions.values()) {
     for (const task of session.tasks.values()) {
       // One whose turn has not come has not begun for the unit: it comes after what is ended.
       const begun = task.state !== "held" && task.state !== "fenced";
-      if (begun && task.nexus !== null && ended.has(task.nexus)) tasks.push(task);
+      const ending = begun && task.nexus !== null ? ended.get(task.nexus) : undefined;
+      if (ending === "answered") answered.push(task);
+      else if (ending === "silent") silent.push(task);
     }
   }
-  return new Promise((resolve) => clearTasks(tasks, resolve));
+  const parts = [
+    new Promise<void>((resolve) => clearTasks(silent, resolve)),
+    new Promise<void>((resolve) => answerTasks(answered, resolve)),
+  ];
+  return Promise.all(parts).then(() => {});
 }
 
 /** The session has ended and settled, or may not use the unit any more and has settled there. */

@@ -198,6 +198,8 @@ export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   aborted: boolean;
   /** Ended by another initiator: no answer is owed, unless it had come to its end. */
   cleared: boolean;
+  /** Ended by another initiator before it could run: answered TASK ABORTED once its data has come. */
+  answersAborted: boolean;
   /** Ends the command with this once its data has come. */
   failure: Sense | null;
   /** Some of its data came with a wrong digest. */

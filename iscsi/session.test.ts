@@ -205,6 +205,69 @@ for (const landed of [true, false]) {
   });
 }
 
+/** MODE SELECT(6) of the control mode page with TAS. */
+async function setTaskAborted(initiator: TestInitiator): Promise<void> {
+  const list = Buffer.from("000000000a0a001000400000ffff0000", "hex");
+  const cdb = Buffer.from([0x15, 0x10, 0, 0, list.length, 0]);
+  assert.equal((await initiator.write(cdb, list)).status, 0);
+}
+
+for (const fn of [4, 5]) {
+  const what = fn === 4 ? "CLEAR TASK SET" : "LOGICAL UNIT RESET";
+  test(`with TAS 1 what a ${what} of another session aborts is answered TASK ABORTED`, async () => {
+    const { initiator, volume, node } = await attach();
+    const other = new TestInitiator(node);
+    other.login({ target, isid: 2 });
+    await other.clearAttention();
+    await setTaskAborted(initiator);
+    assert.equal(senseText((await other.read(testUnitReady, 0)).sense), "6/2a/01");
+    const running = slowWrites(volume);
+    const options = { write: true, expectedLength: 512 };
+    initiator.command(write10(0, 1), options, pattern(512));
+    const tag = other.command(write10(8, 1), options, pattern(512));
+    const landedTag = other.command(write10(16, 1), options, pattern(512));
+    // It waits for data that were asked for.
+    const asking = other.command(write10(24, 1), options);
+    const { targetTransferTag } = other.takeOne(readyToTransfer).values;
+    const management = { immediate: true, initiatorTaskTag: 0x500, function: fn };
+    initiator.send(taskManagementRequest, { ...management, cmdSn: initiator.cmdSn });
+    await settled();
+    assert.deepEqual(
+      running.map(({ task }) => task.cancelled),
+      [true, true, true],
+    );
+    assert.deepEqual(other.take(), []);
+    for (const [index, one] of running.entries()) one.end(index === 2);
+    await settled();
+    // The session's own command ends without a word.
+    assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
+    const answers = other.take().map(({ values }) => [values.initiatorTaskTag, values.status]);
+    assert.deepEqual(answers, [
+      [tag, 0x40],
+      [landedTag, 0],
+    ]);
+    const data = { initiatorTaskTag: asking, targetTransferTag, final: true };
+    other.send(dataOut, data, pattern(512));
+    assert.equal((await other.outcome()).status, 0x40);
+    assert.equal(running.length, 3, "it has begun after it was aborted");
+    const next = await other.read(testUnitReady, 0);
+    assert.equal(next.sense === null ? "" : senseText(next.sense), fn === 4 ? "" : "6/29/03");
+    assert.equal(volume.unit().mode.taskAborted ?? false, fn === 4, "a reset restores the mode");
+  });
+}
+
+test("with TAS 1 a session's own ABORT TASK SET answers nothing for what it aborts", async () => {
+  const { initiator, volume } = await attach();
+  await setTaskAborted(initiator);
+  const running = slowWrites(volume);
+  initiator.command(write10(0, 1), { write: true, expectedLength: 512 }, pattern(512));
+  const management = { immediate: true, initiatorTaskTag: 0x500, function: 2 };
+  initiator.send(taskManagementRequest, { ...management, cmdSn: initiator.cmdSn });
+  running[0]!.end(false);
+  await settled();
+  assert.equal(initiator.takeOne(taskManagementResponse).values.response, 0);
+});
+
 test("TARGET COLD RESET answers, then ends every session of the target", async () => {
   const { initiator, node } = await attach();
   const other = new TestInitiator(node);

@@ -51,6 +51,28 @@ test("CLEAR TASK SET ends the commands of all, and tells the others", () => {
   assert.ok(unit.fresh.every((one) => one.endsTasks));
 });
 
+test("with TAS 1 notices that end commands say whose doing it was; none else does", () => {
+  const unit = new TestUnit().register(a, b);
+  const aborting = () => unit.fresh.map(({ endsTasks, abortedBy }) => endsTasks && abortedBy);
+  unit.change({ type: "clearTaskSet", nexus: a });
+  assert.deepEqual(aborting(), [undefined, undefined]);
+  unit.change({ type: "setMode", nexus: a, mode: { ...mode, taskAborted: true } });
+  assert.deepEqual(aborting(), [false]);
+  unit.change({ type: "setMode", nexus: a, mode });
+  assert.deepEqual(unit.told(b), ["modeParametersChanged"], "the bit alone is a change");
+  unit.change({ type: "setMode", nexus: a, mode: { ...mode, taskAborted: true } });
+  unit.change({ type: "clearTaskSet", nexus: a });
+  assert.deepEqual(unit.told(b), ["tasksEnded"], "each command tells that it was cleared");
+  assert.deepEqual(aborting(), [a, undefined]);
+  unit.out(a, "preemptAndAbort", { key: key(1), actionKey: key(2), reservation: 1 });
+  assert.ok(unit.told(b).includes("registrationsPreempted"));
+  assert.ok(aborting().some((by) => by === a));
+  unit.change({ type: "reset", nexus: b });
+  assert.deepEqual(aborting(), [b]);
+  unit.change({ type: "reset", nexus: b });
+  assert.deepEqual(aborting(), [undefined], "a reset restores the mode");
+});
+
 test("notices are numbered without a gap, and the oldest make room", () => {
   const unit = new TestUnit();
   for (let index = 0; index < noticesMax + 10; index += 1) {

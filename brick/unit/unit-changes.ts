@@ -122,7 +122,7 @@ function decide(
   const { reservations } = record;
   switch (change.type) {
     case "reserveOut":
-      return withReservations(record, reserveOut(reservations, change, targetPorts));
+      return withReservations(record, reserveOut(reservations, change, targetPorts), change.nexus);
     case "reserve6":
       return withReservations(record, reserve6(reservations, change.nexus));
     case "release6":
@@ -137,7 +137,7 @@ function decide(
     case "setMode":
       return setMode(record, change.nexus, change.mode);
     case "reset":
-      return done(reset(record));
+      return done(reset(record, change.nexus));
     case "clearTaskSet":
       return done(clearTaskSet(record, change.nexus));
     case "powerLost":
@@ -171,15 +171,21 @@ function setMode(record: UnitRecord, nexus: NexusId, mode: ModeRecord): UnitChan
 }
 
 /** SAM-5 §6.3.3: a logical unit reset. Persistent reservations outlive it. */
-function reset(record: UnitRecord): UnitRecord {
+function reset(record: UnitRecord, nexus: NexusId): UnitRecord {
   const reservations = { ...record.reservations, reserve6: null };
   const after = { ...record, mode: newUnit.mode, reservations };
-  return withNotice(after, toAllBut(null, "resetOccurred", true));
+  // What comes of the commands is as the mode was when they were ended.
+  return withNotice(after, byWhom(record, nexus, toAllBut(null, "resetOccurred", true)));
 }
 
-/** SAM-5 §7.5. The asking nexus' own commands end without a word. */
+/**
+ * SAM-5 §7.5. The asking nexus' own commands end without a word. The attention is for those who
+ * would learn nothing otherwise: with TAS 1 each command says it.
+ */
 function clearTaskSet(record: UnitRecord, nexus: NexusId): UnitRecord {
-  const others = withNotice(record, toAllBut(nexus, "commandsCleared", true));
+  const condition = record.mode.taskAborted ? "tasksEnded" : "commandsCleared";
+  const notice = byWhom(record, nexus, toAllBut(nexus, condition, true));
+  const others = withNotice(record, notice);
   const own = { condition: "tasksEnded", nexuses: [nexus], except: null, endsTasks: true } as const;
   return withNotice(others, own);
 }
@@ -222,19 +228,28 @@ function toAllBut(
   return { condition, nexuses: null, except, endsTasks };
 }
 
-function sameMode(one: ModeRecord, other: ModeRecord): boolean {
+/** SPC-4 §7.5.8, TAS: whether those whose commands it ends are told, and by whom it was done. */
+function byWhom({ mode }: UnitRecord, nexus: NexusId, notice: NewNotice): NewNotice {
+  return mode.taskAborted && notice.endsTasks ? { ...notice, abortedBy: nexus } : notice;
+}
+
+export function sameMode(one: ModeRecord, other: ModeRecord): boolean {
   return (
-    one.descriptorSense === other.descriptorSense && one.writeProtected === other.writeProtected
+    one.descriptorSense === other.descriptorSense &&
+    one.writeProtected === other.writeProtected &&
+    (one.taskAborted ?? false) === (other.taskAborted ?? false)
   );
 }
 
 function withReservations(
   record: UnitRecord,
   after: Pick<Reserved, "outcome" | "reservations"> & Partial<Reserved>,
+  nexus: NexusId | null = null,
 ): UnitChanged {
   const { outcome, reservations, notices = [] } = after;
   if (reservations === record.reservations) return { record, outcome };
-  return { record: notices.reduce(withNotice, { ...record, reservations }), outcome };
+  const told = notices.map((one) => (nexus === null ? one : byWhom(record, nexus, one)));
+  return { record: told.reduce(withNotice, { ...record, reservations }), outcome };
 }
 
 function withSanitize(record: UnitRecord, { outcome, sanitize }: Sanitized): UnitChanged {

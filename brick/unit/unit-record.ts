@@ -70,6 +70,8 @@ export interface ModeRecord {
   readonly descriptorSense: boolean;
   /** Control mode page, SWP. */
   readonly writeProtected: boolean;
+  /** Control mode page, TAS: commands that another nexus aborts are answered. Absent: they are not. */
+  readonly taskAborted?: boolean | undefined;
 }
 
 export interface SanitizeRecord {
@@ -93,6 +95,11 @@ export interface UnitNotice {
   readonly except: NexusId | null;
   /** The commands of those nexuses that began before the notice can no longer take effect. */
   readonly endsTasks: boolean;
+  /**
+   * It was made under TAS 1, by this nexus: commands of others that it ends are answered TASK ABORTED.
+   * Absent: nothing is said of what it ends.
+   */
+  readonly abortedBy?: NexusId;
 }
 
 export type UnitCondition =

@@ -1,5 +1,11 @@
 import type { CommandKind } from "../../brick/unit/conflicts.ts";
-import { concernsNexus, type NexusId, type UnitRecord } from "../../brick/unit/unit-record.ts";
+import {
+  concernsNexus,
+  type NexusId,
+  sameNexus,
+  type UnitNotice,
+  type UnitRecord,
+} from "../../brick/unit/unit-record.ts";
 import type { Volume, VolumePort } from "../../brick/volume/volume.ts";
 import { unitAttentionsMax, watchEveryCommands } from "../limits.ts";
 import { blockBytes } from "./cdb.ts";
@@ -63,15 +69,18 @@ export function addNexus(unit: LogicalUnit, initiatorName: string, isid: string)
   return nexus;
 }
 
-/** Takes in a newer record of the unit; returns the nexuses whose commands it ends. */
-export function takeUnitRecord(unit: LogicalUnit, record: UnitRecord): Set<Nexus> {
-  const ended = new Set<Nexus>();
+/** Whether commands that were ended are answered TASK ABORTED. */
+export type Ending = "answered" | "silent";
+
+/** Takes in a newer record of the unit; returns the nexuses whose commands it ends, and how. */
+export function takeUnitRecord(unit: LogicalUnit, record: UnitRecord): Map<Nexus, Ending> {
+  const ended = new Map<Nexus, Ending>();
   const oldest = record.notices[0]?.sequence ?? record.noticeNext;
   if (oldest > unit.noticeNext) {
     // Too far behind to know what was missed: as after a reset.
     for (const nexus of unit.nexuses) {
       queueAttention(nexus, sense.resetOccurred);
-      ended.add(nexus);
+      ended.set(nexus, "silent");
     }
   }
   for (const notice of record.notices) {
@@ -79,11 +88,17 @@ export function takeUnitRecord(unit: LogicalUnit, record: UnitRecord): Set<Nexus
     for (const nexus of unit.nexuses) {
       if (!concernsNexus(notice, nexus.id)) continue;
       if (notice.condition !== "tasksEnded") queueAttention(nexus, sense[notice.condition]);
-      if (notice.endsTasks) ended.add(nexus);
+      // What came first has ended them.
+      if (notice.endsTasks && !ended.has(nexus)) ended.set(nexus, endingOf(notice, nexus));
     }
   }
   unit.noticeNext = record.noticeNext;
   return ended;
+}
+
+/** SPC-4 §7.5.8: TAS is about what other nexuses abort. */
+function endingOf({ abortedBy }: UnitNotice, nexus: Nexus): Ending {
+  return abortedBy !== undefined && !sameNexus(abortedBy, nexus.id) ? "answered" : "silent";
 }
 
 /** Queues a condition for every nexus but `except`; one that waits already is not doubled. */

@@ -12,9 +12,10 @@ export interface ModePage {
   readonly body: (values: ModeRecord, unit: LogicalUnit) => number[];
 }
 
-/** In bytes 2 and 4 of the control page. */
+/** In bytes 2, 4 and 5 of the control page. */
 export const dSenseBit = 0x04;
 export const softwareWriteProtectBit = 0x08;
+export const taskAbortedBit = 0x40;
 export const controlPageCode = 0x0a;
 
 /** In order of page, then subpage. */
@@ -44,11 +45,12 @@ function zeros(count: number): number[] {
   return new Array<number>(count).fill(0);
 }
 
-/** TST 0, unrestricted reordering, QERR 0, TAS 0: see task management. */
+/** TST 0, unrestricted reordering, QERR 0: see task management. */
 function controlPage(values: ModeRecord): number[] {
   const dSense = values.descriptorSense ? dSenseBit : 0;
   const softwareWriteProtect = values.writeProtected ? softwareWriteProtectBit : 0;
-  return [dSense, 0x10, softwareWriteProtect, 0, 0, 0, 0xff, 0xff, 0, 0];
+  const taskAborted = values.taskAborted ? taskAbortedBit : 0;
+  return [dSense, 0x10, softwareWriteProtect, taskAborted, 0, 0, 0xff, 0xff, 0, 0];
 }
 
 /**
@@ -72,7 +74,7 @@ export function withHead({ page, subpage }: ModePage, body: readonly number[]): 
 }
 
 const allOff: ModeRecord = { descriptorSense: false, writeProtected: false };
-const allOn: ModeRecord = { descriptorSense: true, writeProtected: true };
+const allOn: ModeRecord = { descriptorSense: true, writeProtected: true, taskAborted: true };
 
 export function defaultBody(page: ModePage, unit: LogicalUnit): number[] {
   return page.body(allOff, unit);

@@ -1,3 +1,4 @@
+import { sameMode } from "../../brick/unit/unit-changes.ts";
 import type { ModeRecord } from "../../brick/unit/unit-record.ts";
 import { blockBytes } from "./cdb.ts";
 import { good, refused, type ScsiCommand, type ScsiResult } from "./command.ts";
@@ -10,6 +11,7 @@ import {
   findModePage,
   type ModePage,
   softwareWriteProtectBit,
+  taskAbortedBit,
 } from "./mode-pages.ts";
 import { invalidFieldInCdb, invalidFieldInParameters, type Sense, sense } from "./sense.ts";
 import { changeUnit } from "./unit-change.ts";
@@ -59,11 +61,9 @@ function modeSelect(
   const decoded = decodeList(unit, list, descriptors);
   if (!decoded.ok) return refused(decoded.sense);
   const { mode } = decoded;
-  const before = unit.volume.unit().mode;
-  const same =
-    mode.descriptorSense === before.descriptorSense &&
-    mode.writeProtected === before.writeProtected;
-  return same ? good : changeUnit(command, { type: "setMode", nexus: nexus.id, mode });
+  return sameMode(mode, unit.volume.unit().mode)
+    ? good
+    : changeUnit(command, { type: "setMode", nexus: nexus.id, mode });
 }
 
 type Decoded = { ok: true; mode: ModeRecord } | { ok: false; sense: Sense };
@@ -131,5 +131,6 @@ function applyPage(mode: ModeRecord, page: ModePage, body: Buffer): ModeRecord {
   return {
     descriptorSense: (body[0]! & dSenseBit) !== 0,
     writeProtected: (body[2]! & softwareWriteProtectBit) !== 0,
+    taskAborted: (body[3]! & taskAbortedBit) !== 0,
   };
 }

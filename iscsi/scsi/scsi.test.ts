@@ -401,7 +401,7 @@ test("MODE SENSE, and MODE SELECT of what may be changed", async () => {
   const control = (await initiator.read(hex("1a 08 0a 00 ff 00"), 255)).data;
   assert.equal(control.toString("hex", 4), "0a0a00100000" + "0000ffff0000");
   const changeable = (await initiator.read(hex("1a 08 4a 00 ff 00"), 255)).data;
-  assert.equal(changeable.toString("hex", 4), "0a0a04000800000000000000");
+  assert.equal(changeable.toString("hex", 4), "0a0a04000840000000000000");
   expectSense(await initiator.read(hex("1a 08 ca 00 ff 00"), 255), "5/39/00");
   expectSense(await initiator.read(hex("1a 08 17 00 ff 00"), 255), "5/24/00");
   const long = (await initiator.read(hex("5a 10 08 00 000000 00ff 00"), 255)).data;
