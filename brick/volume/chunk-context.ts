@@ -4,7 +4,7 @@ import type { Calls } from "../rpc/calls.ts";
 import type { BrickNumber } from "../units.ts";
 import type { BrickHealth } from "./brick-health.ts";
 import type { VolumeOptions } from "./options.ts";
-import { type Placement, readPlacement, writePlacement } from "./placement.ts";
+import { type Placement, readPlacement, storePlacement } from "./placement.ts";
 import type { VolumeHooks, VolumeStats } from "./stats.ts";
 
 /** What writing and reading chunks share, one per brick. */
@@ -27,7 +27,7 @@ export class Placements {
 
   forWrite(state: ClusterState): Placement {
     this.#look(state);
-    this.#write ??= writePlacement(state);
+    this.#write ??= storePlacement(state);
     return this.#write;
   }
 

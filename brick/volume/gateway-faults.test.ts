@@ -153,6 +153,24 @@ test("full bricks are passed over; when all are full the write ends without land
   assert.equal(bench.gateway.ranges.heldCount, 0);
 });
 
+test("a brick that drains is written to only when the others are too few", async () => {
+  const bench = makeBench(makeCluster(35, { copies: 3 }), noCache);
+  const { cluster } = bench;
+  cluster.setBrick(2, { status: "draining" });
+  assert.deepEqual(await write(bench, 0, large), { ok: true });
+  assert.deepEqual(holdersOf(bench, large), [1, 3, 4]);
+  // Three bricks, one of which drains, and three copies.
+  cluster.setBrick(4, { status: "removed", reachable: false });
+  cluster.brick(4).alive = false;
+  const other = fillWith(79, 128);
+  assert.deepEqual(await write(bench, 0, other), { ok: true });
+  assert.deepEqual(holdersOf(bench, other), [1, 2, 3]);
+  cluster.setBrick(3, { full: true });
+  cluster.brick(3).full = true;
+  const third = fillWith(80, 128);
+  assert.deepEqual(await write(bench, 0, third), { ok: false, fault: { code: "no_space" } });
+});
+
 test("a chunk that was stored too long ago is stored again before the map names it", async () => {
   const bench = makeBench(makeCluster(8), noCache);
   const { cluster } = bench;

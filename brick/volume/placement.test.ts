@@ -37,6 +37,19 @@ test("bricks come first in proportion to their weight", () => {
   );
 });
 
+test("what comes last stands behind all others, by the same order, whatever its domain", () => {
+  const domains = ["a", "a", "b", "c", "c", "d"];
+  const bricks = bricksOf([3, 1, 2, 5, 1, 4], (index) => domains[index]!);
+  const all = new Placement(bricks.map((one) => ({ ...one, last: one.number > 3 })));
+  const first = new Placement(bricks.slice(0, 3));
+  const last = new Placement(bricks.slice(3));
+  for (const key of keys(200, 5)) {
+    const order = all.order(key);
+    assert.deepEqual(order.slice(0, 3), first.order(key));
+    assert.deepEqual(order.slice(3), last.order(key));
+  }
+});
+
 test("a brick that comes or goes leaves the order of the others alone", () => {
   fc.assert(
     fc.property(weights, fc.nat(), fc.nat(), (list, seed, pick) => {

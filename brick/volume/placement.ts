@@ -12,6 +12,8 @@ interface Candidate {
   readonly weight: number;
   /** Equal for bricks that fail together. */
   readonly domain: number;
+  /** Only when no other is left. */
+  readonly last: boolean;
   readonly seed: number;
   score: number;
   /** Whether a better brick of the same domain stands before it. */
@@ -28,18 +30,22 @@ export class Placement {
   readonly #domainCount: number;
   /** Per domain, the number of the last call of `order` in which it was met. */
   readonly #domainSeen: Uint32Array;
+  readonly #someLast: boolean;
   #calls = 0;
 
-  constructor(bricks: readonly { number: BrickNumber; weight: number; domain: string }[]) {
+  constructor(
+    bricks: readonly { number: BrickNumber; weight: number; domain: string; last?: boolean }[],
+  ) {
     const domains = new Map<string, number>();
-    this.#candidates = bricks.map(({ number, weight, domain }) => {
+    this.#candidates = bricks.map(({ number, weight, domain, last = false }) => {
       assert(weight > 0);
       const name = failureDomain(number, domain);
       if (!domains.has(name)) domains.set(name, domains.size);
       const seed = Math.imul(number, 0x9e3779b1) >>> 0;
-      return { number, weight, domain: domains.get(name)!, seed, score: 0, repeated: false };
+      return { number, weight, domain: domains.get(name)!, last, seed, score: 0, repeated: false };
     });
     this.#domainCount = domains.size;
+    this.#someLast = this.#candidates.some(({ last }) => last);
     this.#domainSeen = new Uint32Array(domains.size);
   }
 
@@ -48,15 +54,15 @@ export class Placement {
   }
 
   /**
-   * All bricks, best first for this key: the best of each failure domain, then the others. The
-   * same bricks give the same order on every machine.
+   * All bricks, best first for this key: the best of each failure domain, then the others; in the same
+   * order behind them those that come last. The same bricks give the same order on every machine.
    */
   order(key: Buffer): BrickNumber[] {
     const first = key.readUInt32BE(0);
     const second = key.readUInt32BE(4);
     const candidates = this.#candidates;
     for (const one of candidates) one.score = scoreOf(first, second, one);
-    candidates.sort(compareScores);
+    candidates.sort(this.#someLast ? compareLast : compareScores);
     if (this.#domainCount < candidates.length) this.#spreadDomains();
     return candidates.map(numberOf);
   }
@@ -71,7 +77,7 @@ export class Placement {
       one.repeated = this.#domainSeen[one.domain] === this.#calls;
       this.#domainSeen[one.domain] = this.#calls;
     }
-    this.#candidates.sort(compareRepeated);
+    this.#candidates.sort(this.#someLast ? compareLastRepeated : compareRepeated);
   }
 }
 
@@ -80,11 +86,21 @@ export function failureDomain(number: BrickNumber, domain: string): string {
   return domain === "" ? `\0${number}` : domain;
 }
 
-/** Where new chunks may go now: bricks that are up and neither full, draining nor spare. */
+/** Where new chunks belong now: bricks that are up and neither full, draining nor spare. */
 export function writePlacement(state: ClusterState): Placement {
   const mayTake = ({ status, reachable, full, spare }: BrickRecord) =>
     status === "up" && reachable && !full && spare !== true;
   return placementOf(state, mayTake, weightOf);
+}
+
+/**
+ * Where a write may go now: as there, and when these are too few for its copies, bricks that drain. It
+ * has all its copies then, and repair takes it away from them once there is room elsewhere.
+ */
+export function storePlacement(state: ClusterState): Placement {
+  const mayTake = ({ status, reachable, full, spare }: BrickRecord) =>
+    (status === "up" || status === "draining") && reachable && !full && spare !== true;
+  return placementOf(state, mayTake, weightOf, ({ status }) => status === "draining");
 }
 
 /** Where chunks belong when every brick is up, by capacity alone: who is full does not change it. */
@@ -118,10 +134,14 @@ function placementOf(
   state: ClusterState,
   eligible: (brick: BrickRecord) => boolean,
   weigh: (brick: BrickRecord) => number,
+  comesLast: (brick: BrickRecord) => boolean = () => false,
 ): Placement {
   const bricks = Object.values(state.bricks)
     .filter(eligible)
-    .map((brick) => ({ number: brick.number, weight: weigh(brick), domain: brick.domain }));
+    .map((brick) => {
+      const { number, domain } = brick;
+      return { number, weight: weigh(brick), domain, last: comesLast(brick) };
+    });
   return new Placement(bricks);
 }
 
@@ -140,6 +160,14 @@ function mix32(word: number): number {
 
 function compareScores(a: Candidate, b: Candidate): number {
   return b.score - a.score || a.number - b.number;
+}
+
+function compareLast(a: Candidate, b: Candidate): number {
+  return Number(a.last) - Number(b.last) || compareScores(a, b);
+}
+
+function compareLastRepeated(a: Candidate, b: Candidate): number {
+  return Number(a.last) - Number(b.last) || compareRepeated(a, b);
 }
 
 /** The sort is stable: the order by score stays within each group. */

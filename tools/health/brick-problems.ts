@@ -1,5 +1,6 @@
 import { type BrickRecord, isReachable } from "../../brick/cluster-state.ts";
 import { sizeText } from "../../brick/size-text.ts";
+import { isLasting } from "../../brick/volume/placement.ts";
 import { bricksText, counted } from "../../control/counted-text.ts";
 import { durationText } from "../../control/duration-text.ts";
 import { type HealthFacts, notedAt, type Problem, wallOf } from "./facts.ts";
@@ -104,6 +105,18 @@ function draining(facts: HealthFacts, number: number): Problem {
   const subject = `brick ${number}`;
   const sinceMs = notedAt(facts, "brick_draining", subject);
   const { left } = repairProgress(facts, sinceMs);
+  const stuck = drainWaitsFor(facts);
+  if (stuck !== null) {
+    return {
+      code: "brick_draining",
+      severity: "info",
+      subject,
+      what: `brick ${number} is to be emptied, but cannot be: ${stuck}`,
+      sinceMs,
+      doing: "writes still have all their copies: those that fit nowhere else go to it, too",
+      advice: "add a brick",
+    };
+  }
   return {
     code: "brick_draining",
     severity: "info",
@@ -113,6 +126,15 @@ function draining(facts: HealthFacts, number: number): Problem {
     doing: progressText(facts, sinceMs),
     advice: left === 0 ? `\`endisk brick remove ${number}\`` : "wait",
   };
+}
+
+/** Why what a draining brick holds has no place elsewhere; null: there are bricks enough. */
+function drainWaitsFor({ state }: HealthFacts): string | null {
+  const others = Object.values(state.bricks).filter((one) => isLasting(one));
+  const short = Object.values(state.volumes).find(({ copies }) => copies > others.length);
+  if (short === undefined) return null;
+  const bricks = others.map((one) => one.number);
+  return `volume ${short.name} keeps ${short.copies} copies, and there is but ${bricksText(bricks)} for them`;
 }
 
 /** What the brick says of itself. */

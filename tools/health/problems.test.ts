@@ -384,6 +384,20 @@ for (const { code, severity = "warning", broken, healed, agoMs, what, doing, adv
   });
 }
 
+test("a drain that cannot be completed says why, and that it waits", () => {
+  const { state } = wellFacts();
+  const volumes = { disk0: { ...state.volumes.disk0!, copies: 3 } };
+  const facts = withBrick({ ...wellFacts(), state: { ...state, volumes } }, 3, {
+    status: "draining",
+  });
+  const draining = problemsOf(facts).find(({ code }) => code === "brick_draining")!;
+  assert.match(
+    draining.what,
+    /volume disk0 keeps 3 copies, and there is but bricks 1, 2 for them$/,
+  );
+  assert.equal(draining.advice, "add a brick");
+});
+
 test("the worst comes first, and notes alone are no illness", () => {
   const draining = withBrick(wellFacts(), 3, { status: "draining" });
   assert.ok(isHealthy(problemsOf(draining)));
