@@ -113,6 +113,8 @@ export interface BrickHealth {
   readonly corruptChunks: number;
   /** While bricks leave or are lost: shards that it leads and has not put in order yet. Coarse. */
   readonly repairPending: number;
+  /** Encrypted volumes whose keys it lacks. Absent: none. */
+  readonly keysLacking?: number | undefined;
 }
 
 /** An initiator and what it must prove (RFC 7143 §12.1.3, CHAP). */

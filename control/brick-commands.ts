@@ -266,8 +266,9 @@ export function brickSpace(state: ClusterState, command: CommandOf<"brickSpace">
 }
 
 function sameHealth(known: BrickHealth | undefined, said: BrickHealth): boolean {
-  const { corruptChunks, repairPending } = known ?? noHealth;
-  return said.corruptChunks === corruptChunks && said.repairPending === repairPending;
+  const { corruptChunks, repairPending, keysLacking = 0 } = known ?? noHealth;
+  const sameKeys = (said.keysLacking ?? 0) === keysLacking;
+  return said.corruptChunks === corruptChunks && said.repairPending === repairPending && sameKeys;
 }
 
 export function setVoter(state: ClusterState, command: CommandOf<"setVoter">): Applied {

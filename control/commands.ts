@@ -49,6 +49,8 @@ export const brickHealth = z.object({
   corruptChunks: counter,
   /** While bricks leave or are lost: shards that it leads and has not put in order yet. */
   repairPending: counter,
+  /** Encrypted volumes whose keys it lacks. */
+  keysLacking: counter.optional(),
 });
 
 const command = z.discriminatedUnion("type", [

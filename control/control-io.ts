@@ -56,6 +56,8 @@ export interface ControlOptions {
   health?(): BrickHealth;
   /** After each change; network peers are set already. */
   onState(state: ClusterState): void;
+  /** The leader has said that this brick was removed, which its own state may never show. */
+  onRemoved?(): void;
   /** The lease became longer: until this moment of the host's clock the brick may act. */
   onLease(untilMs: number): void;
   readonly timing?: Partial<MembershipTiming>;
@@ -64,6 +66,8 @@ export interface ControlOptions {
 
 export const shardCountDefault = 64;
 const refreshTimeoutMs = 5000;
+/** How long a brick that was removed can still learn it. */
+const farewellMs = 60_000;
 
 /** A brick's part in the control plane: its copy of the cluster state, its lease, its turn to lead. */
 export class Control {
@@ -82,6 +86,8 @@ export class Control {
   #ledTerm = 0;
   #peers = new Map<BrickNumber, string>();
   #peersWrite: Promise<void> = Promise.resolve();
+  /** Bricks that were removed, and until when they are answered. */
+  readonly #farewells = new Map<BrickNumber, number>();
   #discarded = false;
   /** The last refusal said, so that it is logged once. */
   #refusal = "";
@@ -283,8 +289,12 @@ export class Control {
 
   #setPeers(state: ClusterState): void {
     const { host, superblock } = this.#options;
-    const peers = peersOf(superblock.brick, state, this.#peers);
     const known = this.#peers;
+    const peers = peersOf(superblock.brick, state, known);
+    for (const [number, address] of known) {
+      const left = !peers.has(number) && state.bricks[number]?.status === "removed";
+      if (left && this.#isBidFarewell(number)) peers.set(number, address);
+    }
     const same =
       peers.size === known.size && [...peers].every(([one, at]) => known.get(one) === at);
     if (same) return;
@@ -293,6 +303,18 @@ export class Control {
     this.#peersWrite = this.#peersWrite
       .then(() => writePeers(host, peers))
       .catch((error) => host.log(`peers could not be noted: ${error}`));
+  }
+
+  /** One that runs while it is removed must be told so: for a while it stays a peer. */
+  #isBidFarewell(number: BrickNumber): boolean {
+    const { clock } = this.#options.host;
+    const untilMs = this.#farewells.get(number);
+    if (untilMs !== undefined) return clock.nowMs() < untilMs;
+    this.#farewells.set(number, clock.nowMs() + farewellMs);
+    clock.after(farewellMs, () => {
+      if (!this.#closed) this.#setPeers(this.state());
+    });
+    return true;
   }
 
   #facts() {
@@ -359,6 +381,7 @@ export class Control {
         this.#sender.nudge();
       });
     }
+    if (code === "removed") this.#options.onRemoved?.();
     if (this.#refusal !== message) this.#options.host.log(`refused by the leader: ${message}`);
     this.#refusal = message;
   }

@@ -117,6 +117,15 @@ function healthEvents(old: BrickRecord, brick: BrickRecord): EventDraft[] {
     const text = `brick ${number} found ${counted(found, "damaged chunk")}: they are read from other bricks`;
     events.push(onBrick(number, "damage_found", text, "critical"));
   }
+  const lacked = was.keysLacking ?? 0;
+  const lacking = is.keysLacking ?? 0;
+  if (lacking > lacked) {
+    const text = `brick ${number} lacks the keys of ${counted(lacking, "encrypted volume")}: others serve them, and it asks them for the keys`;
+    events.push(onBrick(number, "key_missing", text, "warning"));
+  } else if (lacked > 0 && lacking === 0 && old.boot === brick.boot) {
+    const text = `brick ${number} has the keys of all encrypted volumes again`;
+    events.push(onBrick(number, "key_found", text));
+  }
   const shards = counted(is.repairPending, "map shard");
   if (was.repairPending === 0 && is.repairPending > 0) {
     const text = `brick ${number} looks through ${shards} for copies that are missing since bricks left`;

@@ -153,6 +153,50 @@ test("space: thresholds, full, room again", () => {
   ]);
 });
 
+test("keys that a brick lacks, until it has them", () => {
+  const cluster = new TestCluster(1);
+  const health = (keysLacking?: number): Command => ({
+    type: "brickSpace",
+    number: 1,
+    capacityBytes: 2 ** 30,
+    usedBytes: 0,
+    full: false,
+    health: { corruptChunks: 0, repairPending: 0, keysLacking },
+  });
+  assert.deepEqual(said(cluster, health(1)), [
+    "key_missing/warning: brick 1 lacks the keys of 1 encrypted volume: others serve them, and it asks them for the keys",
+  ]);
+  assert.equal(cluster.refused(health(1)), "no_change");
+  assert.match(said(cluster, health(3))[0]!, /lacks the keys of 3 encrypted volumes/);
+  assert.deepEqual(said(cluster, health(2)), []);
+  assert.deepEqual(said(cluster, health()), [
+    "key_found/info: brick 1 has the keys of all encrypted volumes again",
+  ]);
+});
+
+test("a cryptographic erase says when the old key is given up, and when nobody has it", () => {
+  const cluster = new TestCluster(1);
+  const check = "12".repeat(16);
+  const reserve: Command = { type: "reserveKeyDomain", uuid: volume.uuid, check };
+  cluster.ok(reserve);
+  cluster.ok({ ...volume, keyDomain: 1 });
+  cluster.ok(reserve);
+  const nexus = { initiatorPort: "iqn.2026-11.example:host,i,0x000000000001", targetPort: 1 };
+  const unit = (change: UnitChange): Command => ({ type: "changeUnit", uuid: volume.uuid, change });
+  const start = { type: "sanitizeStart", nexus, allowUnrestrictedExit: true } as const;
+  said(cluster, unit({ ...start, method: "crypto" }));
+  assert.deepEqual(said(cluster, { type: "rekeyVolume", uuid: volume.uuid, keyDomain: 2 }), [
+    "key_retired/warning: volume disk0 has a new key: its old one is destroyed, and what was written with it is lost for good",
+  ]);
+  assert.deepEqual(said(cluster, unit({ type: "sanitizeProgress", progress: 9 })), []);
+  assert.deepEqual(said(cluster, unit({ type: "sanitizeEnd", ok: true })), [
+    "sanitize_ended/info: volume disk0 is sanitized",
+    "key_destroyed/info: no brick of the cluster has the old key of volume disk0 any more",
+  ]);
+  said(cluster, unit(start));
+  assert.equal(said(cluster, unit({ type: "sanitizeEnd", ok: true })).length, 1, "another kind");
+});
+
 test("damage that a brick finds, and its repair", () => {
   const cluster = new TestCluster(1);
   const health = (corruptChunks: number, repairPending: number): Command => ({

@@ -25,6 +25,7 @@ export function eventsOf(
     ...attachmentEvents(before, after),
     ...accessEvents(before, after, command),
     ...unitEvents(before, after, command),
+    ...eraseEvents(before, after, command),
   ];
 }
 
@@ -156,6 +157,24 @@ function unitEvents(before: ClusterState, after: ClusterState, command: Command)
     events.push(onVolume(volume, kind, `volume ${volume.name} is sanitized`));
   }
   return events;
+}
+
+/** A cryptographic erase: the old key is given up, and then nobody has it any more. */
+function eraseEvents(before: ClusterState, after: ClusterState, command: Command): EventDraft[] {
+  if (command.type !== "rekeyVolume" && command.type !== "changeUnit") return [];
+  const { uuid } = command;
+  const volume = Object.values(after.volumes).find((one) => one.uuid === uuid);
+  if (volume === undefined) return [];
+  const { name } = volume;
+  const was = before.units?.[uuid]?.sanitize ?? null;
+  const is = after.units?.[uuid]?.sanitize ?? null;
+  if (was?.retiredKey === undefined && is?.retiredKey !== undefined) {
+    const text = `volume ${name} has a new key: its old one is destroyed, and what was written with it is lost for good`;
+    return [onVolume(volume, "key_retired", text, "warning")];
+  }
+  if (was?.retiredKey === undefined || is !== null) return [];
+  const text = `no brick of the cluster has the old key of volume ${name} any more`;
+  return [onVolume(volume, "key_destroyed", text)];
 }
 
 function unitChangeText(

@@ -27,6 +27,7 @@ import {
   membershipCommands,
   shardReports,
   strangeness,
+  strangerCode,
 } from "./membership.ts";
 import type { RaftPort } from "./raft-port.ts";
 import type { Recoveries } from "./recovery-io.ts";
@@ -146,7 +147,9 @@ export class Leadership {
   ): Promise<void> {
     if (this.#ended || this.#clusterTime === null) return answer({ type: "elsewhere", leader: 0 });
     const strange = strangeness(this.#parts.state(), from, keepalive);
-    if (strange !== null) return answer(refusal("stranger", strange));
+    if (strange !== null) {
+      return answer(refusal(strangerCode(this.#parts.state(), from, keepalive), strange));
+    }
     const { newsCount } = this.#book;
     if (!hear(this.#book, from, keepalive, this.#parts.host.clock.nowMs())) return;
     const arrival = arrivalCommand(this.#book, this.#parts.state(), from, keepalive);

@@ -118,6 +118,17 @@ export function strangeness(
   return staleStore(brick, keepalive);
 }
 
+/** Of a refusal for that: what a brick that was removed must learn, to destroy what it keeps of others'. */
+export function strangerCode(
+  state: ClusterState,
+  number: BrickNumber,
+  { clusterId, uuid }: Keepalive,
+): "removed" | "stranger" {
+  const brick = brickOf(state, number);
+  const known = clusterId === state.clusterId && brick?.uuid === uuid;
+  return known && brick.status === "removed" ? "removed" : "stranger";
+}
+
 /** Notes a keepalive. Those of an older boot than already heard are void: false. */
 export function hear(
   book: LeaderBook,
@@ -393,10 +404,11 @@ function spaceCommands(state: ClusterState, heard: HeardBrick): Command[] {
 function isHealthWorthNoting(
   state: ClusterState,
   brick: BrickRecord,
-  { corruptChunks, repairPending }: BrickHealth,
+  { corruptChunks, repairPending, keysLacking = 0 }: BrickHealth,
 ): boolean {
   const known = brick.health ?? noHealth;
   if (corruptChunks !== known.corruptChunks) return true;
+  if (keysLacking !== (known.keysLacking ?? 0)) return true;
   if (repairPending > 0 !== known.repairPending > 0) return true;
   const step = Math.max(1, Math.floor(state.shards.length / repairSteps));
   return Math.abs(repairPending - known.repairPending) >= step;

@@ -99,6 +99,7 @@ export function brickMetrics(parts: {
         endisk_repair_short_extents: progress.short,
         endisk_repair_left_bytes: progress.leftBytes,
         endisk_log_damaged_ranges: store.counters.damagedRanges,
+        endisk_keys_lacking: node.keys.lackingVolumes.length,
         endisk_full: space.full ? 1 : 0,
         endisk_lease_valid: control.leaseValid(node.host.clock.nowMs()) ? 1 : 0,
         ...clusterGauges(control.state()),

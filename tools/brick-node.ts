@@ -87,9 +87,11 @@ function volumeMemory(parts: MemoryParts): Partial<VolumeOptions> {
 }
 
 /** What the leader is told. */
-function healthOf(store: Store, repair: Repair | null): BrickHealth {
+function healthOf(store: Store, repair: Repair | null, keys: KeyService | null): BrickHealth {
   const { corruptChunks } = store.counters;
-  return { corruptChunks, repairPending: repair?.restoringShards() ?? 0 };
+  const keysLacking = keys?.lackingLong ?? 0;
+  const health = { corruptChunks, repairPending: repair?.restoringShards() ?? 0 };
+  return keysLacking === 0 ? health : { ...health, keysLacking };
 }
 
 /** The parts of one brick joined over any host, real or simulated. */
@@ -163,8 +165,9 @@ export class BrickNode {
       levels,
       space: () => store.space(),
       garbage: () => parts.gc?.garbage(),
-      health: () => healthOf(store, parts.repair),
+      health: () => healthOf(store, parts.repair, parts.keys),
       onState,
+      onRemoved: () => parts.keys?.leave(),
       onLease: (untilMs) => map.setLease(untilMs),
       openRaft: openRaft({ host, calls, self }),
       ...(bootstrap !== undefined && { bootstrap }),

@@ -6,6 +6,8 @@ import type { BrickNumber } from "../brick/units.ts";
 import type { BrickNode } from "./brick-node.ts";
 import { buildVersion } from "./build-version.ts";
 
+/** Of the volumes whose keys a brick lacks, as many are named. */
+const keysNamedMax = 8;
 const count = z.number().min(0);
 
 /** What a brick knows of itself, for `endisk status`; JSON between bricks. */
@@ -42,6 +44,8 @@ const statsSchema = z.object({
   damagedRanges: count.default(0),
   /** The log may lack what was acknowledged, until other replicas have made that good. */
   logLoss: z.boolean().default(false),
+  /** Names of encrypted volumes whose keys it lacks; absent: an older brick. */
+  keysLacking: z.array(z.string()).max(keysNamedMax).default([]),
   /** The build that runs, and its wall clock when it answered; absent: an older brick. */
   build: z.string().max(64).default(""),
   wallMs: count.default(0),
@@ -80,6 +84,7 @@ export function brickStats(node: BrickNode): BrickStats {
     corruptChunks: node.store.counters.corruptChunks,
     damagedRanges: node.store.counters.damagedRanges,
     logLoss: node.store.cut || node.store.damaged,
+    keysLacking: node.keys.lackingVolumes.slice(0, keysNamedMax).map(({ name }) => name),
     build: buildVersion,
     levels: node.levels,
     memoryBytes: node.memory.budgetBytes,

@@ -80,6 +80,7 @@ export const metricTable = {
     "Extents short of copies in the shards led here, as the last walks found",
   ],
   endisk_log_damaged_ranges: ["gauge", "Damaged places that the start found inside the log"],
+  endisk_keys_lacking: ["gauge", "Encrypted volumes whose keys this brick lacks"],
   endisk_full: ["gauge", "1 when this brick takes no new chunks for want of space"],
   endisk_lease_valid: ["gauge", "1 while this brick has a lease, and may serve"],
   endisk_bricks_down: ["gauge", "Bricks of the cluster that are down"],

@@ -1,4 +1,5 @@
-import type { BrickRecord, ClusterState } from "../cluster-state.ts";
+import { type BrickRecord, brickOf, type ClusterState } from "../cluster-state.ts";
+import type { BrickNumber } from "../units.ts";
 
 /**
  * Key domains as the cluster state has them. A number is given once:
@@ -42,6 +43,11 @@ export function wantedKey(state: ClusterState, domain: number): WantedKey | null
 /** No key of the domain may be kept any more. False also of numbers that this state does not know. */
 export function isRetired(state: ClusterState, domain: number): boolean {
   return domain < keyDomainNext(state) && wantedKey(state, domain) === null;
+}
+
+/** For good: a number is never given again. Such a brick keeps no key at all. */
+export function isRemoved(state: ClusterState, brick: BrickNumber): boolean {
+  return brickOf(state, brick)?.status === "removed";
 }
 
 /** Bricks that have a part in the cluster and are not given up: they keep keys, and destroy them. */

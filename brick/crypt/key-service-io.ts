@@ -4,6 +4,7 @@ import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import {
+  isRemoved,
   isRetired,
   keepers,
   keepersNeeded,
@@ -55,6 +56,8 @@ const askTimeoutMs = 1000;
 const againMs = 100;
 /** A key that is lacking, or could not be destroyed, is looked after again after this. */
 const lookAgainMs = 500;
+/** A key that was not found for so long is worth telling; a brick that was away soon has what it missed. */
+const tellLackingAfterMs = 5000;
 /** How long all bricks that answer are given to make a new key durable; then as many as are needed do. */
 const spreadMsMax = 5000;
 
@@ -69,6 +72,9 @@ export class KeyService implements CipherSource {
   #turn: Promise<unknown> = Promise.resolve();
   #looking = false;
   #lookAgain = false;
+  /** The leader has said that this brick was removed. */
+  #left = false;
+  #lackingSinceMs: number | null = null;
   #closed = false;
 
   constructor(parts: KeyServiceParts) {
@@ -87,10 +93,25 @@ export class KeyService implements CipherSource {
     });
   }
 
-  /** Live domains whose keys this brick lacks. */
-  get lacking(): number {
-    const { keyring, state } = this.#parts;
-    return liveKeys(state()).filter(({ domain }) => keyring.keyOf(domain) === null).length;
+  /** Volumes whose keys this brick lacks, while it has a part in the cluster. */
+  get lackingVolumes(): readonly VolumeRecord[] {
+    const { keyring, state, self } = this.#parts;
+    if (this.#hasLeft || !keepers(state()).some(({ number }) => number === self)) return [];
+    const missing = liveKeys(state()).filter(({ domain }) => keyring.keyOf(domain) === null);
+    const volumes = Object.values(state().volumes);
+    return missing.map(({ uuid }) => volumes.find((volume) => volume.uuid === uuid)!);
+  }
+
+  /** How many there are, once that lasts. */
+  get lackingLong(): number {
+    const sinceMs = this.#lackingSinceMs;
+    if (sinceMs === null) return 0;
+    const lasts = this.#parts.host.clock.nowMs() - sinceMs >= tellLackingAfterMs;
+    return lasts ? this.#lacking : 0;
+  }
+
+  get #lacking(): number {
+    return this.lackingVolumes.length;
   }
 
   get keyring(): Keyring {
@@ -170,6 +191,17 @@ export class KeyService implements CipherSource {
     this.#look();
   }
 
+  /** This brick was removed from the cluster: it keeps no key any more. */
+  leave(): void {
+    if (this.#hasLeft) return;
+    this.#left = true;
+    this.#look();
+  }
+
+  get #hasLeft(): boolean {
+    return this.#left || isRemoved(this.#parts.state(), this.#parts.self);
+  }
+
   close(): void {
     this.#closed = true;
   }
@@ -183,19 +215,27 @@ export class KeyService implements CipherSource {
       this.#lookAgain = false;
       const { keyring, state } = this.#parts;
       for (const domain of keyring.domains) {
-        if (isRetired(state(), domain)) await this.#destroyed(domain);
+        if (this.#mustGo(domain)) await this.#destroyed(domain);
       }
+      if (this.#hasLeft) break;
       const missing = liveKeys(state()).filter(({ domain }) => keyring.keyOf(domain) === null);
       for (const wanted of missing) await this.#fetch(wanted);
     }
     this.#looking = false;
-    const left = this.lacking > 0 || this.#hasRetired();
+    const isLacking = this.#lacking > 0;
+    if (!isLacking) this.#lackingSinceMs = null;
+    else this.#lackingSinceMs ??= this.#parts.host.clock.nowMs();
+    const left = isLacking || this.#hasRetired();
     if (left && !this.#closed) this.#parts.host.clock.after(lookAgainMs, () => this.#look());
   }
 
+  /** The domain is retired, or this brick has no part in the cluster any more, nor will have. */
+  #mustGo(domain: number): boolean {
+    return isRetired(this.#parts.state(), domain) || this.#hasLeft;
+  }
+
   #hasRetired(): boolean {
-    const { keyring, state } = this.#parts;
-    return keyring.domains.some((domain) => isRetired(state(), domain));
+    return this.#parts.keyring.domains.some((domain) => this.#mustGo(domain));
   }
 
   async #fetch(wanted: WantedKey): Promise<void> {
@@ -222,23 +262,23 @@ export class KeyService implements CipherSource {
     return this.#inTurn(async () => {
       const { keyring, state } = this.#parts;
       const wanted = wantedKey(state(), domain);
-      if (wanted === null) return false;
+      if (wanted === null || this.#hasLeft) return false;
       if (keyCheckOf(key, state().clusterId, wanted.uuid) !== wanted.check) return false;
       if (keyring.keyOf(domain) === null) {
         await keyring.put(domain, Buffer.from(key));
         this.#parts.changed();
       }
       // It may have been retired meanwhile: then it goes again.
-      if (isRetired(state(), domain)) this.#look();
+      if (this.#mustGo(domain)) this.#look();
       return true;
     });
   }
 
-  /** True once the state says that the domain is retired, and no key of it is here. */
+  /** True once the state says that no key of the domain may be here, and none is. */
   #destroyed(domain: number): Promise<boolean> {
     return this.#inTurn(async () => {
-      const { keyring, state } = this.#parts;
-      if (!isRetired(state(), domain)) return false;
+      const { keyring } = this.#parts;
+      if (!this.#mustGo(domain)) return false;
       if (keyring.has(domain)) {
         await keyring.destroy(domain);
         if (!this.#hasRetired()) this.#parts.changed();

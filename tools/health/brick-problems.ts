@@ -141,6 +141,7 @@ function drainWaitsFor({ state }: HealthFacts): string | null {
 function ownProblems(facts: HealthFacts, { number, full }: BrickRecord): Problem[] {
   const { corruptChunks, damagedRanges, logLoss, build, wallMs, usedBytes, reclaimableBytes } =
     facts.stats.get(number)!;
+  const { keysLacking } = facts.stats.get(number)!;
   const subject = `brick ${number}`;
   const problems: Problem[] = [];
   if (full) {
@@ -175,6 +176,17 @@ function ownProblems(facts: HealthFacts, { number, full }: BrickRecord): Problem
       sinceMs: notedAt(facts, "log_damaged", subject),
       doing: "what other replicas hold is used in its place, and its own are brought up to date",
       advice: "check its disk; after a power cut a damaged end alone is no reason for worry",
+    });
+  }
+  if (keysLacking.length > 0) {
+    problems.push({
+      code: "key_missing",
+      severity: "warning",
+      subject,
+      what: `brick ${number} lacks the key of ${keysLacking.map((name) => `volume ${name}`).join(", ")}`,
+      sinceMs: notedAt(facts, "key_missing", subject),
+      doing: "other bricks serve what it cannot read; it asks them for the key twice a second",
+      advice: "leave the other bricks running; if none of them has the key, the data is lost",
     });
   }
   if (build !== facts.build) {

@@ -33,6 +33,7 @@ const stats: BrickStats = {
   shardsCandidate: 0,
   stateVersion: 1,
   repairPending: 0,
+  keysLacking: [],
   restoringShards: 0,
   levels: { oldest: 1, newest: 2 },
   repairShort: 0,
@@ -226,6 +227,15 @@ const cases: readonly Case[] = [
     what: /^the log of brick 1 is damaged at its end$/,
     doing: /other replicas/,
     advice: /power cut/,
+  },
+  {
+    code: "key_missing",
+    broken: (well) =>
+      noted(withStats(well, 2, { keysLacking: ["disk0", "disk1"] }), "key_missing", "brick 2", 7),
+    agoMs: 7,
+    what: /^brick 2 lacks the key of volume disk0, volume disk1$/,
+    doing: /other bricks serve/,
+    advice: /^leave the other bricks running/,
   },
   {
     code: "builds_differ",

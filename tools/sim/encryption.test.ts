@@ -118,6 +118,74 @@ test("a brick that joins later, or has lost its keyring, has the keys from its p
   assert.deepEqual(await read(cluster, 2, 0, 512), canary);
 });
 
+test("a brick that lacks a key says so when that lasts, and when it is over", async () => {
+  const cluster = await encrypted(7);
+  const { keyDomain } = record(cluster);
+  cluster.crash(2);
+  cluster.world
+    .machine(2)
+    .disk.file(nameOf(keyDomain!))!
+    .flipBit(8 * 40);
+  const { network } = cluster.world;
+  network.filter = (_from, to, { type, reply }) => reply || to === 2 || type !== messageType.keyGet;
+  const kinds = () => {
+    const { records } = cluster.anyNode()!.control.events();
+    return records.filter(({ kind }) => kind.startsWith("key_")).map(({ kind }) => kind);
+  };
+  cluster.start(2);
+  await cluster.world.runUntil(() => kinds().length > 0, minuteMs);
+  assert.deepEqual(kinds(), ["key_missing"]);
+  const names = cluster.nodes.get(2)!.keys.lackingVolumes.map(({ name }) => name);
+  assert.deepEqual(names, [volumeName]);
+  network.filter = null;
+  await cluster.world.runUntil(() => kinds().length > 1, minuteMs);
+  assert.deepEqual(kinds(), ["key_missing", "key_found"]);
+  // Made good before long: nobody is told.
+  network.filter = (_from, to, { type, reply }) => reply || to === 3 || type !== messageType.keyGet;
+  cluster.crash(3);
+  cluster.world
+    .machine(3)
+    .disk.file(nameOf(keyDomain!))!
+    .flipBit(8 * 40);
+  cluster.start(3);
+  await cluster.world.runUntil(() => cluster.nodes.get(3) !== undefined, minuteMs);
+  await cluster.world.runFor(4000);
+  network.filter = null;
+  await cluster.world.runUntil(() => cluster.nodes.get(3)?.keys.keyring.keyCount === 1, minuteMs);
+  await cluster.world.runFor(10_000);
+  assert.equal(kinds().length, 2);
+});
+
+test("a brick that is removed destroys its keys, also when it dies over that", async () => {
+  for (const dies of [false, true]) {
+    const cluster = await encrypted(8, 4);
+    await write(cluster, 1, 0, canary);
+    const state = () => cluster.nodes.get(1)!.control.state();
+    const leaving = 4;
+    await cluster.submit({ type: "drainBrick", number: leaving, drain: true });
+    await cluster.world.runUntil(() => {
+      const { bricks, shards, attachments } = state();
+      const holds = shards.some(({ primary, members, candidates }) =>
+        [primary, ...members, ...candidates].includes(leaving),
+      );
+      const serves = Object.values(attachments).some(({ brick }) => brick === leaving);
+      return !holds && !serves && !bricks[leaving]!.voter;
+    }, 5 * minuteMs);
+    assert.equal(keyFiles(cluster, leaving).length, 1, "it drains, and may be kept after all");
+    const emptied = { emptied: true, force: false };
+    await cluster.submit({ type: "removeBrick", number: leaving, ...emptied });
+    if (dies) {
+      cluster.crash(leaving);
+      cluster.start(leaving);
+    }
+    await cluster.world.runUntil(() => keyFiles(cluster, leaving).length === 0, minuteMs);
+    await cluster.world.runFor(10_000);
+    assert.deepEqual(keyFiles(cluster, leaving), []);
+    for (const brick of [1, 2, 3]) assert.equal(keyFiles(cluster, brick).length, 1);
+    assert.deepEqual(await read(cluster, 2, 0, 512), canary);
+  }
+});
+
 test("a cryptographic erase destroys the key on every brick, and the volume goes on", async () => {
   const cluster = await encrypted(3);
   await write(cluster, 1, 0, canary);
