@@ -8,7 +8,7 @@ import { type MessageType, messageType } from "./rpc/message-types.ts";
  *
  *     level  since then
  *         1  everything that was there before there were levels
- *         2  `raiseLevel`, and `mapForget`
+ *         2  `raiseLevel`, `mapForget`, `volumeReadPart`, and TAS of a unit's mode
  *
  * Whoever adds a command, a member of the state that decides something, or a message adds a level, says
  * below what belongs to it, and makes nothing of it before `levelOf(state)` has reached it.
@@ -23,7 +23,10 @@ export const ownLevels: LevelRange = { oldest: 1, newest: 2 };
 /** Of a brick that says nothing of levels. */
 export const levelsBefore: LevelRange = { oldest: 1, newest: 1 };
 
-const messageLevels: ReadonlyMap<MessageType, number> = new Map([[messageType.mapForget, 2]]);
+const messageLevels: ReadonlyMap<MessageType, number> = new Map([
+  [messageType.mapForget, 2],
+  [messageType.volumeReadPart, 2],
+]);
 
 /** The level from which on a message may be sent. */
 export function levelOfMessage(type: number): number {

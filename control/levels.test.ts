@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { levelOf, levelRefusal } from "../brick/feature-level.ts";
+import type { Command } from "./commands.ts";
 import type { Keepalive } from "./keepalive.ts";
 import { levelCommand, levelTooLow } from "./levels.ts";
 import { beginBook, defaultTiming, hear, strangeness } from "./membership.ts";
@@ -64,12 +65,27 @@ test("a brick that is older than the cluster's level is told so, and what to do"
 
 test("what needs a later level is not proposed before", () => {
   const { cluster } = scene();
-  const later = { setRebalance: 2 };
+  const later = ({ type }: Command) => (type === "setRebalance" ? 2 : 1);
   const command = { type: "setRebalance", mode: "on" } as const;
   assert.match(levelTooLow(cluster.state, command, later)!, /^setRebalance needs feature level 2/);
   assert.equal(levelTooLow(cluster.state, raise, later), null);
   cluster.ok(raise);
   assert.equal(levelTooLow(cluster.state, command, later), null);
+});
+
+test("TAS waits until every brick knows it", () => {
+  const { cluster } = scene();
+  const nexus = { initiatorPort: "iqn.2026-11.example:host,i,0x000000000001", targetPort: 1 };
+  const setMode = (taskAborted?: boolean): Command => {
+    const mode = { descriptorSense: false, writeProtected: false, taskAborted };
+    return { type: "changeUnit", uuid: uuid(1), change: { type: "setMode", nexus, mode } };
+  };
+  assert.match(levelTooLow(cluster.state, setMode(true))!, /^changeUnit needs feature level 2/);
+  for (const off of [false, undefined]) {
+    assert.equal(levelTooLow(cluster.state, setMode(off)), null);
+  }
+  cluster.ok(raise);
+  assert.equal(levelTooLow(cluster.state, setMode(true)), null);
 });
 
 test("a snapshot of a level is refused by who knows none, and read by who does", () => {

@@ -4,24 +4,26 @@ import { type Applied, done, refuse } from "./command-result.ts";
 import type { Command, CommandOf } from "./commands.ts";
 import type { LeaderBook } from "./membership.ts";
 
-type CommandLevels = { readonly [Type in Command["type"]]?: number };
-
 /**
- * Commands that older bricks cannot apply: the level from which on they may be proposed. `raiseLevel`
- * itself is not here: it is decided when all know it.
+ * From which level on a command may be proposed: before, there may be bricks that cannot apply it.
+ * `raiseLevel` itself is of the first: it is decided when all know it.
  */
-const commandLevels: CommandLevels = {};
+function levelOfCommand(command: Command): number {
+  // TAS is a member that older bricks would not keep.
+  if (command.type !== "changeUnit" || command.change.type !== "setMode") return 1;
+  return command.change.mode.taskAborted === true ? 2 : 1;
+}
 
 /** Why the command must not be proposed in this state; null when it may. */
 export function levelTooLow(
   state: ClusterState,
-  { type }: Command,
-  levels: CommandLevels = commandLevels,
+  command: Command,
+  levelOfIt: (command: Command) => number = levelOfCommand,
 ): string | null {
-  const needed = levels[type] ?? 1;
+  const needed = levelOfIt(command);
   const level = levelOf(state);
   if (needed <= level) return null;
-  return `${type} needs feature level ${needed}, and the cluster is at ${level}: upgrade every brick first`;
+  return `${command.type} needs feature level ${needed}, and the cluster is at ${level}: upgrade every brick first`;
 }
 
 export function raiseLevel(state: ClusterState, { expect }: CommandOf<"raiseLevel">): Applied {

@@ -15,6 +15,7 @@ import { decodeChunkPuts, encodeChunkPutsReply } from "../chunk/puts-messages.ts
 import { decodeSliceRequest, encodeSliceReply } from "../chunk/slice-messages.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
+import { ownLevels } from "../feature-level.ts";
 import { isTooOld } from "../gc/epochs.ts";
 import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
@@ -66,6 +67,7 @@ export class FakeBrick {
     this.number = number;
     this.host = cluster.hostOf(this);
     this.calls = new Calls(this.host);
+    this.calls.level = ownLevels.newest;
   }
 }
 

@@ -1,4 +1,5 @@
 import type { AttachmentRecord } from "../cluster-state.ts";
+import { levelOfMessage } from "../feature-level.ts";
 import type { Host } from "../host.ts";
 import { askAgain } from "../rpc/ask-again.ts";
 import type { CallReply, Calls } from "../rpc/calls.ts";
@@ -107,11 +108,32 @@ export class ForwardClient {
   ): Promise<Forwarded<VolumeRead>> {
     const range = { offsetBytes, lengthBytes };
     if (lengthBytes > readBytesMax) return tooLong;
-    if (lengthBytes > forwardBytesMax) return this.#readLong(asked, range);
+    if (lengthBytes <= forwardBytesMax) return this.#readShort(asked, range);
+    const isOneReading = this.#calls.level >= levelOfMessage(messageType.volumeReadPart);
+    return isOneReading ? this.#readLong(asked, range) : this.#readApart(asked, range);
+  }
+
+  async #readShort(asked: Asked, range: Piece): Promise<Forwarded<VolumeRead>> {
     const reply = await this.#ask(asked, messageType.volumeRead, this.#request(asked, range, 0));
     if (reply === null) return "elsewhere";
     if (!reply.ok) return faultOf(reply);
-    return reply.data.length === lengthBytes ? { ok: true, buffers: [reply.data] } : "elsewhere";
+    const isWhole = reply.data.length === range.lengthBytes;
+    return isWhole ? { ok: true, buffers: [reply.data] } : "elsewhere";
+  }
+
+  /** While there may be older bricks: each piece is read by itself, at a time of its own. */
+  async #readApart(
+    asked: Asked,
+    { offsetBytes, lengthBytes }: Piece,
+  ): Promise<Forwarded<VolumeRead>> {
+    const pieces = cut(offsetBytes, lengthBytes, forwardBytesMax);
+    const results = await inTurn(pieces, (piece) => this.#readShort(asked, piece));
+    const buffers: Buffer[] = [];
+    for (const result of results) {
+      if (result === "elsewhere" || !result.ok) return result;
+      buffers.push(...result.buffers);
+    }
+    return { ok: true, buffers };
   }
 
   /** The gateway reads it at once, as one; its parts are fetched message by message. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SimWorld } from "../../tools/sim/sim-host.ts";
+import { ownLevels } from "../feature-level.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { KiB } from "../units.ts";
@@ -70,6 +71,7 @@ class Pair {
     const host = this.world.host(portal);
     host.network.setBoot(1);
     this.calls = new Calls(host);
+    this.calls.level = ownLevels.newest;
     const other = this.world.host(server);
     other.network.setBoot(1);
     host.network.setPeers(peers);
@@ -234,6 +236,23 @@ test("a long read is read once, as one, and travels in parts", async () => {
   assert.equal(pair.service.longReads.bytes, 0, "nothing is kept for who has it");
   await readLong(pair, 0, forwardBytesMax + 512);
   assert.equal(pair.reads, 2, "another read is another reading");
+});
+
+test("while there may be older bricks a long read is many short ones", async () => {
+  const pair = new Pair();
+  pair.calls.level = 1;
+  const types: number[] = [];
+  pair.world.network.filter = (_from, _to, { type }) => {
+    types.push(type);
+    return true;
+  };
+  const lengthBytes = 10 * forwardBytesMax + 512;
+  const found = await readLong(pair, 0, lengthBytes);
+  const expected = bytesAt(0, lengthBytes);
+  for (let at = 0; at < lengthBytes; at += forwardBytesMax) expected[at] = found[at]!;
+  assert.ok(found.equals(expected));
+  assert.equal(pair.reads, 11);
+  assert.ok(types.every((type) => type === messageType.volumeRead));
 });
 
 test("a long read that was forgotten half fetched is begun again, and is of one reading", async () => {
