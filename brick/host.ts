@@ -113,7 +113,7 @@ export interface Network {
   send(to: BrickNumber, message: Message): void;
   /** The receiver of everything. Set once, before the first message can arrive. */
   onMessage(receiver: (from: BrickNumber, message: Message) => void): void;
-  /** Where peers are reached now; unknown numbers cannot be sent to. */
+  /** Where peers are reached now; of others only those can be sent to that have called. */
   setPeers(peers: ReadonlyMap<BrickNumber, string>): void;
 }
 

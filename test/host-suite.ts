@@ -329,6 +329,36 @@ export function examineNetwork(name: string, open: () => Promise<NetworkRig>): v
       assert.equal(atB[0]!.message.request, 2);
     });
 
+    examine("who has called is answered by one who was not told of it", async (rig) => {
+      const atA = collect(rig.a);
+      const atB = collect(rig.b);
+      rig.b.send(1, messageOf(1, 1));
+      await rig.until(() => atA.length === 1);
+      rig.a.setPeers(new Map());
+      rig.a.send(2, messageOf(1, 1));
+      let request = 1;
+      await rig.until(() => {
+        rig.b.send(1, messageOf(1, (request += 1)));
+        return atA.length > 1;
+      });
+      assert.equal(atB.length, 0);
+      rig.a.send(2, messageOf(1, 2));
+      await rig.until(() => atB.length === 1);
+      assert.equal(atB[0]!.message.request, 2);
+      // Until it has called again after a start it is as unknown as before.
+      const arrivedAtA = atA.length;
+      const b = await rig.restartB();
+      const next = collect(b);
+      rig.a.send(2, messageOf(1, 3));
+      await rig.until(() => {
+        b.send(1, messageOf(1, (request += 1)));
+        return atA.length > arrivedAtA;
+      });
+      rig.a.send(2, messageOf(1, 4));
+      await rig.until(() => next.length > 0);
+      assert.equal(next[0]!.message.request, 4);
+    });
+
     examine("after the other side restarts, messages flow again both ways", async (rig) => {
       const atA = collect(rig.a);
       let atB = collect(rig.b);

@@ -17,6 +17,9 @@ import type { HandshakeIdentity } from "./handshake.ts";
  * The brick with the lower number dials, as soon as it knows the address, and keeps dialing. The
  * other one dials only when it has something to send and has not been called for a while. Should
  * two connections of a pair meet, the lower number's is the one that both send on.
+ *
+ * Who has called is answered though nobody has told this brick of it: its handshake has proved the
+ * cluster, its number and the secret. A brick that was away may know no address of who leads by now.
  */
 
 /** Bytes that may wait for one peer; what comes beyond is dropped. */
@@ -75,7 +78,7 @@ export interface RealNetwork extends Network {
 
 interface Peer {
   readonly number: BrickNumber;
-  /** null for a peer that called and that we were not told of. */
+  /** null for a peer that we were not told of: it is sent to only while it has called. */
   address: string | null;
   connections: Connection[];
   dialing: Connection | null;
@@ -170,7 +173,8 @@ class TcpNetwork implements RealNetwork {
     const peer = this.#peers.get(to);
     const waiting = peer === undefined ? 0 : peer.queuedBytes + (peer.current?.waitingBytes ?? 0);
     const queueBytesMax = this.#options.sendQueueBytes ?? sendQueueBytesMax;
-    if (peer?.address == null || waiting + bytes > queueBytesMax) {
+    const unknown = peer === undefined || (peer.address === null && peer.current === null);
+    if (unknown || waiting + bytes > queueBytesMax) {
       this.stats.droppedMessages += 1;
       this.stats.droppedBytes += bytes;
       return;
@@ -405,8 +409,9 @@ class TcpNetwork implements RealNetwork {
       }
     }
     this.#choose(peer);
-    const wanted = this.#options.self < peer.number || peer.queue.length > 0;
-    if (peer.current === null && wanted) this.#dialSoon(peer);
+    if (peer.current !== null) return;
+    if (peer.address === null) this.#dropQueue(peer);
+    else if (this.#options.self < peer.number || peer.queue.length > 0) this.#dialSoon(peer);
   }
 
   /** Strangers must not fill the log. */

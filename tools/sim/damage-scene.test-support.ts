@@ -272,6 +272,8 @@ export class DamageScene {
         return all(/^raft\/state-/).map(middle);
       case "Raft tail":
         return all(/^raft\/tail$/).map(middle);
+      case "list of peers":
+        return all(/^control\/peers\.json$/).map(middle);
       default:
         throw new Error(`no bytes of ${file} are known`);
     }

@@ -113,6 +113,7 @@ export const damageRows: readonly DamageRow[] = [
   },
   { file: "Raft tail", damages: restDamages, when: "before a start", outcome: "goes on" },
   { file: "Raft snapshot", damages: restDamages, when: "before a start", outcome: "asks peers" },
+  { file: "list of peers", damages: restDamages, when: "before a start", outcome: "goes on" },
 ];
 
 export function tableLines(): string[] {

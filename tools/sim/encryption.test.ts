@@ -70,11 +70,16 @@ function isErasing(cluster: SimCluster): boolean {
   return units?.[record(cluster).uuid]?.sanitize !== null;
 }
 
+/** Every brick runs, and knows that the erase is over. */
 async function eraseEnded(cluster: SimCluster): Promise<void> {
-  await cluster.world.runUntil(
-    () => cluster.anyNode() !== undefined && !isErasing(cluster),
-    10 * minuteMs,
-  );
+  await cluster.world.runUntil(() => {
+    if (cluster.anyNode() === undefined || isErasing(cluster)) return false;
+    const { version } = cluster.anyNode()!.control.state();
+    return cluster.bricks.every((brick) => {
+      const state = cluster.nodes.get(brick)?.control.state();
+      return state !== undefined && state.version >= version;
+    });
+  }, 10 * minuteMs);
 }
 
 test("nothing that was written is in any file of any brick, and all of it is read", async () => {

@@ -112,12 +112,26 @@ export class RepairScene {
     return true;
   }
 
-  /** Whether every shard is led and was found in order. */
+  /** Whether every shard is led, by who should by now, and was found in order. */
   isEmptied(): boolean {
     const { nodes } = this.cluster;
+    const { shards } = this.state;
+    const leads = ({ view, primary }: (typeof shards)[number], shard: number) => {
+      const replicas = [...(nodes.get(primary)?.map.replicas() ?? [])];
+      const replica = replicas.find((one) => one.shard === shard);
+      return replica?.role.is === "primary" && replica.view?.view === view;
+    };
     return (
-      this.state.shards.every((shard) => nodes.has(shard.primary)) &&
+      shards.every(leads) &&
       [...nodes.values()].every((node) => node.repair.pendingShards().length === 0)
+    );
+  }
+
+  /** Whether no shard's map is kept on the brick, and no view is on its way any more. */
+  hasLeftViews(brick: BrickNumber): boolean {
+    return this.state.shards.every(
+      ({ members, candidates, chain }) =>
+        ![...members, ...candidates].includes(brick) && chain.length === 0,
     );
   }
 

@@ -68,6 +68,8 @@ interface Port {
   boot: number;
   receiver: ((from: BrickNumber, message: Message) => void) | null;
   peers: ReadonlyMap<BrickNumber, string>;
+  /** By brick: the boot that has called this one, and is answered though it is no peer. */
+  callers: Map<BrickNumber, EventOwner>;
 }
 
 /** All wires of the world. Messages of one tick between two bricks arrive in one event. */
@@ -154,7 +156,7 @@ export class SimNetwork {
 
   /** The network as one boot of a brick sees it. */
   plug(owner: EventOwner, boot: number): Network & { setBoot(boot: number): void } {
-    const port: Port = { owner, boot, receiver: null, peers: new Map() };
+    const port: Port = { owner, boot, receiver: null, peers: new Map(), callers: new Map() };
     this.#ports.set(owner.brick, port);
     for (const link of this.#links.values()) if (link.from === owner.brick) link.corked = [];
     return {
@@ -164,6 +166,9 @@ export class SimNetwork {
         port.receiver = receiver;
       },
       setPeers: (peers) => {
+        for (const [peer, address] of port.peers) {
+          if (peers.get(peer) !== address) port.callers.delete(peer);
+        }
         port.peers = new Map(peers);
       },
       setBoot: (number) => {
@@ -180,7 +185,9 @@ export class SimNetwork {
     assert(message.type > 0, "type 0 is the network's own");
     this.stats.sent += 1;
     const link = this.#link(owner.brick, to);
-    const unknown = to !== owner.brick && !port.peers.has(to);
+    const caller = port.callers.get(to);
+    const hasCalled = caller?.alive && caller === this.ownerOf(to);
+    const unknown = to !== owner.brick && !port.peers.has(to) && !hasCalled;
     if (
       unknown ||
       link.dials.cut ||
@@ -276,6 +283,8 @@ export class SimNetwork {
       this.stats.dropped += 1;
       return;
     }
+    const caller = this.ownerOf(link.from);
+    if (caller !== null) port.callers.set(link.from, caller);
     const { message, body } = packet;
     assert(isMadeOf(body, message.body), `brick ${link.from} changed buffers that it had sent`);
     const { trace } = this.#clock;
