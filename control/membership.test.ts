@@ -18,6 +18,7 @@ import {
 } from "./membership.ts";
 import { raftLimits } from "./raft/raft-limits.ts";
 import { facts, TestCluster } from "./testing.ts";
+import { planViews } from "./view-planner.ts";
 import { planVoters, type RaftMembers, voterCommands, votersWanted } from "./voters.ts";
 
 /** A leader that is itself no brick of the state. */
@@ -204,10 +205,30 @@ test("reports count only for the present view, from those who may make them", ()
     empty: true,
   });
   hear(book, 1, keepalive(1, 1, [{ shard: 0, view: 2, damaged: true }]), 0);
-  assert.equal(shardReports(book, cluster.state).get(0)?.released, true);
+  assert.equal(shardReports(book, cluster.state).get(0)?.released, false);
   assert.deepEqual(damageCommands(book, cluster.state), [
     { type: "markDamaged", shard: 0, view: 2, brick: 1 },
   ]);
+  cluster.ok({ type: "markDamaged", shard: 0, view: 2, brick: 1 });
+  assert.deepEqual(damageCommands(book, cluster.state), []);
+  assert.equal(shardReports(book, cluster.state).get(0)?.released, true);
+});
+
+test("a damaged primary that is the only member is not made the primary of one view after the other", () => {
+  const cluster = new TestCluster(1);
+  const book = beginBook(defaultTiming, 0, nobody);
+  hear(book, 1, keepalive(1, 1, [{ shard: 0, view: 1, damaged: true }]), 0);
+  const plan = () =>
+    planViews(cluster.state, {
+      nowMs: 1,
+      transferAfterMs: defaultTiming.transferAfterMs,
+      heard: new Set([1]),
+      reports: shardReports(book, cluster.state),
+    }).filter(({ shard }) => shard === 0);
+  assert.deepEqual(cluster.state.shards[0]!.members, [1]);
+  assert.deepEqual(plan(), []);
+  for (const command of damageCommands(book, cluster.state)) cluster.ok(command);
+  assert.deepEqual(plan(), [{ type: "recover", shard: 0, view: 1, bricks: [1] }]);
 });
 
 test("a lease counts from the sending, and only once the brick knows what the leader knew", () => {

@@ -14,6 +14,7 @@ import { noHealth, staleStore } from "./brick-commands.ts";
 import type { Command } from "./commands.ts";
 import type { GarbageReport } from "./gc-planner.ts";
 import type { Keepalive, ShardStatus } from "./keepalive.ts";
+import { isDamaged } from "./shard-commands.ts";
 import { mayHaveLostPower } from "./unit-commands.ts";
 import type { ShardReport } from "./view-planner.ts";
 
@@ -304,8 +305,10 @@ export function shardReports(book: LeaderBook, state: ClusterState): Map<number,
     const leads = from === shard.primary && brickOf(state, from)?.boot === shard.primaryBoot;
     const report = known ?? { view: shard.view, complete: [], released: false, empty: false };
     const candidate = status.complete === true && shard.candidates.includes(from);
-    // A damaged primary has stopped answering: that is a release too.
-    const released = leads && (status.released === true || status.damaged === true);
+    // A damaged primary has stopped answering: that is a release too. But only once the state knows of
+    // the damage: until then it would be made the primary of the next view, and of the one after that.
+    const stopped = status.damaged === true && isDamaged(shard, from);
+    const released = leads && (status.released === true || stopped);
     reports.set(status.shard, {
       view: shard.view,
       complete: candidate ? [...report.complete, from] : report.complete,

@@ -119,6 +119,8 @@ export function onOverlay(replica: Replica, role: Backup, commitOp: number, body
   facts.overlayFrom = commitOp + 1;
   facts.windows = windowsFrom(payload.windows);
   facts.starts = payload.starts;
+  // A member had acknowledged what it lacks, and counts as complete until the control plane knows.
+  if (replica.view!.members.includes(replica.self)) facts.lossy = true;
   role.validatedOp = commitOp;
   journalFacts(replica, 0, () => {});
   acceptWhenReady(replica, role);

@@ -134,6 +134,14 @@ export const moduleMutants: readonly Mutant[] = [
   ]),
   ...inFile("control/membership.test.ts", [
     {
+      name: "a damaged primary has given way before the state knows of it",
+      file: "control/membership.ts",
+      text: "status.damaged === true && isDamaged(shard, from)",
+      instead: "status.damaged === true",
+      scenario:
+        "a damaged primary that is the only member is not made the primary of one view after the other",
+    },
+    {
       name: "a brick is down while its lease may last",
       file: "control/membership.ts",
       text: "nowMs >= leaseFromMs + leaseSpanMs(book.timing)",

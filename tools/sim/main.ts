@@ -4,8 +4,8 @@ import { type SimulationReport, simulate } from "./simulate.ts";
 import { addRun, drawRun, noRuns, runLine, sumLine } from "./soak.ts";
 import { readRecord, writeRecord } from "./soak-record-io.ts";
 
-const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--pause MS] [--clients N] [--dials LIST] [--gc MS] [--log]
-npm run sim -- --soak [--minutes M] [--runs N] [--record FILE] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST]
+const help = `npm run sim -- [--seed N] [--bricks N] [--hours H] [--pause MS] [--clients N] [--dials LIST] [--damage MS] [--gc MS] [--log]
+npm run sim -- --soak [--minutes M] [--runs N] [--record FILE] [--seed N] [--bricks N] [--hours H] [--pause MS] [--dials LIST] [--damage MS]
 
 Runs a whole cluster in the simulator: simulated clock, network and disks, the product's own code.
 The same options always give the same hash. Exit status: 0 when every invariant held, 1 when one was
@@ -18,6 +18,8 @@ violated (it is printed), 2 when the options are wrong.
   --clients N   virtual initiators (default 4)
   --dials LIST  which faults may be drawn besides crashes, whole power cuts, partitions and freezes:
                 of ${dialGroups.join(",")}, or "all" (default), or "none"
+  --damage MS   something stored is damaged every so many ms, as far as a readable copy of everything is
+                left (default: as drawn)
   --gc MS       collects garbage all the time, an epoch every so many ms, with a client that makes
                 chunks die and come back, and checks what is owed (default: the usual pace)
   --log         what the bricks say, with the simulated time in ms
@@ -81,6 +83,7 @@ const { values } = parseArgs({
     runs: { type: "string" },
     record: { type: "string" },
     soak: { type: "boolean" },
+    damage: { type: "string" },
     gc: { type: "string" },
     log: { type: "boolean" },
     help: { type: "boolean", short: "h" },
@@ -98,7 +101,13 @@ const dials = dialsOf(values.dials ?? "all");
 const say = values.log ? (line: string) => process.stdout.write(`${line}\n`) : null;
 const pauseMsMax = number("pause", values.pause, 2000, 1, 3_600_000);
 const gcEveryMs = number("gc", values.gc, 0, 0, 3_600_000);
-const common = { clients, dials, ...(gcEveryMs > 0 && { gcEveryMs }) };
+const damageEveryMs = number("damage", values.damage, 0, 0, 3_600_000);
+const common = {
+  clients,
+  dials,
+  ...(damageEveryMs > 0 && { damageEveryMs }),
+  ...(gcEveryMs > 0 && { gcEveryMs }),
+};
 
 async function runOne(): Promise<boolean> {
   const listed = dials.length === dialGroups.length ? "all" : dials.join(",") || "none";

@@ -41,6 +41,8 @@ export interface SimulationOptions {
    * and at the end the volume is deleted and its space must come back.
    */
   readonly gcEveryMs?: number;
+  /** Something stored is damaged this often; absent: as drawn. */
+  readonly damageEveryMs?: number;
   /**
    * Groups of dials that may be drawn besides crashes, partitions and freezes. A seed means the same
    * run only together with them.
@@ -184,6 +186,7 @@ class Run {
     const drawn = {
       ...drawCrashDials(this.#prng, bricks),
       ...drawMoreDials(this.#morePrng, new Set(options.dials)),
+      ...(options.damageEveryMs !== undefined && { damageEveryMs: options.damageEveryMs }),
     };
     this.#dials = quickened(drawn, options.hours * 3_600_000);
     const isDisturbed = () => this.#turnover.isUnderWay || this.#disks.isUnderWay;

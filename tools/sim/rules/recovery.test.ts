@@ -123,6 +123,28 @@ test("who lost a removal that it had acknowledged begins with an empty table", a
   assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", null]);
 });
 
+test("a member that lacks what it had acknowledged says so until it is a candidate", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "old");
+  const { disk } = scene.world.machine(2);
+  disk.stray = (path) => (path.startsWith("log/") ? { atBytes: null } : null);
+  await scene.put(8, "lost here");
+  disk.stray = null;
+  await scene.put(7, "new");
+  // It is back before anybody knows of the loss: the next view takes it for complete.
+  await scene.restart(2);
+  scene.view({ primary: 1, members: [1, 2], chain: scene.chain });
+  await scene.run();
+  const damaged = () => scene.node(2).map.shardStatus()[0]?.damaged;
+  assert.equal(damaged(), true);
+  const { chain } = scene;
+  scene.view({ primary: 1, members: [1], candidates: [2], transfer: true, chain });
+  await scene.complete(2);
+  assert.equal(damaged(), undefined);
+  scene.view({ primary: 2, members: [1, 2], chain: scene.chain });
+  assert.deepEqual([await scene.at(7), await scene.at(8)], ["new", "lost here"]);
+});
+
 test("what a view cut from a log stays cut, though only a checkpoint knows of it", async () => {
   const scene = await MapScene.begin([1, 2, 3]);
   await scene.put(7, "old");
