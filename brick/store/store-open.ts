@@ -82,7 +82,7 @@ export async function beginBoot(
     // The log is made after the superblock: with a log there was one.
     if (names.length > 0) throw new StoreOpenError({ code: "superblock_damaged" });
     if (identity === undefined) throw new StoreOpenError({ code: "not_formatted" });
-    superblock = { ...identity, boot: 0, segmentBytes, cut: false, damaged: false };
+    superblock = { ...identity, boot: 0, segmentBytes, cut: false, damaged: false, recycled: 0 };
   }
   superblock = { ...superblock, boot: superblock.boot + 1 };
   await copies.write(superblock);
@@ -161,6 +161,23 @@ export async function refuseLostIndex(
     await file.close();
     if (isRecycled) throw new StoreOpenError({ code: "index_damaged", what: "missing" });
   }
+}
+
+/**
+ * The key-value store takes what is damaged in its own log for its end, and is then as it once was. As
+ * long as no segment was recycled since, the log has the rest. Else it has not, and what is missing was
+ * acknowledged.
+ */
+export function refuseOldIndex(superblock: Superblock, segments: Segments): void {
+  if (recycledIn(segments) >= superblock.recycled) return;
+  throw new StoreOpenError({ code: "index_damaged", what: "older than the log" });
+}
+
+/** How often any segment has begun anew: each time under the next epoch. */
+export function recycledIn(segments: Segments): number {
+  let recycled = 0;
+  for (const { epoch } of segments.byNumber.values()) recycled += epoch - 1;
+  return recycled;
 }
 
 async function firstBatchIn(

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { chunkKey } from "../chunk/key.ts";
-import type { Kv } from "../host.ts";
+import type { Host, Kv } from "../host.ts";
 import { Prng } from "../prng.ts";
 import { KiB } from "../units.ts";
 import type { Recovered, Story } from "./crash-states.test-support.ts";
 import { Store, type StoreParticipant } from "./store.ts";
 import { checkpointKvKey, kvPrefix } from "./store-keys.ts";
-import type { TraceEvent, TraceHost } from "./trace-disk.ts";
+import type { TraceEvent } from "./trace-disk.ts";
 
 /** A store on a traced disk, what was asked of it and what it answered, over all its lives. */
 
@@ -71,13 +71,18 @@ export class Counting implements StoreParticipant {
   }
 }
 
+/** A host that is told what the story does, between what its disk is told. */
+export interface StoryHost extends Host {
+  mark(mark: unknown): void;
+}
+
 export interface OpenStore {
-  readonly host: TraceHost;
+  readonly host: StoryHost;
   readonly store: Store;
   readonly counting: Counting;
 }
 
-export async function openStore(host: TraceHost): Promise<OpenStore> {
+export async function openStore(host: StoryHost): Promise<OpenStore> {
   const counting = new Counting();
   const store = await Store.open(host, {
     capacityBytes: 12 * 16 * KiB,
@@ -141,7 +146,7 @@ export class StoreStory implements Story {
     return fates.map(({ chunk }) => chunk);
   }
 
-  async recover(host: TraceHost, what: string, isWhole = false): Promise<Recovered> {
+  async recover(host: StoryHost, what: string, isWhole = false): Promise<Recovered> {
     const opened = await openStore(host);
     await this.verify(opened, what);
     assert.ok(!isWhole || !opened.store.cut, `${what}: nothing was torn`);

@@ -38,7 +38,9 @@ import {
   findSegments,
   logIdentity,
   readCheckpoint,
+  recycledIn,
   refuseLostIndex,
+  refuseOldIndex,
   replayFrom,
   type StoreIdentity,
 } from "./store-open.ts";
@@ -173,6 +175,7 @@ export class Store {
     await host.disk.syncFolder("");
     await findSegments(host, segments, rows);
     if (rows.size === 0) await refuseLostIndex(host, identity, segments);
+    refuseOldIndex(superblock, segments);
     const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
     const index = new ChunkIndex(kv, segments, totals, options.memory);
     for (const participant of options.participants) participant.begin?.(kv);
@@ -488,13 +491,16 @@ export class Store {
       return { key: segmentKvKey(segment.number), value };
     });
     this.kv.write(rows, { sync: true });
-    // 2. The first page is zeros, so that a first batch that never came is told from a torn one.
+    // 2. So is that there is one, outside the index: an older state of that would not know.
+    this.superblock.recycled = recycledIn(this.#segments);
+    await this.#copies.write(this.superblock);
+    // 3. The first page is zeros, so that a first batch that never came is told from a torn one.
     for (const segment of found) {
       await this.#files.with(segment.number, async (file) => {
         await file.write(0, [Buffer.alloc(batchAlignBytes)]);
         await file.sync();
       });
-      // 3. Only now may it be written again.
+      // 4. Only now may it be written again.
       this.stamps.forget(segment.number);
       this.#segments.release(segment);
       this.counters.recycledSegments += 1;

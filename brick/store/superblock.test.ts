@@ -14,6 +14,7 @@ const superblock = {
   segmentBytes: 0x04000000,
   cut: true,
   damaged: false,
+  recycled: 0x01_0203_0405,
 };
 
 test("golden bytes of the superblock", () => {
@@ -24,9 +25,10 @@ test("golden bytes of the superblock", () => {
     "454e447301010102040000000a0b0c0d0000001122334455" +
       "00112233445566778899aabbccddeefff0e0d0c0b0a090807060504030201000",
   );
-  assert.ok(bytes.subarray(56, 508).equals(Buffer.alloc(452)));
+  assert.equal(bytes.toString("hex", 56, 64), "0000000102030405");
+  assert.ok(bytes.subarray(64, 508).equals(Buffer.alloc(444)));
   assert.ok(bytes.subarray(512).equals(Buffer.alloc(4096 - 512)));
-  assert.equal(bytes.toString("hex", 508, 512), "6e315a89");
+  assert.equal(bytes.toString("hex", 508, 512), "0fbcf966");
   assert.deepEqual(decodeSuperblock(bytes), { superblock, writeCount: 0x11_2233_4455 });
 });
 

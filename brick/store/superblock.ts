@@ -19,7 +19,8 @@ import { readUint64, writeUint64 } from "../log/uint64.ts";
  *   16  write count[8]       of the two copies the higher counts
  *   24  cluster id[16]
  *   40  brick uuid[16]
- *   56  zero[452]
+ *   56  recycled segments[8]  so far; the index knows of as many, or more
+ *   64  zero[444]
  *  508  CRC-32 of bytes 0 to 507[4]
  */
 export interface Superblock {
@@ -31,6 +32,8 @@ export interface Superblock {
   /** Kept until the participants have written down what follows from it. */
   cut: boolean;
   damaged: boolean;
+  /** Segments recycled so far: an index that knows of fewer has lost its last checkpoints. */
+  recycled: number;
 }
 
 export const superblockPaths = ["superblock-a", "superblock-b"] as const;
@@ -55,6 +58,7 @@ export function encodeSuperblock(superblock: Superblock, writeCount: number): Bu
   at += Buffer.from(superblock.clusterId, "hex").copy(out, at);
   at += Buffer.from(superblock.uuid, "hex").copy(out, at);
   assert(at === 56, "cluster id and uuid are 32 hex digits each");
+  writeUint64(out, superblock.recycled, at);
   at = out.writeUInt32BE(crc32(out.subarray(0, 508)), 508);
   assert(at === superblockBytes);
   return out;
@@ -73,6 +77,7 @@ export function decodeSuperblock(
     segmentBytes: bytes.readUInt32BE(8),
     cut: (flags & flagCut) !== 0,
     damaged: (flags & flagDamaged) !== 0,
+    recycled: readUint64(bytes, 56),
   };
   return { superblock, writeCount: readUint64(bytes, 16) };
 }
@@ -90,6 +95,8 @@ export class SuperblockCopies {
   #writeCounts: [number, number] = [0, 0];
   /** Of the copies that were read; above `superblockVersion`: neither must be gone by. */
   newestVersion = 0;
+  /** One at a time, so that a copy is never older than what its write count says. */
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(disk: Disk) {
     this.#disk = disk;
@@ -130,8 +137,14 @@ export class SuperblockCopies {
     }
   }
 
-  /** Durable in both copies when it resolves. */
-  async write(superblock: Superblock): Promise<void> {
+  /** Durable in both copies when it resolves, as it is then. */
+  write(superblock: Superblock): Promise<void> {
+    const written = this.#writing.then(() => this.#write(superblock));
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  async #write(superblock: Superblock): Promise<void> {
     const writeCount = Math.max(...this.#writeCounts) + 1;
     const bytes = encodeSuperblock(superblock, writeCount);
     const olderFirst =
