@@ -68,16 +68,21 @@ class RotHost {
  * Damages one file of the index, or a superblock, of a store on the real machine, opens it, and looks
  * for what had been acknowledged: it may be refused or known to be lost, never wrong or forgotten.
  */
-export async function indexRot(
-  { seed, damagesMin, folder }: { seed: number; damagesMin: number; folder: string },
-  damagesPer = damagesPerStore,
-): Promise<IndexRotReport> {
+export async function indexRot({
+  seed,
+  damagesMin,
+  folder,
+}: {
+  seed: number;
+  damagesMin: number;
+  folder: string;
+}): Promise<IndexRotReport> {
   const prng = new Prng(seed);
   const report = { damages: 0, whole: 0, known: 0, refused: 0, stopped: 0, absent: 0 };
   while (report.damages < damagesMin) {
     const image = path.join(folder, "image");
     const story = await usedStore(prng, path.join(folder, "used"), image);
-    for (let left = damagesPer; left > 0; left -= 1) {
+    for (let left = damagesPerStore; left > 0; left -= 1) {
       const copy = path.join(folder, "copy");
       cpSync(image, copy, { recursive: true });
       const file = prng.pick(filesOf(copy));
