@@ -148,9 +148,14 @@ export async function findSegments(
  */
 export async function refuseLostIndex(
   host: Host,
-  identity: LogIdentity,
-  segments: Segments,
+  known: { superblock: Superblock; segments: Segments; hasRows: boolean },
 ): Promise<void> {
+  const { superblock, segments, hasRows } = known;
+  if (hasRows) {
+    refuseOldIndex(superblock, segments);
+    return;
+  }
+  const identity = logIdentity(superblock);
   for (const { number } of segments.byNumber.values()) {
     const file = await host.disk.open(segmentPath(number));
     const reader = new SegmentReader(file, await file.sizeBytes());
@@ -168,7 +173,7 @@ export async function refuseLostIndex(
  * long as no segment was recycled since, the log has the rest. Else it has not, and what is missing was
  * acknowledged.
  */
-export function refuseOldIndex(superblock: Superblock, segments: Segments): void {
+function refuseOldIndex(superblock: Superblock, segments: Segments): void {
   if (recycledIn(segments) >= superblock.recycled) return;
   throw new StoreOpenError({ code: "index_damaged", what: "older than the log" });
 }

@@ -40,7 +40,6 @@ import {
   readCheckpoint,
   recycledIn,
   refuseLostIndex,
-  refuseOldIndex,
   replayFrom,
   type StoreIdentity,
 } from "./store-open.ts";
@@ -174,8 +173,7 @@ export class Store {
     const { checkpoint, rows } = readCheckpoint(kv);
     await host.disk.syncFolder("");
     await findSegments(host, segments, rows);
-    if (rows.size === 0) await refuseLostIndex(host, identity, segments);
-    refuseOldIndex(superblock, segments);
+    await refuseLostIndex(host, { superblock, segments, hasRows: rows.size > 0 });
     const totals = { count: checkpoint.chunkCount, bytes: checkpoint.chunkBytes };
     const index = new ChunkIndex(kv, segments, totals, options.memory);
     for (const participant of options.participants) participant.begin?.(kv);
@@ -482,9 +480,7 @@ export class Store {
     // 1. The new epoch is durable: whatever still points into the old use is void.
     for (const segment of found) {
       segment.epoch += 1;
-      segment.lastPosition = 0;
-      segment.writtenBytes = 0;
-      segment.flushedBytes = 0;
+      Object.assign(segment, { lastPosition: 0, writtenBytes: 0, flushedBytes: 0 });
     }
     const rows = found.map((segment) => {
       const value = encodeSegmentRow({ ...segment, state: "free" });
