@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import type { BrickDetail } from "../../control/api.ts";
 import type { BrickOptions, RunningBrick } from "../brick-options.ts";
+import { saveCompiledCode } from "../compiled-code-io.ts";
 import { beginWithin } from "../memory-exec-io.ts";
 import {
   addressSchema,
@@ -160,6 +161,7 @@ async function runBrick(options: BrickOptions, supervised: boolean): Promise<voi
     const started = await Promise.race([startBrick(options), stopAsked.then(() => null)]);
     if (started !== null) {
       const brick: RunningBrick = started;
+      saveCompiledCode();
       const why = await stopAsked;
       options.log(`brick ${brick.number} stops: ${why}`);
       await brick.stop();
