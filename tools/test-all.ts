@@ -46,6 +46,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 7001, bricks: 4, dials: "all" },
   // A brick was away while another joined, which led by its return: it could not be answered.
   { seed: 30_012, bricks: 4, dials: "all", short: true },
+  // A brick that came back between a chunk and its answer went without it.
+  { seed: 52_152, bricks: 4, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

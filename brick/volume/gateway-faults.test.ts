@@ -5,7 +5,7 @@ import { chunkKey } from "../chunk/key.ts";
 import { KiB } from "../units.ts";
 import { type Bench, bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
 import { fillWith } from "./sector-model.ts";
-import { VolumeTask } from "./volume.ts";
+import { type VolumeDone, VolumeTask } from "./volume.ts";
 
 const large = fillWith(77, 128);
 const small = fillWith(5, 8);
@@ -216,6 +216,42 @@ test("fewer copies only when the cluster state says so and the volume allows it"
       cluster.revive(3);
       assert.deepEqual(await write(bench, 0, small), { ok: true });
     }
+  }
+});
+
+test("a brick that is back before the answer has what was written without it", async () => {
+  const groups = [fillWith(20, 128), fillWith(21, 128)];
+  const writes: ((bench: Bench) => Promise<VolumeDone>)[] = [
+    ({ gateway }) => gateway.write(0, [large]),
+    ({ gateway }) => gateway.write(0, [small]),
+    ({ gateway }) => gateway.writeAtomic(0, groups),
+  ];
+  const chunks = [[large], [small], groups];
+  for (const [at, begin] of writes.entries()) {
+    const bench = makeBench(makeCluster(5, { copies: 3, degradedWrites: true }, 3), noCache);
+    const { cluster } = bench;
+    cluster.brick(3).alive = false;
+    cluster.setBrick(3, { status: "down", reachable: false });
+    // The shard is led elsewhere, and its primary holds its answer back.
+    for (const shard of [0, 1, 2, 3, 4]) cluster.setShard(shard, { primary: 2, members: [1, 2] });
+    await write(bench, 8 << 20, fillWith(30, 8));
+    const primary = cluster.brick(2);
+    // A small write goes to the shard at once, chunks of a large one to both bricks before.
+    const isStored = () => chunks[at]!.every((chunk) => holdersOf(bench, chunk).length === 2);
+    primary.frozen = chunks[at]![0] === small;
+    const written = begin(bench);
+    while (!primary.frozen) {
+      primary.frozen = isStored();
+      await cluster.time.run(0.05);
+    }
+    await cluster.time.run(20);
+    cluster.brick(3).alive = true;
+    cluster.setBrick(3, { status: "up", reachable: true });
+    primary.frozen = false;
+    assert.deepEqual(await cluster.time.until(written), { ok: true });
+    for (const chunk of chunks[at]!) assert.deepEqual(holdersOf(bench, chunk), [1, 2, 3]);
+    assert.ok(bytesOf(await read(bench, 0, chunks[at]![0]!.length)).equals(chunks[at]![0]!));
+    assert.deepEqual(cluster.violations, []);
   }
 });
 

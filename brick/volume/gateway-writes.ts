@@ -57,6 +57,11 @@ export interface Change {
   readonly locks: Locks;
 }
 
+interface ThinPiece {
+  readonly piece: Piece;
+  readonly copies: number;
+}
+
 /** A change of the volume. Its range stays locked until every piece has landed or never can. */
 class WriteOperation extends Operation {
   readonly kind: ChangeKind;
@@ -74,6 +79,8 @@ class WriteOperation extends Operation {
   taking = false;
   startedCount = 0;
   landedCount = 0;
+  /** Pieces that have landed in fewer copies than the volume asks for, bricks being away. */
+  thin: ThinPiece[] = [];
   readonly underWay: PieceUnderWay[] = [];
   /** Among those that are not settled. */
   seat: Seat<WriteOperation> | null = null;
@@ -424,6 +431,8 @@ export class Writes {
       }
       this.gateway.context.stats.stages.took(stage.writeMap, one.mapSinceMs);
       operation.landedCount += 1;
+      const copies = copiesOf(one, outcome.holders);
+      if (copies < this.gateway.volume().copies) operation.thin.push({ piece: one.piece, copies });
       this.#cache(one, outcome.holders);
       this.#pieceEnded(operation, one);
     } else {
@@ -460,11 +469,8 @@ export class Writes {
   }
 
   #cacheOne(change: Omit<MapChange, "grainCount">): void {
-    const { map, context } = this.gateway;
-    const { grain, firstSector, sectorCount, key, holders } = change;
-    if (key !== null && holders.length < this.gateway.volume().copies) {
-      context.stats.degradedWrites += 1;
-    }
+    const { map } = this.gateway;
+    const { grain, firstSector, sectorCount, key } = change;
     // The change names a chunk by the same members as an extent does.
     map.commit(grain, firstSector, sectorCount, key === null ? null : { ...change, key });
   }
@@ -476,18 +482,47 @@ export class Writes {
     if (at >= 0) operation.underWay.splice(at, 1);
   }
 
+  /**
+   * A brick that has come back since a piece was stored counts again: what landed without it is written
+   * once more before the answer, which says that there are as many copies as there can be.
+   */
+  #isThickened(operation: WriteOperation): boolean {
+    if (operation.thin.length === 0 || operation.answered) return false;
+    const needed = copiesNeeded(this.gateway.state(), this.gateway.volume());
+    const due = operation.thin.filter(({ copies }) => copies < needed);
+    if (due.length === 0) return false;
+    operation.thin = operation.thin.filter(({ copies }) => copies >= needed);
+    operation.startedCount -= due.length;
+    operation.landedCount -= due.length;
+    operation.pieces = due.map(({ piece }) => piece);
+    operation.pieceNext = 0;
+    this.#startPieces(operation);
+    return true;
+  }
+
   #finishIfSettled(operation: WriteOperation): void {
     if (operation.underWay.length > 0 || operation.ranges.length === 0) return;
     if (!operation.cancelling && !allBegun(operation)) return;
     if (!operation.started && !operation.cancelling) return;
+    if (!operation.cancelling && this.#isThickened(operation)) return;
     const ranges = operation.ranges.splice(0);
     // The answer first: who waits for the range comes after it.
     const whole = operation.started && !operation.curtailed;
     const landed = whole && operation.landedCount === operation.startedCount;
     if (operation.seat !== null) this.#unsettled.leave(operation.seat);
+    if (landed) this.gateway.context.stats.degradedWrites += operation.thin.length;
     operation.answer(landed ? null : operation.fault);
     for (const range of ranges) this.gateway.ranges.release(range);
   }
+}
+
+/** In how many copies what a piece holds has landed; what makes no chunk has as many as one likes. */
+function copiesOf({ piece, operation }: PieceUnderWay, holders: readonly BrickNumber[]): number {
+  if (piece.group !== undefined) {
+    const chunks = operation!.parts.filter(({ key }) => key !== null);
+    return Math.min(...chunks.map((part) => part.holders.length));
+  }
+  return piece.data === null ? Number.POSITIVE_INFINITY : holders.length;
 }
 
 function allBegun({ pieceNext, pieces, source, taking }: WriteOperation): boolean {

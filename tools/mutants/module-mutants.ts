@@ -51,6 +51,13 @@ export const moduleMutants: readonly Mutant[] = [
       scenario: "a read after a write does not take the answer of a look-up from before it",
     },
     {
+      name: "a brick that came back while a write was under way goes without it",
+      file: "brick/volume/gateway-writes.ts",
+      text: "    if (!operation.cancelling && this.#isThickened(operation)) return;\n",
+      instead: "",
+      scenario: "a brick that is back before the answer has what was written without it",
+    },
+    {
       name: "a cancelled write is answered before a shard has logged the cancel",
       file: "brick/volume/gateway-writes.ts",
       text: "      if (one.operation !== null) one.link!.cancel(one.operation);\n      else this.#pieceEnded(operation, one);\n",

@@ -17,7 +17,10 @@ const plan = (bricks: number, more: Partial<ScalingPlan> = {}): ScalingPlan => (
 test("the same seed gives the same figures, another seed others", async () => {
   const first = await measureScaling(plan(2));
   assert.deepEqual(await measureScaling(plan(2)), first);
-  assert.notDeepEqual(await measureScaling(plan(2, { seed: 8 })), first);
+  // Counts of so short a time may well agree once.
+  const others = [8, 9, 10].map((seed) => measureScaling(plan(2, { seed })));
+  const figures = (await Promise.all(others)).map((other) => JSON.stringify(other));
+  assert.ok(figures.some((other) => other !== JSON.stringify(first)));
   assert.ok(first.every(({ operationsPerSecond }) => operationsPerSecond > 0));
 });
 
