@@ -140,6 +140,10 @@ function isComplete(pieces: readonly Piece[], batch: number): boolean {
   return records.every((record) => record.whole);
 }
 
+function recordCount(pieces: readonly Piece[], batch: number): number {
+  return pieces.filter((piece) => isOfBatch(piece, batch)).length;
+}
+
 function isOfBatch(piece: Piece, batch: number): piece is Piece & { type: "record" } {
   return piece.type === "record" && piece.record.batch === batch;
 }
@@ -181,6 +185,9 @@ class Assembly {
       const { kind, batch, whole } = record;
       const opens = kind === "begin" && whole;
       if (this.#batch === null ? !opens : batch > this.#batch + 1) this.#gap = true;
+      // Its list is damaged, but not how many records it opens: fewer than those are left.
+      if (kind === "begin" && !whole && recordCount(pieces, batch) <= record.index)
+        this.#gap = true;
       // Two batches in sequence that both say what they hold leave nothing for what is between.
       if (opens && this.#listedBatch === batch - 1) this.#gap = false;
       this.#batch = batch;

@@ -5,6 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { bitRot } from "./bit-rot.ts";
 import { indexRot } from "./index-rot.ts";
+import { raftRot } from "./raft-rot.ts";
 
 /** A share of what `npm run bit-rot` does. */
 test("damaged pages are healed, and nothing of them is served", async () => {
@@ -20,4 +21,10 @@ test("a damaged file of the index is refused, or everything is known", async () 
   } finally {
     rmSync(folder, { recursive: true });
   }
+});
+
+test("of Raft's damaged files nothing is taken for what was acknowledged, and no loss is silent", async () => {
+  const { damages, whole, holes, lost } = await raftRot(6, 1500);
+  assert.equal(whole + holes + lost, damages, "one damage takes no vote");
+  assert.ok(whole > 0 && holes > 0 && lost > 0);
 });

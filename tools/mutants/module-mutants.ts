@@ -42,6 +42,16 @@ export const moduleMutants: readonly Mutant[] = [
       scenario: "an index entry into an earlier use of a segment is a miss, for puts too",
     },
   ]),
+  ...inFile("tools/crash-states/bit-rot.test.ts", [
+    {
+      name: "a flush of Raft's log of which only the beginning is left was never there",
+      file: "control/raft/raft-log-replay.ts",
+      text: "recordCount(pieces, batch) <= record.index)",
+      instead: "false)",
+      scenario:
+        "of Raft's damaged files nothing is taken for what was acknowledged, and no loss is silent",
+    },
+  ]),
   ...inFile("brick/volume/gateway-faults.test.ts", [
     {
       name: "a commit leaves the look-ups under way as they are",
