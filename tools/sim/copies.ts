@@ -1,3 +1,4 @@
+import { chunksOf } from "../../brick/map/entry.ts";
 import { isZeros } from "../../brick/map/grain.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 
@@ -29,4 +30,20 @@ export function shortOfCopies(cluster: SimCluster): string | null {
     }
   }
   return led < shards.length ? `${led} of ${shards.length} shards are led` : null;
+}
+
+/** Whether some map record that is or may be in force names the chunk. */
+export function isNamed(cluster: SimCluster, key: Buffer): boolean {
+  for (const { map } of cluster.nodes.values()) {
+    for (const { shard, facts, pending } of map.replicas()) {
+      for (const entry of pending.values()) {
+        if (chunksOf(entry).some((chunk) => chunk.key.equals(key))) return true;
+      }
+      const { entries } = map.table.scan("base", shard, facts.incarnation, null, 100_000);
+      for (const { value } of entries) {
+        if (value.extents.some((extent) => extent.key.equals(key))) return true;
+      }
+    }
+  }
+  return false;
 }

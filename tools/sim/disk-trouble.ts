@@ -65,6 +65,8 @@ export class DiskTrouble {
   readonly #scene: Scene;
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
+  /** Of these, some writes are not where they were said to be. */
+  readonly #strayed = new Set<BrickNumber>();
   readonly #giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>;
 
   #underWay = 0;
@@ -181,6 +183,11 @@ export class DiskTrouble {
     }
   }
 
+  /** Whether the disk has said of some write that it is there, and it is not. */
+  hasStrayed(brick: BrickNumber): boolean {
+    return this.#strayed.has(brick);
+  }
+
   /**
    * Of some writes that follow the disk says that they are done, and they are not there, or at
    * another place. Only while all is whole: then every write is on another disk, too.
@@ -194,6 +201,7 @@ export class DiskTrouble {
       const isAimedAt = path.startsWith("log/") || path.startsWith("raft/log-");
       if (left === 0 || !isAimedAt || !cluster.isWhole() || prng.chance(0.5)) return null;
       left -= 1;
+      this.#strayed.add(brick);
       if (misdirected) this.counts.misdirected += 1;
       else this.counts.lostWrites += 1;
       return { atBytes: misdirected ? anotherPlace(prng, file, lengthBytes) : null };

@@ -1,4 +1,3 @@
-import { chunksOf } from "../../brick/map/entry.ts";
 import { isZeros } from "../../brick/map/grain.ts";
 import { isSettled } from "../../brick/map/requests.ts";
 import type { Prng } from "../../brick/prng.ts";
@@ -46,22 +45,6 @@ export class GcWatch {
   begin(): void {
     for (let at = 0; at < 3; at += 1) this.#operateLater();
     this.#lookLater();
-  }
-
-  /** Whether some map record that is or may be in force names the chunk. */
-  isNamed(key: Buffer): boolean {
-    for (const { map } of this.#cluster.nodes.values()) {
-      for (const { shard, facts, pending } of map.replicas()) {
-        for (const entry of pending.values()) {
-          if (chunksOf(entry).some((chunk) => chunk.key.equals(key))) return true;
-        }
-        const { entries } = map.table.scan("base", shard, facts.incarnation, null, 100_000);
-        for (const { value } of entries) {
-          if (value.extents.some((extent) => extent.key.equals(key))) return true;
-        }
-      }
-    }
-    return false;
   }
 
   /** Faults have stopped, and everything has settled. */

@@ -60,6 +60,8 @@ export class SimCluster {
   /** The others that each brick was told of when it joined. */
   readonly #told = new Map<BrickNumber, readonly BrickNumber[]>();
   /** Bricks that were lost or removed for good, and when. */
+  /** Of the newest state that any brick has known. */
+  #versionSeen = 0;
   readonly gone = new Map<BrickNumber, number>();
   /** Told of a brick that does not start; unless set, that ends the run. */
   onStartFailure: ((brick: BrickNumber, error: unknown) => void) | null = null;
@@ -260,12 +262,16 @@ export class SimCluster {
     this.world.machine(brick).crash();
   }
 
+  /** The one that knows the newest state. */
   anyNode(): BrickNode | undefined {
     let newest: BrickNode | undefined;
     for (const node of this.nodes.values()) {
       if (newest === undefined || node.control.state().version > newest.control.state().version) {
         newest = node;
       }
+    }
+    if (newest !== undefined) {
+      this.#versionSeen = Math.max(this.#versionSeen, newest.control.state().version);
     }
     return newest;
   }
@@ -311,6 +317,8 @@ export class SimCluster {
   notWhole(): string | null {
     const state = this.anyNode()?.control.state();
     if (state === undefined) return "no brick runs";
+    // Bricks that have just started know what their last snapshot says.
+    if (state.version < this.#versionSeen) return "the newest state is not known yet";
     const stopped = this.bricks.filter((brick) => !this.nodes.has(brick));
     if (stopped.length > 0) return `bricks ${stopped} do not run`;
     const bricks = Object.values(state.bricks).filter(({ number }) => !this.gone.has(number));

@@ -6,7 +6,7 @@ import { type BrickNumber, KiB, MiB, sectorBytes, sectorsPerGrain } from "../../
 import { Client, type ClientCounts } from "./client.ts";
 import { Convergence, type ConvergenceCounts } from "./convergence.ts";
 import { Copier, type CopyArea } from "./copier.ts";
-import { shortOfCopies } from "./copies.ts";
+import { isNamed, shortOfCopies } from "./copies.ts";
 import { type CounterCounts, Counters } from "./counters.ts";
 import { type DiskCounts, DiskTrouble, damageCount } from "./disk-trouble.ts";
 import { Duel, type DuelCounts } from "./duel.ts";
@@ -427,16 +427,16 @@ class Run {
       }
       for (const brick of bricks) {
         const node = nodes.get(brick);
-        if (node !== undefined) holders += node.store.has(key) ? 1 : 0;
-        // What a stopped brick holds cannot be asked; it may have been one of them.
-        else unknown += 1;
+        if (node?.store.has(key)) holders += 1;
+        // What a stopped brick holds cannot be asked, and what a disk says it has written, and has
+        // not, cannot be laid to the brick.
+        else if (node === undefined || this.#disks.hasStrayed(brick)) unknown += 1;
       }
       // Fewer only when committed cluster state says that fewer bricks are up.
       const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
       const wanted = Math.min(options.copies, Math.max(1, reachable));
       // An answer that came late may be of data that was overwritten, and collected, since.
-      const isGone = () => this.#gc !== null && !this.#gc.isNamed(key);
-      if (holders + unknown < wanted && !isGone()) {
+      if (holders + unknown < wanted && isNamed(this.#cluster, key)) {
         const where = JSON.stringify(
           state.shards[shardOf(state, 1, Math.floor(sector / sectorsPerGrain))],
         );
