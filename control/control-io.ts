@@ -217,6 +217,7 @@ export class Control {
         answer({ type: "elsewhere", leader: this.#raft.leader() });
       } else this.#leadership.keepalive(from, keepalive, answer);
     });
+    this.#submitter.serve();
     serveRecovery(calls, map);
     this.#changeRole(this.#raft.isLeader(), this.#raft.term());
     this.#sender.start();

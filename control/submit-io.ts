@@ -58,6 +58,10 @@ export class Submitter {
     this.#proposals = parts.proposals;
     this.#timeMs = parts.timeMs;
     this.#refusal = parts.refusal;
+  }
+
+  /** Takes submissions of other bricks; to be called once Raft is there. */
+  serve(): void {
     this.#calls.serve(messageType.propose, (from, body, reply) => {
       this.#serve(from, body).then((answer) => {
         if (answer !== null) reply([Buffer.from(JSON.stringify(answer))]);

@@ -1,5 +1,6 @@
 import { chunksOf } from "../../brick/map/entry.ts";
 import { isZeros } from "../../brick/map/grain.ts";
+import { BrickStopped } from "./sim-clock.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 
 /**
@@ -7,6 +8,16 @@ import type { SimCluster } from "./sim-cluster.ts";
  * named and have it. null: nothing, and every shard is led. To be asked when every brick runs.
  */
 export function shortOfCopies(cluster: SimCluster): string | null {
+  try {
+    return firstShort(cluster);
+  } catch (error) {
+    // Its index failed when it was asked.
+    if (error instanceof BrickStopped) return error.message;
+    throw error;
+  }
+}
+
+function firstShort(cluster: SimCluster): string | null {
   const { nodes } = cluster;
   const { volumes, shards } = cluster.anyNode()!.control.state();
   const copiesOf = new Map(Object.values(volumes).map(({ branch, copies }) => [branch, copies]));
