@@ -50,6 +50,9 @@ export interface ScalingResult {
 /** Of the volume, by jobs of one kind: reads find what the writes before them have left. */
 const spanBytes = 64 * GiB;
 
+/** A few leads a second go to another brick. */
+const spreadMs = 20_000;
+
 export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]> {
   const { seed, bricks, shardCount, volumesPerBrick } = plan;
   const cluster = new SimCluster({
@@ -77,6 +80,9 @@ export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]
     cluster.volumeAt((at % bricks) + 1, name)!.write(0, [Buffer.alloc(4 * KiB, at + 1)]),
   );
   await cluster.world.complete(Promise.all(first));
+  // Every shard has its replicas, and bricks that joined late have their share of the leads.
+  await cluster.settled();
+  await cluster.world.runFor(spreadMs);
   cluster.world.network.handlingMs = brickModel.handlingMs;
   const prng = new Prng(seed);
   const clients = names.flatMap((name, at) =>
