@@ -9,6 +9,7 @@ import type { Replica } from "../map/replica.ts";
 import { compactGrain, isSettled } from "../map/requests.ts";
 import type { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import { ServedWatch } from "../served-watch.ts";
 import { StageTimes } from "../stage-times.ts";
 import type { Store } from "../store/store.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
@@ -84,13 +85,14 @@ export class GrainCompaction {
   readonly #reader: ChunkReader;
   readonly #writer: ChunkWriter;
   readonly #walks = new Map<number, ShardWalk>();
-  #served = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
+  readonly #served: ServedWatch;
   #closed = false;
 
   constructor(parts: CompactionParts) {
     this.#parts = parts;
     this.#options = { ...compactionOptionsDefault, ...parts.options };
     const { host, calls, self, state } = parts;
+    this.#served = new ServedWatch(host.clock, () => parts.servedBytes());
     const context: ChunkContext = {
       host,
       calls,
@@ -135,7 +137,8 @@ export class GrainCompaction {
 
   /** Looks at a page of a shard that is due; false when none is. */
   async #step(): Promise<boolean> {
-    this.#lookAtLoad();
+    // Else the first look in a long time would take what is long over for new.
+    this.#served.look();
     const { map, isInOrder, store } = this.#parts;
     if (store.space().full || !isInOrder()) return false;
     for (const replica of map.replicas()) {
@@ -304,15 +307,9 @@ export class GrainCompaction {
     this.#parts.calls.tell(held.brick, messageType.mapForget, encodeMapForget({ branch, grain }));
   }
 
-  #lookAtLoad(): void {
-    const bytes = this.#parts.servedBytes();
-    if (bytes !== this.#served.bytes) this.#served = { bytes, atMs: this.#nowMs() };
-  }
-
   #bytesPerSecond(): number {
-    this.#lookAtLoad();
     const { bytesPerSecond, busyBytesPerSecond } = this.#options;
-    const isBusy = this.#nowMs() - this.#served.atMs < busyForMs;
+    const isBusy = this.#nowMs() - this.#served.look() < busyForMs;
     return isBusy || this.#parts.store.queuedBytes > 0 ? busyBytesPerSecond : bytesPerSecond;
   }
 }

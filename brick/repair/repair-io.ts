@@ -6,6 +6,7 @@ import type { TableEntry } from "../map/map-table.ts";
 import { ownBranch } from "../map/owed.ts";
 import type { Replica } from "../map/replica.ts";
 import type { Calls } from "../rpc/calls.ts";
+import { ServedWatch } from "../served-watch.ts";
 import type { Store } from "../store/store.ts";
 import type { BrickNumber } from "../units.ts";
 import { writePlacement } from "../volume/placement.ts";
@@ -77,12 +78,12 @@ export class Repair {
   };
   /** When a gateway's entry last committed on a replica of this brick. */
   #committedMs = Number.NEGATIVE_INFINITY;
-  /** What this brick's own gateway had done when it was looked last, and when that had changed. */
-  #served = { bytes: 0, atMs: Number.NEGATIVE_INFINITY };
+  readonly #served: ServedWatch;
   #closed = false;
 
   constructor(parts: RepairParts) {
     this.#parts = parts;
+    this.#served = new ServedWatch(parts.host.clock, () => parts.servedBytes());
     this.#mover = new ChunkMover(parts);
     this.#balance = new Balance({
       host: parts.host,
@@ -168,11 +169,7 @@ export class Repair {
 
   /** When something of an initiator was last seen here. */
   #busyMs(): number {
-    const bytes = this.#parts.servedBytes();
-    if (bytes !== this.#served.bytes) {
-      this.#served = { bytes, atMs: this.#parts.host.clock.nowMs() };
-    }
-    return Math.max(this.#served.atMs, this.#committedMs);
+    return Math.max(this.#served.look(), this.#committedMs);
   }
 
   /** Copies that the branch's volume wants. 0: nobody reads that branch any more. */
