@@ -96,6 +96,14 @@ export type Claim = "ordinary" | "compaction" | "reserve";
 /** Stores of fewer segments have none to set aside for compaction. */
 const compactionSegmentsMin = 16;
 
+/** Nothing of what is in it counts any more. To be made durable before it is written again. */
+export function beginAnew(segment: Segment): void {
+  segment.epoch += 1;
+  segment.lastPosition = 0;
+  segment.writtenBytes = 0;
+  segment.flushedBytes = 0;
+}
+
 /**
  * The segments of one brick's log, and the work of having zeros ready ahead of the writer. One
  * segment's worth of capacity is a reserve that only records marked so may use, so that a full

@@ -13,7 +13,7 @@ import {
 import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
-import { Segments } from "../log/segments.ts";
+import { beginAnew, Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
@@ -478,10 +478,7 @@ export class Store {
     if (found.length === 0 || this.#recycling) return 0;
     this.#recycling = true;
     // 1. The new epoch is durable: whatever still points into the old use is void.
-    for (const segment of found) {
-      segment.epoch += 1;
-      Object.assign(segment, { lastPosition: 0, writtenBytes: 0, flushedBytes: 0 });
-    }
+    for (const segment of found) beginAnew(segment);
     const rows = found.map((segment) => {
       const value = encodeSegmentRow({ ...segment, state: "free" });
       return { key: segmentKvKey(segment.number), value };

@@ -44,8 +44,8 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: "a recycled segment keeps its epoch",
-    file: "brick/store/store.ts",
-    text: "      segment.epoch += 1;\n",
+    file: "brick/log/segments.ts",
+    text: "  segment.epoch += 1;\n",
     instead: "",
     caughtBy: [...storeTests, ...crashTests],
   },
