@@ -19,6 +19,11 @@ export interface ClusterState {
   readonly brickNumberNext: BrickNumber;
   /** Fixed at init: how many shards the address map is cut into. Index = shard number. */
   readonly shards: readonly ShardRecord[];
+  /**
+   * Fixed at init: over how many consecutive shards a family of branches is spread, so that what its
+   * gateway needs can be near it. Absent: over all, as in clusters made before feature level 3.
+   */
+  readonly shardSpan?: number;
   /** Volumes by name. */
   readonly volumes: { readonly [name: string]: VolumeRecord };
   readonly branchNext: number;
@@ -255,13 +260,26 @@ export const grainsPerShardRun = 1024;
 
 /** The shard that holds a grain of a family of branches. */
 export function shardOf(state: ClusterState, family: number, grain: number): number {
-  return shardOfRun(state.shards.length, family, Math.floor(grain / grainsPerShardRun));
+  return shardOfRun(state, family, Math.floor(grain / grainsPerShardRun));
 }
 
-/** Consecutive runs go to consecutive shards, from a start that depends on the family. */
-export function shardOfRun(shardCount: number, family: number, run: number): number {
-  const start = Math.imul(family, 0x9e3779b1) >>> 0;
-  return (start + run) % shardCount;
+/** Every shard that may hold grains of the family, each once. */
+export function shardsOfFamily(state: ClusterState, family: number): number[] {
+  const span = Math.min(state.shardSpan ?? state.shards.length, state.shards.length);
+  return Array.from({ length: span }, (_, run) => shardOfRun(state, family, run));
+}
+
+/**
+ * Consecutive runs go to consecutive shards and round again: those of the family's own span, which
+ * follows that of the family before it; without spans through all, from a start that depends on the
+ * family.
+ */
+function shardOfRun({ shards, shardSpan }: ClusterState, family: number, run: number): number {
+  if (shardSpan === undefined) {
+    const start = Math.imul(family, 0x9e3779b1) >>> 0;
+    return (start + run) % shards.length;
+  }
+  return ((family % shards.length) * shardSpan + (run % shardSpan)) % shards.length;
 }
 
 /** Bricks that keep a replica of every shard while enough are up: R = max(2, largest copies). */

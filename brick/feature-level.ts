@@ -9,6 +9,7 @@ import { type MessageType, messageType } from "./rpc/message-types.ts";
  *     level  since then
  *         1  everything that was there before there were levels
  *         2  `raiseLevel`, `mapForget`, `volumeReadPart`, and TAS of a unit's mode
+ *         3  a new cluster begins at the newest level, and may have `shardSpan`
  *
  * Whoever adds a command, a member of the state that decides something, or a message adds a level, says
  * below what belongs to it, and makes nothing of it before `levelOf(state)` has reached it.
@@ -19,7 +20,9 @@ export interface LevelRange {
 }
 
 /** Of this build. It can be a brick of a cluster at any level between, both included. */
-export const ownLevels: LevelRange = { oldest: 1, newest: 2 };
+export const ownLevels: LevelRange = { oldest: 1, newest: 3 };
+/** From which on a cluster's families of branches may have shards of their own. */
+export const levelOfShardSpan = 3;
 /** Of a brick that says nothing of levels. */
 export const levelsBefore: LevelRange = { oldest: 1, newest: 1 };
 

@@ -181,6 +181,8 @@ function initCluster(state: ClusterState, command: CommandOf<"initCluster">): Ap
     bricks: { [number]: record },
     brickNumberNext: number + 1,
     shards: Array.from({ length: command.shardCount }, () => shard),
+    ...(command.shardSpan !== undefined && { shardSpan: command.shardSpan }),
+    ...(command.level !== undefined && { level: command.level }),
   };
   return done(made, number);
 }

@@ -59,6 +59,10 @@ const command = z.discriminatedUnion("type", [
     type: z.literal("initCluster"),
     clusterId: id128,
     shardCount: z.number().int().min(1).max(shardCountMax),
+    /** How many of them a family of branches is spread over; absent: all. Of feature level 3. */
+    shardSpan: z.number().int().min(1).max(shardCountMax).optional(),
+    /** The feature level that the cluster begins at; absent: 1. */
+    level: z.number().int().min(1).optional(),
     ...brickFacts,
   }),
   z.object({ type: z.literal("advanceTime"), toMs: counter }),

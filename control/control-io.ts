@@ -1,5 +1,12 @@
 import type { BrickHealth, ClusterState } from "../brick/cluster-state.ts";
-import { type LevelRange, levelOf, levelRefusal, ownLevels } from "../brick/feature-level.ts";
+import {
+  type LevelRange,
+  levelOf,
+  levelOfShardSpan,
+  levelRefusal,
+  levelsBefore,
+  ownLevels,
+} from "../brick/feature-level.ts";
 import type { Host } from "../brick/host.ts";
 import type { Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
@@ -41,7 +48,7 @@ export interface ControlOptions {
   readonly addresses: { readonly peer: string; readonly portal: string; readonly api: string };
   readonly domain?: string;
   /** Begins a cluster: this brick is its first. Harmless when it has begun already. */
-  readonly bootstrap?: { readonly shardCount: number };
+  readonly bootstrap?: Bootstrap;
   /** Where other bricks are reached, as the joining brick was told; later starts know by themselves. */
   readonly seeds?: ReadonlyMap<BrickNumber, string>;
   /** The store lost the tail of its log: its replicas may lack what they acknowledged. */
@@ -64,7 +71,15 @@ export interface ControlOptions {
   readonly openRaft: OpenRaft;
 }
 
-export const shardCountDefault = 64;
+/** How a new cluster cuts its address map, for good. */
+export interface Bootstrap {
+  readonly shardCount: number;
+  /** Shards of one family of branches; absent: all. */
+  readonly shardSpan?: number;
+}
+
+/** Sixteen volumes have shards of their own; each can be spread over as many bricks as four shards have. */
+export const bootstrapDefault: Bootstrap = { shardCount: 64, shardSpan: 4 };
 const refreshTimeoutMs = 5000;
 /** How long a brick that was removed can still learn it. */
 const farewellMs = 60_000;
@@ -249,8 +264,16 @@ export class Control {
 
   #foundingCommand(): Command {
     const { clusterId } = this.#options.superblock;
-    const shardCount = this.#options.bootstrap?.shardCount ?? shardCountDefault;
-    return { type: "initCluster", clusterId, shardCount, ...this.#facts() };
+    const { shardCount, shardSpan } = this.#options.bootstrap ?? bootstrapDefault;
+    const level = this.#levels.newest;
+    return {
+      type: "initCluster",
+      clusterId,
+      shardCount,
+      ...(shardSpan !== undefined && level >= levelOfShardSpan && { shardSpan }),
+      ...(level > levelsBefore.newest && { level }),
+      ...this.#facts(),
+    };
   }
 
   #apply(payloads: readonly Buffer[]): void {

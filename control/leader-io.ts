@@ -26,6 +26,7 @@ import {
   mayGrant,
   membershipCommands,
   shardReports,
+  standingVolumes,
   strangeness,
   strangerCode,
 } from "./membership.ts";
@@ -280,6 +281,7 @@ export class Leadership {
         transferAfterMs: this.#parts.timing.transferAfterMs,
         heard: heardBricks(this.#book, state, this.#parts.host.clock.nowMs()),
         reports: shardReports(this.#book, state),
+        standing: standingVolumes(this.#book, state, this.#parts.host.clock.nowMs()),
       });
       this.#unfinished = changes.length > 0;
       this.#releases = new Map();

@@ -224,6 +224,7 @@ test("a damaged primary that is the only member is not made the primary of one v
       transferAfterMs: defaultTiming.transferAfterMs,
       heard: new Set([1]),
       reports: shardReports(book, cluster.state),
+      standing: new Set(),
     }).filter(({ shard }) => shard === 0);
   assert.deepEqual(cluster.state.shards[0]!.members, [1]);
   assert.deepEqual(plan(), []);

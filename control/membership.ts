@@ -71,6 +71,8 @@ export interface LeaderBook {
   newsCount: number;
   /** Bricks whose `brickDown` is under way: nothing may be granted to them until it is settled. */
   readonly falling: Set<BrickNumber>;
+  /** Per attached volume, by uuid: the brick that serves it, and since when that is known here. */
+  readonly served: Map<string, { readonly brick: BrickNumber; readonly sinceMs: number }>;
 }
 
 interface HeardBrick {
@@ -95,6 +97,7 @@ export function beginBook(
     heard: new Map(),
     newsCount: 0,
     falling: new Set(),
+    served: new Map(),
   };
 }
 
@@ -317,6 +320,24 @@ export function shardReports(book: LeaderBook, state: ClusterState): Map<number,
     });
   }
   return reports;
+}
+
+/**
+ * Volumes that one brick, in whichever of its starts, has served for `transferAfterMs`. A gateway that
+ * took over from a brick which may soon be back does not have map records moved to it.
+ */
+export function standingVolumes(book: LeaderBook, state: ClusterState, nowMs: number): Set<string> {
+  const { served, timing } = book;
+  for (const uuid of served.keys()) {
+    if (state.attachments[uuid]?.brick !== served.get(uuid)!.brick) served.delete(uuid);
+  }
+  const standing = new Set<string>();
+  for (const [uuid, { brick }] of Object.entries(state.attachments)) {
+    const known = served.get(uuid);
+    if (known === undefined) served.set(uuid, { brick, sinceMs: nowMs });
+    else if (nowMs - known.sinceMs >= timing.transferAfterMs) standing.add(uuid);
+  }
+  return standing;
 }
 
 /** Shards whose primary has marked all that they refer to, in the present epoch. */

@@ -1,4 +1,5 @@
 import type { ClusterState } from "../brick/cluster-state.ts";
+import { levelOfShardSpan } from "../brick/feature-level.ts";
 import { apply, emptyClusterState } from "./cluster-machine.ts";
 import type { CommandResult } from "./command-result.ts";
 import type { Command } from "./commands.ts";
@@ -7,8 +8,9 @@ import type { Command } from "./commands.ts";
 export class TestCluster {
   state: ClusterState = emptyClusterState;
 
-  constructor(brickCount: number, shardCount = 4) {
-    this.ok({ type: "initCluster", clusterId: uuid(999), shardCount, ...facts(1, 1) });
+  constructor(brickCount: number, shardCount = 4, shardSpan?: number) {
+    const span = shardSpan !== undefined && { shardSpan, level: levelOfShardSpan };
+    this.ok({ type: "initCluster", clusterId: uuid(999), shardCount, ...span, ...facts(1, 1) });
     for (let number = 2; number <= brickCount; number += 1) this.join(number);
   }
 

@@ -9,6 +9,7 @@ import type { BrickNumber } from "../brick/units.ts";
 import { isLasting, Placement } from "../brick/volume/placement.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
 import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
+import { ShardHomes } from "./shard-homes.ts";
 
 /** Whole shards that take a new replica for balance at the same time; empty ones are not counted. */
 export const growthShardsMax = 4;
@@ -24,6 +25,8 @@ export interface PlanInput {
   readonly heard: ReadonlySet<BrickNumber>;
   /** Per shard, what its replicas reported of the present view. Reports of others are left out. */
   readonly reports: ReadonlyMap<number, ShardReport>;
+  /** Volumes, by uuid, that one brick has served for `transferAfterMs` as far as this leader knows. */
+  readonly standing: ReadonlySet<string>;
 }
 
 export interface ShardReport {
@@ -52,6 +55,7 @@ interface Planning {
   readonly placement: Placement;
   /** Where volumes are served. */
   readonly gateways: Placement;
+  readonly homes: ShardHomes;
   /** Shards led by each brick, kept up to date while planning. */
   readonly led: Map<BrickNumber, number>;
   growthLeft: number;
@@ -92,10 +96,11 @@ export function replicasAfterRecovery(
 ): { candidates: BrickNumber[]; transfer: boolean } {
   const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick));
   const heard = new Set(reachable.map((brick) => brick.number));
-  const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map() };
+  const standing = new Set<string>();
+  const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map(), standing };
   const planning = beginPlanning(state, input);
   const shard = state.shards[number]!;
-  const order = orderFor(planning, number);
+  const order = orderFor(planning, number, shard);
   const members = [primary];
   const candidates = withReplacements(planning, shard, members, [], order);
   const aim = { primary, members, candidates, release: false };
@@ -126,6 +131,7 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
     wanted,
     placement,
     gateways,
+    homes: new ShardHomes(state, input.standing),
     led,
     growthLeft,
     handoversLeft: handoversMax,
@@ -178,7 +184,7 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   const candidates = [...shard.candidates, ...shard.members].filter(
     (one) => !members.includes(one) && isReachable(brickOf(state, one)) && !isDraining(state, one),
   );
-  const order = orderFor(planning, number);
+  const order = orderFor(planning, number, shard);
   const aim = { primary: shard.primary, members, candidates: sorted(candidates), release: false };
   if (staying.length < wanted) {
     aim.candidates = withReplacements(planning, shard, staying, candidates, order);
@@ -199,8 +205,19 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
 }
 
 /** Where the shard belongs: the first ones, when all are up. */
-function orderFor({ placement }: Planning, number: number): readonly BrickNumber[] {
-  return placement.size === 0 ? [] : placement.order(shardKey(number));
+function orderFor(
+  { state, input, placement, homes }: Planning,
+  number: number,
+  shard: ShardRecord,
+): readonly BrickNumber[] {
+  if (placement.size === 0) return [];
+  // The shards of a family belong on the same bricks.
+  const order = placement.order(shardKey(Math.floor(number / (state.shardSpan ?? 1))));
+  // Whoever is away for a moment has its place before those that stand in for it.
+  const [whole = shard] = shard.chain;
+  const inOrder = (bricks: readonly BrickNumber[]) => order.filter((one) => bricks.includes(one));
+  const holders = [...new Set([...inOrder(whole.members), ...inOrder(shard.members)])];
+  return homes.orderFor(number, holders, reportOf(input, number, shard).empty, order);
 }
 
 /** Candidates for a shard with too few members: those it had, those that return, then fresh ones. */
@@ -318,10 +335,14 @@ function isTransferDue(planning: Planning, number: number, shard: ShardRecord, a
  * message to its shard's primary and back. Who serves many leads many; null when none of them serves any.
  */
 function gatewayAmong(
-  { gateways }: Planning,
+  { state, gateways, homes }: Planning,
   number: number,
   members: readonly BrickNumber[],
 ): BrickNumber | null {
+  if (state.shardSpan !== undefined) {
+    const home = homes.of(number, members);
+    return home !== null && members.includes(home.brick) ? home.brick : null;
+  }
   if (gateways.size === 0) return null;
   return gateways.order(shardKey(number)).find((one) => members.includes(one)) ?? null;
 }

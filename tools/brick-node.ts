@@ -20,7 +20,7 @@ import type { BrickNumber } from "../brick/units.ts";
 import type { VolumeOptions } from "../brick/volume/options.ts";
 import type { VolumeHooks } from "../brick/volume/stats.ts";
 import { Volumes } from "../brick/volume/volumes.ts";
-import { Control } from "../control/control-io.ts";
+import { type Bootstrap, Control } from "../control/control-io.ts";
 import type { MembershipTiming } from "../control/membership.ts";
 import { openRaft } from "../control/raft/raft-driver-io.ts";
 import { askStats, serveStats } from "./brick-stats.ts";
@@ -52,7 +52,7 @@ export interface NodeOptions {
   readonly addresses: { readonly peer: string; readonly portal: string; readonly api: string };
   readonly domain?: string;
   /** Begins a cluster: this brick is its first. */
-  readonly bootstrap?: { readonly shardCount: number };
+  readonly bootstrap?: Bootstrap;
   readonly seeds?: ReadonlyMap<BrickNumber, string>;
   readonly timing?: Partial<MembershipTiming>;
   readonly volumeOptions?: Partial<VolumeOptions>;

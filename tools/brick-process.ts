@@ -7,7 +7,7 @@ import { memoryParts } from "../brick/memory-budget.ts";
 import { openNetwork, parseAddress, type RealNetwork } from "../brick/rpc/network-io.ts";
 import { isLoopback } from "../control/access.ts";
 import { type ApiServer, startApiServer } from "../control/api-server-io.ts";
-import { shardCountDefault } from "../control/control-io.ts";
+import { bootstrapDefault } from "../control/control-io.ts";
 import { type Portal, startPortal } from "../iscsi/portal.ts";
 import { NodeBackend } from "./admin-backend.ts";
 import { ClusterAuthority } from "./authority.ts";
@@ -59,7 +59,7 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     domain: identity.domain,
     keys: { masterKey: master.bytes, clusterSecret: secret, random: randomBytes },
     seeds: new Map(identity.peers.map((peer) => [peer.number, peer.peerAddress])),
-    ...(identity.origin === "init" && { bootstrap: { shardCount: shardCountDefault } }),
+    ...(identity.origin === "init" && { bootstrap: bootstrapDefault }),
     onState: (state) => authority?.onState(state),
     hooks: {
       latency: (kind, elapsedMs) => latencies.get(kind)!.observe(elapsedMs),

@@ -13,6 +13,7 @@ await new Command("scaling")
   .option("--seed <N>", "of everything that is left to chance", "1")
   .option("--bricks <N...>", "sizes of the cluster", ["1", "2", "4", "8", "16"])
   .option("--shards <N>", "of the map", "64")
+  .option("--span <N>", "shards of each volume", "4")
   .option("--volumes <N>", "for each brick, each served by one gateway", "2")
   .option("--depth <N>", "of each volume", "16")
   .option("--measure <MS>", "of simulated time for each job", "100")
@@ -25,6 +26,7 @@ await new Command("scaling")
         seed: number("seed"),
         bricks,
         shardCount: number("shards"),
+        shardSpan: number("span"),
         volumesPerBrick: number("volumes"),
         depth: number("depth"),
         warmUpMs: 30,

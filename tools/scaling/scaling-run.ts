@@ -34,6 +34,7 @@ export interface ScalingPlan {
   readonly seed: number;
   readonly bricks: number;
   readonly shardCount: number;
+  readonly shardSpan: number;
   readonly volumesPerBrick: number;
   readonly depth: number;
   readonly warmUpMs: number;
@@ -54,11 +55,12 @@ const spanBytes = 64 * GiB;
 const spreadMs = 20_000;
 
 export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]> {
-  const { seed, bricks, shardCount, volumesPerBrick } = plan;
+  const { seed, bricks, shardCount, shardSpan, volumesPerBrick } = plan;
   const cluster = new SimCluster({
     seed,
     bricks,
     shardCount,
+    shardSpan,
     volumeBytes: spanBytes,
     copies: Math.min(2, bricks),
     disk: brickModel.disk,

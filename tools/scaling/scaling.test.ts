@@ -6,6 +6,7 @@ const plan = (bricks: number, more: Partial<ScalingPlan> = {}): ScalingPlan => (
   seed: 7,
   bricks,
   shardCount: 16,
+  shardSpan: 4,
   volumesPerBrick: 1,
   depth: 4,
   warmUpMs: 10,

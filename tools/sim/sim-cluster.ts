@@ -10,6 +10,7 @@ import type { BrickNumber } from "../../brick/units.ts";
 import { GiB, MiB } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
 import type { Command } from "../../control/commands.ts";
+import type { Bootstrap } from "../../control/control-io.ts";
 import { BrickNode, type MemoryUse } from "../brick-node.ts";
 import type { DiskDials } from "./sim-disk.ts";
 import { SimWorld } from "./sim-host.ts";
@@ -22,6 +23,8 @@ export interface SimClusterOptions {
   readonly seed: number;
   readonly bricks: number;
   readonly shardCount: number;
+  /** Shards of one volume; absent: all. */
+  readonly shardSpan?: number;
   readonly volumeBytes: number;
   readonly copies: number;
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
@@ -195,6 +198,11 @@ export class SimCluster {
     return this.options.gcEveryMs === undefined ? largeBytes : smallBytes;
   }
 
+  #bootstrap(): Bootstrap {
+    const { shardCount, shardSpan } = this.options;
+    return { shardCount, ...(shardSpan !== undefined && { shardSpan }) };
+  }
+
   #gcTiming() {
     const { gcEveryMs } = this.options;
     if (gcEveryMs === undefined) return {};
@@ -235,7 +243,7 @@ export class SimCluster {
       seeds,
       keys: this.#keysOf(brick, bootCount),
       onStoreOpen: (boot) => host.network.setBoot(boot),
-      ...(brick === 1 && { bootstrap: { shardCount: this.options.shardCount } }),
+      ...(brick === 1 && { bootstrap: this.#bootstrap() }),
     });
     const boot = this.world.machine(brick).bootCount;
     opened.then(

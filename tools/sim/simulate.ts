@@ -135,6 +135,13 @@ function isCompacting(seed: number): boolean {
   return new Prng(seed + 0.375 * 2 ** 32).chance(compactingShare);
 }
 
+/** The same for volumes with shards of their own, which follow their gateways. */
+const homesShare = 0.6;
+
+function hasHomes(seed: number): boolean {
+  return new Prng(seed + 0.625 * 2 ** 32).chance(homesShare);
+}
+
 class Run {
   readonly #options: SimulationOptions;
   readonly #cluster: SimCluster;
@@ -168,6 +175,7 @@ class Run {
       seed,
       bricks,
       shardCount: 8,
+      ...(hasHomes(seed) && { shardSpan: 2 }),
       volumeBytes,
       copies,
       encrypt: isEncrypted(seed),
