@@ -41,3 +41,14 @@ test("a disk that stays slow is tried ever less often, and a quick one is forgiv
   for (let call = 0; call < 1000; call += 1) pace.took(0.1, nowMs);
   assert.equal(pauseMs(), 200);
 });
+
+test("a call that was slow without waiting for the device ends nothing", () => {
+  let waited = false;
+  const pace = new BlockingPace({ ...options, mayHaveWaited: () => waited });
+  pace.took(50, 0);
+  for (let call = 0; call < 100; call += 1) pace.took(1, 0);
+  assert.ok(pace.mayBlock(0));
+  waited = true;
+  pace.took(50, 0);
+  assert.ok(!pace.mayBlock(0));
+});

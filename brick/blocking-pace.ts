@@ -9,6 +9,11 @@ export interface BlockingPaceOptions {
   readonly meanMsMax: number;
   /** and no single one more than this. */
   readonly oneMsMax: number;
+  /**
+   * Whether the device may have been waited for since this was asked last. A call that was slow without
+   * that lost its processor to others, and would have on a thread. Absent: it may always have been.
+   */
+  readonly mayHaveWaited?: () => boolean;
 }
 
 const pauseMsFirst = 200;
@@ -42,6 +47,7 @@ export class BlockingPace {
       return;
     }
     this.#meanMs = 0;
+    if (this.#options.mayHaveWaited?.() === false) return;
     this.#quickCount = 0;
     this.#pausedUntilMs = nowMs + this.#pauseMs;
     this.#pauseMs = Math.min(pauseMsMax, 2 * this.#pauseMs);
