@@ -117,7 +117,7 @@ class TcpNetwork implements RealNetwork {
   readonly #server: net.Server;
   readonly #keepaliveTimer: NodeJS.Timeout;
   #receiver: ((from: BrickNumber, message: Message) => void) | null = null;
-  /** Messages to ourselves, of this tick. */
+  /** Messages to ourselves that are not taken yet. */
   #own: Message[] = [];
   /** Peers with a queue and a connection, to be flushed at the end of the tick. */
   #unflushed: Peer[] = [];
@@ -165,8 +165,9 @@ class TcpNetwork implements RealNetwork {
     const { type, request, reply, body } = message;
     const stamped = { type, request, reply, boot: this.#options.boot, body };
     if (to === this.#options.self) {
+      // Taken once whoever is at work now has come to an end: what it leads to leaves in this turn.
+      if (this.#own.length === 0) queueMicrotask(() => this.#takeOwn());
       this.#own.push(stamped);
-      this.#askForFlush();
       return;
     }
     const bytes = frameHeaderBytes + bodyBytes;
@@ -278,6 +279,9 @@ class TcpNetwork implements RealNetwork {
       const sent = this.stats.sentMessages - sentBefore;
       this.#flushMessagesMean += (sent - this.#flushMessagesMean) / flushesAveraged;
     }
+  }
+
+  #takeOwn(): void {
     const own = this.#own;
     this.#own = [];
     for (const message of own) {
