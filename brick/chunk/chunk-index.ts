@@ -11,7 +11,7 @@ import {
   indexEnd,
   indexStart,
 } from "../store/store-keys.ts";
-import { KeyFilter } from "./key-filter.ts";
+import { GrowingKeyFilter } from "./growing-key-filter.ts";
 import { PlaceCache } from "./place-cache.ts";
 
 /** A key as a string of one character a byte: the fastest thing a Map can be asked for. */
@@ -37,9 +37,9 @@ export class ChunkIndex {
   readonly #filterBytesMax: number;
   readonly #scratch = Buffer.alloc(chunkKvKeyBytes);
   /** Knows every key; null until it has learnt them. */
-  #filter: KeyFilter | null = null;
+  #filter: GrowingKeyFilter | null = null;
   /** One that is learning, and the key to go on from. */
-  #learning: { readonly filter: KeyFilter; from: Buffer } | null;
+  #learning: { readonly filter: GrowingKeyFilter; from: Buffer } | null;
 
   constructor(
     kv: Kv,
@@ -56,8 +56,8 @@ export class ChunkIndex {
     this.#learning = { filter: this.#newFilter(totals.count), from: indexStart };
   }
 
-  #newFilter(keys: number): KeyFilter {
-    return new KeyFilter(keys, this.#filterBytesMax);
+  #newFilter(keys: number): GrowingKeyFilter {
+    return new GrowingKeyFilter(keys, this.#filterBytesMax);
   }
 
   /** Of what does not come and go with checkpoints. */
@@ -126,16 +126,16 @@ export class ChunkIndex {
   }
 
   get wantsToLearn(): boolean {
-    return this.#learning !== null || this.#filter?.isWorn === true;
+    return this.#learning !== null || this.#filter?.isWorn(this.count) === true;
   }
 
   /**
    * Lets the filter learn about `limit` more of the keys of the last checkpoint, or begins a new one
-   * when too much has been added to it; says whether there is more to learn.
+   * when that has become worn; says whether there is more to learn.
    */
   learn(limit: number): boolean {
     if (this.#learning === null) {
-      if (this.#filter?.isWorn !== true) return false;
+      if (this.#filter?.isWorn(this.count) !== true) return false;
       this.#learning = { filter: this.#newFilter(this.count), from: indexStart };
       // What has changed since the checkpoint is to be read nowhere else.
       for (const name of this.#overlay.keys()) this.#learning.filter.add(name);
