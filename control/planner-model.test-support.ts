@@ -21,6 +21,8 @@ export class Model extends TestCluster {
   /** Per shard and brick: the view that the replica has promised to begin, or a later one. */
   readonly promised: Map<number, number>[];
   readonly released = new Set<number>();
+  /** Per shard, the view of which something has been said. */
+  readonly #reported = new Map<number, number>();
   /** Volumes that have been served by the same brick for long. */
   readonly standing = new Set<string>();
 
@@ -62,6 +64,10 @@ export class Model extends TestCluster {
       const complete = shard.candidates.filter((one) => this.isComplete(number, one));
       const released = this.released.has(number);
       const empty = this.committed[number] === 0;
+      // What a primary says of a new view comes a round later.
+      const isNews = this.#reported.get(number) !== shard.view;
+      this.#reported.set(number, shard.view);
+      if (isNews) continue;
       // Only a candidate that was given everything may say so.
       reports.set(number, {
         view: shard.view,
@@ -209,9 +215,10 @@ export class Model extends TestCluster {
   }
 
   settle(): void {
-    for (let round = 0; round < 400; round += 1) {
+    for (let round = 0, quiet = 0; round < 800; round += 1) {
       this.transfer();
-      if (this.plan() === 0) return;
+      quiet = this.plan() === 0 ? quiet + 1 : 0;
+      if (quiet === 2) return;
     }
     assert.fail("the plans do not come to an end");
   }

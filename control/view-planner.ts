@@ -206,17 +206,19 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
 
 /** Where the shard belongs: the first ones, when all are up. */
 function orderFor(
-  { state, input, placement, homes }: Planning,
+  { state, input, placement, homes, wanted }: Planning,
   number: number,
   shard: ShardRecord,
 ): readonly BrickNumber[] {
   if (placement.size === 0) return [];
   // The shards of a family belong on the same bricks.
   const order = placement.order(shardKey(Math.floor(number / (state.shardSpan ?? 1))));
-  // Whoever is away for a moment has its place before those that stand in for it.
+  // Whoever is away for a moment has its place before those that stand in for it; and a replica that
+  // a whole shard has begun is brought to its end.
   const [whole = shard] = shard.chain;
-  const inOrder = (bricks: readonly BrickNumber[]) => order.filter((one) => bricks.includes(one));
-  const holders = [...new Set([...inOrder(whole.members), ...inOrder(shard.members)])];
+  const more = shard.members.length >= wanted ? shard.candidates : [];
+  const groups = [whole.members, shard.members, more];
+  const holders = groups.flatMap((group) => order.filter((one) => group.includes(one)));
   return homes.orderFor(number, holders, reportOf(input, number, shard).empty, order);
 }
 
