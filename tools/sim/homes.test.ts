@@ -84,7 +84,7 @@ test("a gateway's reboot moves no map record and copies no chunk, whoever serves
   assert.equal(scene.cluster.copiedBytes, 0);
 });
 
-test("a cluster made by an older build keeps its volumes on all shards, also once it is upgraded", async () => {
+test("a cluster made by an older build keeps its volumes on all shards", async () => {
   const old = { oldest: 1, newest: 2 };
   const scene = await ClusterScene.begin({
     bricks: 3,
