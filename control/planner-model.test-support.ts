@@ -237,9 +237,15 @@ export class Model extends TestCluster {
   }
 }
 
+/** Bricks that have agreed on who holds which shard, all of them empty. */
+export function emptyModel(brickCount: number, shardCount: number, shardSpan?: number): Model {
+  const cluster = new Model(brickCount, shardCount, shardSpan);
+  cluster.settle();
+  return cluster;
+}
+
 export function model(brickCount: number, shardCount = 4, shardSpan?: number): Model {
-  const made = new Model(brickCount, shardCount, shardSpan);
-  made.settle();
+  const made = emptyModel(brickCount, shardCount, shardSpan);
   made.assertWhole();
   return made;
 }

@@ -1,15 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { shardOf, shardsOfFamily } from "../brick/cluster-state.ts";
-import { Model, model, transferAfterMs, writeAll } from "./planner-model.test-support.ts";
+import {
+  emptyModel,
+  type Model,
+  model,
+  transferAfterMs,
+  writeAll,
+} from "./planner-model.test-support.ts";
 import { uuid } from "./testing.ts";
-
-/** Bricks that have agreed on who holds which shard, all of them empty. */
-function emptyModel(brickCount: number, shardCount: number, shardSpan: number): Model {
-  const cluster = new Model(brickCount, shardCount, shardSpan);
-  cluster.settle();
-  return cluster;
-}
 
 function placesOf(
   cluster: Model,
@@ -199,4 +198,11 @@ test("a volume that is being deleted draws nothing", () => {
     state.shards.map(({ members }) => members),
   );
   assert.ok(cluster.state.attachments[uuid(Number.parseInt("disk", 36))] !== undefined);
+});
+
+test("many volumes on shards that they share come to rest, whoever serves them", () => {
+  const cluster = emptyModel(8, 64, 4);
+  for (let at = 0; at < 40; at += 1) cluster.attach(`v${at.toString(36)}`, (at % 8) + 1);
+  cluster.settle();
+  cluster.assertWhole();
 });

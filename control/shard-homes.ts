@@ -79,8 +79,9 @@ export class ShardHomes {
     if (home === null) return order;
     const settled = home.standing || isEmpty || holders.includes(home.brick);
     const first = settled ? [home.brick] : [];
-    const wished = [...first, ...(isEmpty ? [] : holders), ...order];
-    const known = [...new Set(wished)].filter((one) => order.includes(one));
+    const known = [...new Set([...first, ...holders, ...order])].filter((one) =>
+      order.includes(one),
+    );
     const isCrowded = (one: BrickNumber) => this.#isCrowded(one, holders.includes(one));
     const crowded = known.filter(isCrowded);
     return this.#acrossDomains([...known.filter((one) => !crowded.includes(one)), ...crowded]);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import {
+  emptyModel,
   event,
   happen,
   ledBy,
@@ -247,8 +248,9 @@ test("whatever happens to the bricks, no op is lost and every shard is whole in 
       fc.integer({ min: 1, max: 5 }),
       fc.array(event, { minLength: 10, maxLength: 120 }),
       fc.constantFrom(undefined, 2),
-      (brickCount, events, shardSpan) => {
-        const cluster = model(brickCount, 4, shardSpan);
+      fc.constantFrom(model, emptyModel),
+      (brickCount, events, shardSpan, make) => {
+        const cluster = make(brickCount, 4, shardSpan);
         for (const one of events) happen(cluster, one);
         for (const brick of Object.values(cluster.state.bricks)) {
           if (!brick.reachable) cluster.up(brick.number);
