@@ -126,6 +126,12 @@ export interface Message {
   reply: boolean;
   /** The sender's boot number; filled in by the network when sending. */
   boot: number;
-  /** The body, in parts to save copies; received messages have one part. */
+  /** The body, in parts to save copies; received messages have one part, but for those to oneself. */
   body: readonly Buffer[];
+  /**
+   * Says, once, that the body's memory may be given back. The network calls it when what it was to send
+   * has left or is dropped. Of a received message it is for whoever handles it, when nothing refers
+   * to the body any more; who does not call it leaves the memory to the collector.
+   */
+  release?: () => void;
 }

@@ -59,9 +59,19 @@ export function openConnection(
 
 /** Bytes from the initiator. The chunk belongs to the connection from now on. */
 export function receiveChunk(connection: Connection, chunk: Buffer): void {
+  connection.stream.push(chunk);
+  receivePushed(connection);
+}
+
+/** The same of bytes that came into the room that its stream gave last. */
+export function receiveFilled(connection: Connection, count: number): void {
+  connection.stream.filled(count);
+  receivePushed(connection);
+}
+
+function receivePushed(connection: Connection): void {
   const { stream } = connection;
   const nowMs = connection.node.clock.nowMs();
-  stream.push(chunk);
   while (connection.closing === null) {
     const event = stream.next();
     if (event === null) return;

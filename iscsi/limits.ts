@@ -72,6 +72,9 @@ export const immediateTasksMax = 16;
 export const heldDataBytesMax = 8 * KiB;
 /** Data of a session's commands that are admitted; the first command is always admitted. */
 export const sessionDataBytesMax = 64 * MiB;
+/** What is received at a time, long data apart; and behind those, where the next header is looked for. */
+export const receiveSlabBytes = 64 * KiB;
+export const peekBytes = 4 * KiB;
 /** Received data are kept in the chunk that they came in while it is at most so much larger; ... */
 export const chunkShareMax = 16;
 /** ... else they are copied into buffers of this size. */

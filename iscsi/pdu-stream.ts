@@ -1,5 +1,7 @@
+import { assert } from "../brick/assert.ts";
+import { lentBytesMin } from "../brick/rpc/lent-memory.ts";
 import { crc32c, readDigest } from "./crc32c.ts";
-import { ahsBytesMax, loginDataBytesMax } from "./limits.ts";
+import { ahsBytesMax, loginDataBytesMax, peekBytes, receiveSlabBytes } from "./limits.ts";
 import { bhsBytes, common } from "./pdu.ts";
 
 /** A received PDU. All buffers are parts of the received chunks where that was possible. */
@@ -9,6 +11,8 @@ export interface Pdu {
   /** The data segment in order, without padding. */
   data: Buffer[];
   dataLength: number;
+  /** The data are one buffer, alone in its memory, which may be given back. */
+  lent: boolean;
 }
 
 export type PduFault =
@@ -26,7 +30,8 @@ const digestBytes = 4;
 
 /**
  * Cuts a byte stream into PDUs, in place: a PDU's data is a list of slices of the chunks it came
- * in. Only a header that straddles two chunks is copied.
+ * in. Only a header that straddles two chunks is copied. Long data have memory of their own: what of
+ * them came with their header is copied there, and the rest can be received there.
  *
  *     header ──▶ data ──▶ trailer (padding, data digest) ──▶ header
  */
@@ -42,8 +47,36 @@ export class PduStream {
   /** A header or trailer that is not whole yet, and how much of it there is. */
   readonly #partial = Buffer.alloc(bhsBytes + ahsBytesMax + digestBytes);
   #partialBytes = 0;
-  #pdu: Pdu = { bhs: this.#partial, ahs: null, data: [], dataLength: 0 };
+  #pdu: Pdu = { bhs: this.#partial, ahs: null, data: [], dataLength: 0, lent: false };
   #dataMissing = 0;
+  /** Memory of long data that are not all here. */
+  #long: Buffer | null = null;
+  #slab: Buffer = Buffer.alloc(0);
+  #slabAt = 0;
+  #peeks = false;
+
+  /** Where to receive the next bytes, for `filled`. Never empty. */
+  room(): Buffer {
+    if (this.#long !== null) return this.#long.subarray(this.#long.length - this.#dataMissing);
+    if (this.#slab.length - this.#slabAt < peekBytes) {
+      this.#slab = Buffer.allocUnsafeSlow(receiveSlabBytes);
+      this.#slabAt = 0;
+    }
+    const end = this.#peeks ? this.#slabAt + peekBytes : this.#slab.length;
+    this.#peeks = false;
+    return this.#slab.subarray(this.#slabAt, end);
+  }
+
+  /** `count` bytes have come into the room given last; otherwise as `push`. */
+  filled(count: number): void {
+    if (this.#long !== null) {
+      assert(count <= this.#dataMissing, "more came than there was room for");
+      this.#dataMissing -= count;
+      return;
+    }
+    this.#slabAt += count;
+    this.push(this.#slab.subarray(this.#slabAt - count, this.#slabAt));
+  }
 
   /** Gives the next chunk; every PDU of the last one must have been taken out by `next`. */
   push(chunk: Buffer): void {
@@ -94,8 +127,13 @@ export class PduStream {
       ahs: ahsLength > 0 ? kept.subarray(bhsBytes, headerLength) : null,
       data: [],
       dataLength,
+      lent: dataLength >= lentBytesMin,
     };
     this.#dataMissing = dataLength;
+    if (this.#pdu.lent) {
+      this.#long = Buffer.allocUnsafeSlow(dataLength);
+      this.#pdu.data.push(this.#long);
+    }
     this.#phase = "data";
     return undefined;
   }
@@ -103,11 +141,16 @@ export class PduStream {
   #data(): boolean {
     if (this.#dataMissing > 0) {
       const end = Math.min(this.#at + this.#dataMissing, this.#chunk.length);
-      if (end > this.#at) this.#pdu.data.push(this.#chunk.subarray(this.#at, end));
+      if (this.#long !== null) {
+        this.#chunk.copy(this.#long, this.#long.length - this.#dataMissing, this.#at, end);
+      } else if (end > this.#at) this.#pdu.data.push(this.#chunk.subarray(this.#at, end));
       this.#dataMissing -= end - this.#at;
       this.#at = end;
     }
     if (this.#dataMissing > 0) return false;
+    // Long data seldom come alone: little is read behind them, so that little is copied.
+    this.#peeks = this.#long !== null;
+    this.#long = null;
     this.#phase = "trailer";
     return true;
   }

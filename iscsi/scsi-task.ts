@@ -57,6 +57,7 @@ export function makeTask(session: Session, pdu: Pdu, cdb: Buffer): ScsiTask {
     costBytes: Math.min(expectedBytes + stepBytes, sessionDataBytesMax),
     receivedMs: session.connection.lastReceivedMs,
     dataOut: [],
+    received: null,
     dataOutBytes: 0,
     gathered: null,
     receivedBytes: 0,

@@ -1,5 +1,6 @@
 import type { Clock } from "../brick/host.ts";
 import type { NumberMap } from "../brick/number-map.ts";
+import type { LentMemory } from "../brick/rpc/lent-memory.ts";
 import type { Stage, StageTimes } from "../brick/stage-times.ts";
 import type { VolumeDirectory, VolumeTask } from "../brick/volume/volume.ts";
 import type { Audit } from "./audit.ts";
@@ -183,6 +184,8 @@ export interface ScsiTask extends Omit<ScsiCommand, "unit" | "nexus" | "task"> {
   readonly costBytes: number;
   readonly receivedMs: number;
   dataOut: Buffer[];
+  /** What long data of it lie in. */
+  received: LentMemory | null;
   dataOutBytes: number;
   /** The last buffer of `dataOut`, when it is one that small pieces are copied into. */
   gathered: { readonly buffer: Buffer; length: number } | null;

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import net from "node:net";
+import { type OnRead, takeOver } from "../brick/rpc/take-over-io.ts";
 import { findRoom } from "./admission.ts";
-import { closeNow, connectionLost, openConnection, receiveChunk } from "./connection.ts";
+import { closeNow, connectionLost, openConnection, receiveFilled } from "./connection.ts";
 import { unsentBytesMax } from "./limits.ts";
 import { admitTasks } from "./scsi-task.ts";
 import type { Connection, TargetNode } from "./session-state.ts";
@@ -25,9 +26,7 @@ const lingerMs = 2_000;
 export function listenTarget(node: TargetNode, listen: string): Promise<TargetListener> {
   const connections = new Set<Connection>();
   const sockets = new Set<net.Socket>();
-  const server = net.createServer({ noDelay: true }, (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+  const server = net.createServer({ noDelay: true, pauseOnConnect: true }, (socket) => {
     const address = socket.remoteAddress ?? "?";
     const room = findRoom(connections, address);
     if (room === "no") {
@@ -36,7 +35,9 @@ export function listenTarget(node: TargetNode, listen: string): Promise<TargetLi
       return;
     }
     if (room !== "yes") closeNow(room, "its login makes room for others");
-    driveSocket(node, socket, connections);
+    const driven = driveSocket(node, socket, connections);
+    sockets.add(driven);
+    driven.once("close", () => sockets.delete(driven));
   });
   const at = listen.lastIndexOf(":");
   const host = listen.slice(0, at).replace(/^\[(.*)\]$/, "$1");
@@ -62,7 +63,11 @@ function closeServer(server: net.Server, sockets: ReadonlySet<net.Socket>): Prom
   });
 }
 
-function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Connection>): void {
+function driveSocket(
+  node: TargetNode,
+  accepted: net.Socket,
+  connections: Set<Connection>,
+): net.Socket {
   let flushIsDue = false;
   const wake = (): void => {
     if (flushIsDue) return;
@@ -72,13 +77,19 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
       flush(connection, socket);
     });
   };
-  const remote = { address: socket.remoteAddress ?? "?", port: socket.remotePort ?? 0 };
+  const remote = { address: accepted.remoteAddress ?? "?", port: accepted.remotePort ?? 0 };
   const connection = openConnection(node, remote, wake);
   connections.add(connection);
-  socket.on("data", (chunk) => {
-    receiveChunk(connection, chunk);
-    if (connection.outbox.bytes > 0 || connection.closing !== null) wake();
-  });
+  const onread: OnRead = {
+    buffer: () => connection.stream.room(),
+    callback: (count) => {
+      receiveFilled(connection, count);
+      if (connection.outbox.bytes > 0 || connection.closing !== null) wake();
+      return true;
+    },
+  };
+  const socket = takeOver(accepted, onread);
+  socket.setNoDelay(true);
   socket.on("drain", () => {
     connection.unsentBytes = socket.writableLength;
     socket.resume();
@@ -93,6 +104,8 @@ function driveSocket(node: TargetNode, socket: net.Socket, connections: Set<Conn
     connections.delete(connection);
     connectionLost(connection);
   });
+  socket.resume();
+  return socket;
 }
 
 function flush(connection: Connection, socket: net.Socket): void {

@@ -1,4 +1,5 @@
 import { assert } from "../brick/assert.ts";
+import { LentMemory } from "../brick/rpc/lent-memory.ts";
 import { nextTransferTag, takeStatSn } from "./answers.ts";
 import { chunkShareMax, dataInTurnBytesMax, dataInTurnPdusMax, gatherBytes } from "./limits.ts";
 import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
@@ -51,6 +52,10 @@ export function takeDataOut(task: ScsiTask, pdu: Pdu): Sense | null {
 function takeData(task: ScsiTask, pdu: Pdu, endOffsetMax: number): Sense | null {
   if (task.receivedBytes + pdu.dataLength > endOffsetMax) return sense.incorrectAmountOfData;
   task.receivedBytes += pdu.dataLength;
+  if (pdu.lent) {
+    task.received ??= new LentMemory();
+    task.received.add(pdu.data[0]!);
+  }
   for (const slice of pdu.data) {
     const room = collectedBytes(task) - task.dataOutBytes;
     if (room <= 0) break;

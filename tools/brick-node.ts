@@ -127,7 +127,7 @@ export class BrickNode {
     const cut = store.cut || store.damaged;
     // From here on the replicas themselves remember what may be missing.
     await map.attach(store);
-    serveChunks(calls, store);
+    serveChunks(calls, store, self);
     const { masterKey, clusterSecret, random } = options.keys;
     const { clusterId } = store.superblock;
     const keyring = await Keyring.open({ disk: host.disk, clusterId, masterKey, random });

@@ -31,12 +31,13 @@ test("a put and its reply come back as they were sent", () => {
   const body = Buffer.concat(
     encodeChunkPut(keyOf(1), origin, [bytes.subarray(0, 9), bytes.subarray(9)], 2 ** 32 - 1),
   );
-  assert.deepEqual(decodeChunkPut(body), { key: keyOf(1), origin, bytes, gcEpoch: 2 ** 32 - 1 });
+  const facts = { key: keyOf(1), origin, lengthBytes: bytes.length, gcEpoch: 2 ** 32 - 1 };
+  assert.deepEqual(decodeChunkPut([body]), { ...facts, data: [bytes] });
   for (const status of Object.values(putStatus)) {
     assert.equal(decodeChunkPutReply(Buffer.concat(encodeChunkPutReply(status))), status);
   }
-  assert.equal(decodeChunkPut(body.subarray(0, body.length - 1)), null);
-  assert.equal(decodeChunkPut(Buffer.concat([body, Buffer.alloc(1)])), null);
+  assert.equal(decodeChunkPut([body.subarray(0, body.length - 1)]), null);
+  assert.equal(decodeChunkPut([body, Buffer.alloc(1)]), null);
 });
 
 test("gets and has-questions come back as they were sent", () => {
@@ -48,7 +49,8 @@ test("gets and has-questions come back as they were sent", () => {
     { status: getStatus.found, bytes: Buffer.alloc(600, 2) },
     { status: getStatus.omitted },
   ];
-  assert.deepEqual(decodeChunkGetReply(Buffer.concat(encodeChunkGetReply(results))), results);
+  assert.deepEqual(decodeChunkGetReply([Buffer.concat(encodeChunkGetReply(results))]), results);
+  assert.deepEqual(decodeChunkGetReply(encodeChunkGetReply(results)), results);
   const has = [true, false, false, true, true, false, false, false, true];
   assert.deepEqual(decodeChunkHasReply(Buffer.concat(encodeChunkHasReply(has))), has);
 });
@@ -74,10 +76,10 @@ test("no received bytes crash a decoder", () => {
     ),
   );
   const decoders = [
-    decodeChunkPut,
+    (body: Buffer) => decodeChunkPut([body]),
     decodeChunkPutReply,
     decodeChunkGet,
-    decodeChunkGetReply,
+    (body: Buffer) => decodeChunkGetReply([body]),
     decodeChunkHas,
     decodeChunkHasReply,
   ];

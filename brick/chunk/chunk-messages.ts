@@ -2,6 +2,7 @@ import { assert } from "../assert.ts";
 import type { ChunkOrigin } from "../log/batch-format.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 import { pooledZeros } from "../pooled-zeros.ts";
+import { PartsCursor } from "../rpc/parts.ts";
 import { MiB } from "../units.ts";
 import { chunkBytesMax, chunkBytesMin, chunkKeyBytes } from "./key.ts";
 
@@ -40,7 +41,8 @@ export type GetStatus = (typeof getStatus)[keyof typeof getStatus];
 export interface ChunkPut {
   key: Buffer;
   origin: ChunkOrigin;
-  bytes: Buffer;
+  data: readonly Buffer[];
+  lengthBytes: number;
   gcEpoch: number;
 }
 
@@ -68,11 +70,15 @@ export function encodeChunkPut(
   return [header, ...parts];
 }
 
-export function decodeChunkPut(body: Buffer): ChunkPut | null {
-  if (body.length < putHeaderBytes || body[0] !== version) return null;
+/** Of a body that may be in parts, the first of which holds the header. */
+export function decodeChunkPut(parts: readonly Buffer[]): ChunkPut | null {
+  const body = parts[0];
+  if (body === undefined || body.length < putHeaderBytes || body[0] !== version) return null;
   const lengthBytes = body.readUInt32BE(4);
   if (lengthBytes < chunkBytesMin || lengthBytes > chunkBytesMax) return null;
-  if (body.length !== putHeaderBytes + lengthBytes) return null;
+  const cursor = new PartsCursor(parts, putHeaderBytes);
+  const data = cursor.take(lengthBytes);
+  if (data === null || !cursor.isAtEnd) return null;
   return {
     key: body.subarray(8, 40),
     origin: {
@@ -81,7 +87,8 @@ export function decodeChunkPut(body: Buffer): ChunkPut | null {
       sequence: readUint64(body, 56),
       firstSector: body.readUInt16BE(64),
     },
-    bytes: body.subarray(putHeaderBytes),
+    data,
+    lengthBytes,
     gcEpoch: body.readUInt32BE(68),
   };
 }
@@ -139,11 +146,14 @@ export function encodeChunkGetReply(results: readonly GetResult[]): Buffer[] {
   return parts;
 }
 
-export function decodeChunkGetReply(body: Buffer): GetResult[] | null {
-  if (body.length < keysHeaderBytes || body[0] !== version) return null;
+/** Of a body that may be in parts, the first of which holds the header. */
+export function decodeChunkGetReply(parts: readonly Buffer[]): GetResult[] | null {
+  const body = parts[0];
+  if (body === undefined || body.length < keysHeaderBytes || body[0] !== version) return null;
   const count = body[1]!;
-  let at = keysHeaderBytes + count * getEntryBytes;
-  if (count === 0 || count > getKeysMax || body.length < at) return null;
+  const headerBytes = keysHeaderBytes + count * getEntryBytes;
+  if (count === 0 || count > getKeysMax || body.length < headerBytes) return null;
+  const cursor = new PartsCursor(parts, headerBytes);
   const results: GetResult[] = [];
   for (let entry = keysHeaderBytes; entry < keysHeaderBytes + count * getEntryBytes; ) {
     const status = body[entry]!;
@@ -155,11 +165,14 @@ export function decodeChunkGetReply(body: Buffer): GetResult[] | null {
       results.push({ status: status as Exclude<GetStatus, 0> });
       continue;
     }
-    if (lengthBytes > chunkBytesMax || at + lengthBytes > body.length) return null;
-    results.push({ status: getStatus.found, bytes: body.subarray(at, at + lengthBytes) });
-    at += lengthBytes;
+    const data = lengthBytes > chunkBytesMax ? null : cursor.take(lengthBytes);
+    if (data === null) return null;
+    results.push({
+      status: getStatus.found,
+      bytes: data.length === 1 ? data[0]! : Buffer.concat(data),
+    });
   }
-  return at === body.length ? results : null;
+  return cursor.isAtEnd ? results : null;
 }
 
 export function encodeChunkHas(keys: readonly Buffer[]): Buffer[] {

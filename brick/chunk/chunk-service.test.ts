@@ -33,7 +33,7 @@ async function serviceOf(world: SimWorld) {
     identity: { clusterId: "00".repeat(16), brick: 1, uuid: "cd".repeat(16) },
   });
   const store = await world.complete(opened);
-  serveChunks(new Calls(host), store);
+  serveChunks(new Calls(host), store, 1);
   const client = world.host(2);
   const addresses = new Map([
     [1, "1:1"],
@@ -65,7 +65,7 @@ test("another brick puts, asks and gets", async () => {
   const has = await ask(messageType.chunkHas, encodeChunkHas([other, key]));
   assert.deepEqual(decodeChunkHasReply(has), [false, true]);
   const got = await ask(messageType.chunkGet, encodeChunkGet([key, other]));
-  assert.deepEqual(decodeChunkGetReply(got), [
+  assert.deepEqual(decodeChunkGetReply([got]), [
     { status: getStatus.found, bytes },
     { status: getStatus.absent },
   ]);

@@ -1,7 +1,9 @@
 import type { Calls } from "../rpc/calls.ts";
+import { giveBack, lentBytesMin } from "../rpc/lent-memory.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { ChunkRead } from "../store/chunk-reads.ts";
 import type { PutResult, Store } from "../store/store.ts";
+import type { BrickNumber } from "../units.ts";
 import {
   type ChunkPut,
   decodeChunkGet,
@@ -26,26 +28,33 @@ import {
 } from "./slice-messages.ts";
 
 /**
- * Answers other bricks' puts, gets and questions from the store. A message that cannot be decoded
- * is not answered: its sender is another version or broken, and its deadline tells it.
+ * Answers the bricks' puts, gets and questions from the store; `self` is this brick, whose gateways ask
+ * it too. A message that cannot be decoded is not answered: its sender is another version or broken,
+ * and its deadline tells it. What came with a put is needed no more when it is answered.
  */
-export function serveChunks(calls: Calls, store: Store): void {
-  calls.serve(messageType.chunkPut, (_from, body, reply) => {
-    const put = decodeChunkPut(body);
-    if (put === null) reply(encodeChunkPutReply(putStatus.bad));
-    else putChecked(store, put, (status) => reply(encodeChunkPutReply(status)));
+export function serveChunks(calls: Calls, store: Store, self: BrickNumber): void {
+  calls.serveData(messageType.chunkPut, (from, received, reply) => {
+    const put = decodeChunkPut(received.parts);
+    const answer = (status: PutStatus) => {
+      received.release?.();
+      reply(encodeChunkPutReply(status));
+    };
+    if (put === null) answer(putStatus.bad);
+    else putChecked(store, put, from === self, answer);
   });
-  calls.serve(messageType.chunkPuts, (_from, body, reply) => {
-    const puts = decodeChunkPuts(body);
+  calls.serveData(messageType.chunkPuts, (from, received, reply) => {
+    const puts = decodeChunkPuts(received.parts);
     if (puts === null) return;
     // Answered together, when the last of them is durable or refused; each with what became of it.
     const statuses: PutStatus[] = [];
     let waiting = puts.length;
     for (const [at, put] of puts.entries()) {
-      putChecked(store, put, (status) => {
+      putChecked(store, put, from === self, (status) => {
         statuses[at] = status;
         waiting -= 1;
-        if (waiting === 0) reply(encodeChunkPutsReply(statuses));
+        if (waiting > 0) return;
+        received.release?.();
+        reply(encodeChunkPutsReply(statuses));
       });
     }
   });
@@ -53,7 +62,7 @@ export function serveChunks(calls: Calls, store: Store): void {
     const keys = decodeChunkGet(body);
     if (keys === null) return;
     Promise.all(keys.map((key) => store.readChunk(key))).then((reads) => {
-      reply(encodeChunkGetReply(getResults(reads)));
+      reply(encodeChunkGetReply(getResults(reads)), () => giveBackReads(reads));
     });
   });
   calls.serve(messageType.chunkSlices, (_from, body, reply) => {
@@ -70,14 +79,29 @@ export function serveChunks(calls: Calls, store: Store): void {
   });
 }
 
-/** Whoever receives a chunk checks it: bytes that came damaged must not be kept under this key. */
-function putChecked(store: Store, put: ChunkPut, done: (status: PutStatus) => void): void {
-  if (!keyEquals(chunkKey(put.bytes), put.key)) {
+/**
+ * Whoever receives a chunk checks it: bytes that came damaged must not be kept under this key. Those of
+ * this brick's own gateway have not moved since it made the key of them.
+ */
+function putChecked(
+  store: Store,
+  put: ChunkPut,
+  isOwn: boolean,
+  done: (status: PutStatus) => void,
+): void {
+  if (!isOwn && !keyEquals(chunkKey(put.data), put.key)) {
     done(putStatus.bad);
     return;
   }
   store.stamps.reach(put.gcEpoch);
-  store.put(put.key, put.bytes, put.origin, (result) => done(statusOfPut(result)));
+  store.put(put.key, put.data, put.origin, (result) => done(statusOfPut(result)));
+}
+
+/** A read's bytes are nobody else's. */
+function giveBackReads(reads: readonly ChunkRead[]): void {
+  for (const read of reads) {
+    if (read.ok && read.bytes.length >= lentBytesMin) giveBack(read.bytes);
+  }
 }
 
 async function readSlices(store: Store, wish: SliceWish): Promise<SliceResult> {

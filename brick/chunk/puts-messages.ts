@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 import { pooledZeros } from "../pooled-zeros.ts";
+import { PartsCursor } from "../rpc/parts.ts";
 import { MiB } from "../units.ts";
 import { type ChunkPut, type PutStatus, putStatus } from "./chunk-messages.ts";
 import { chunkBytesMax, chunkBytesMin, chunkKeyBytes } from "./key.ts";
@@ -24,10 +25,7 @@ export const putsMax = 16;
 /** Of the chunks in one message. */
 export const putsBytesMax = 1 * MiB;
 
-export type ChunkToPut = Omit<ChunkPut, "gcEpoch" | "bytes"> & {
-  readonly data: readonly Buffer[];
-  readonly lengthBytes: number;
-};
+export type ChunkToPut = Omit<ChunkPut, "gcEpoch">;
 
 export function encodeChunkPuts(chunks: readonly ChunkToPut[], gcEpoch: number): Buffer[] {
   assert(chunks.length >= 1 && chunks.length <= putsMax);
@@ -50,17 +48,21 @@ export function encodeChunkPuts(chunks: readonly ChunkToPut[], gcEpoch: number):
   return parts;
 }
 
-export function decodeChunkPuts(body: Buffer): ChunkPut[] | null {
-  if (body.length < headerBytes || body[0] !== version) return null;
+/** Of a body that may be in parts, the first of which holds the header. */
+export function decodeChunkPuts(parts: readonly Buffer[]): ChunkPut[] | null {
+  const body = parts[0];
+  if (body === undefined || body.length < headerBytes || body[0] !== version) return null;
   const count = body[1]!;
-  let bytesAt = headerBytes + count * entryBytes;
-  if (count === 0 || count > putsMax || body.length < bytesAt) return null;
+  const dataAt = headerBytes + count * entryBytes;
+  if (count === 0 || count > putsMax || body.length < dataAt) return null;
+  const cursor = new PartsCursor(parts, dataAt);
   const gcEpoch = body.readUInt32BE(4);
   const puts: ChunkPut[] = [];
   for (let at = headerBytes; puts.length < count; at += entryBytes) {
     const lengthBytes = body.readUInt32BE(at + 60);
     if (lengthBytes < chunkBytesMin || lengthBytes > chunkBytesMax) return null;
-    if (bytesAt + lengthBytes > body.length) return null;
+    const data = cursor.take(lengthBytes);
+    if (data === null) return null;
     puts.push({
       key: body.subarray(at, at + chunkKeyBytes),
       origin: {
@@ -69,12 +71,12 @@ export function decodeChunkPuts(body: Buffer): ChunkPut[] | null {
         sequence: readUint64(body, at + 48),
         firstSector: body.readUInt16BE(at + 56),
       },
-      bytes: body.subarray(bytesAt, bytesAt + lengthBytes),
+      data,
+      lengthBytes,
       gcEpoch,
     });
-    bytesAt += lengthBytes;
   }
-  return bytesAt === body.length ? puts : null;
+  return cursor.isAtEnd ? puts : null;
 }
 
 export function encodeChunkPutsReply(statuses: readonly PutStatus[]): Buffer[] {

@@ -272,14 +272,9 @@ export class GrainCompaction {
     const wanted = { copies, degradedWrites: false };
     return new Promise((resolve) => {
       const { clock } = this.#parts.host;
-      const storing = this.#writer.store(
-        key,
-        origin,
-        [content],
-        content.length,
-        () => wanted,
-        resolve,
-      );
+      const lengthBytes = content.length;
+      const chunk = { key, origin, data: [content], lengthBytes, memory: null };
+      const storing = this.#writer.store(chunk, () => wanted, resolve);
       clock.after(storeTimeoutMs, () => {
         storing.abandon();
         resolve(null);

@@ -14,7 +14,7 @@ export function fetchChunk(
 ): Promise<Buffer | "without" | "away"> {
   return new Promise((resolve) => {
     calls.call(from, messageType.chunkGet, encodeChunkGet([key]), getTimeoutMs, (reply) => {
-      const result = reply.ok ? decodeChunkGetReply(reply.body)?.[0] : undefined;
+      const result = reply.ok ? decodeChunkGetReply(reply.parts)?.[0] : undefined;
       if (result === undefined) resolve("away");
       else if (result.status !== getStatus.found) resolve("without");
       else resolve(keyEquals(chunkKey(result.bytes), key) ? result.bytes : "without");

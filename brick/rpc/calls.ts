@@ -12,15 +12,33 @@ export type CallFault =
   /** Some brick of the cluster does not know such a message yet. */
   | { code: "level" };
 
-export type CallReply = { ok: true; body: Buffer } | { ok: false; fault: CallFault };
+/** What came of a message; in parts only when this brick sent it to itself. */
+export class Received {
+  readonly ok = true;
+  readonly parts: readonly Buffer[];
+  /** As of Message. */
+  readonly release: (() => void) | null;
+
+  constructor(parts: readonly Buffer[], release: (() => void) | null) {
+    this.parts = parts;
+    this.release = release;
+  }
+
+  get body(): Buffer {
+    return this.parts.length === 1 ? this.parts[0]! : Buffer.concat(this.parts);
+  }
+}
+
+export type CallReply = Received | { ok: false; fault: CallFault };
+
+/** `release`: as of Message, of the parts. */
+export type Reply = (parts: readonly Buffer[], release?: () => void) => void;
 
 /** Serves one request; `reply` may be called once, now or later, or never. */
-export type CallHandler = (
-  from: BrickNumber,
-  body: Buffer,
-  reply: (body: readonly Buffer[]) => void,
-  boot: number,
-) => void;
+export type CallHandler = (from: BrickNumber, body: Buffer, reply: Reply, boot: number) => void;
+
+/** The same of large requests: their data need not be in one piece, and their memory is given back. */
+export type DataHandler = (from: BrickNumber, received: Received, reply: Reply) => void;
 
 /** Calls under way from this brick; more answer `busy` at once. */
 export const callsOutstandingMax = 65_536;
@@ -45,6 +63,7 @@ export class Calls {
   level = 1;
   readonly #host: Host;
   readonly #handlers = new Map<number, CallHandler>();
+  readonly #dataHandlers = new Map<number, DataHandler>();
   readonly #outstanding = new NumberMap<Outstanding>();
   #requestNext = 1;
   #sweep: TimerHandle | null = null;
@@ -56,8 +75,17 @@ export class Calls {
 
   /** Registers the one server of a message type (requests and one-way messages alike). */
   serve(type: number, handler: CallHandler): void {
-    assert(!this.#handlers.has(type), `message type ${type} has a handler already`);
+    assert(!this.#isServed(type), `message type ${type} has a handler already`);
     this.#handlers.set(type, handler);
+  }
+
+  serveData(type: number, handler: DataHandler): void {
+    assert(!this.#isServed(type), `message type ${type} has a handler already`);
+    this.#dataHandlers.set(type, handler);
+  }
+
+  #isServed(type: number): boolean {
+    return this.#handlers.has(type) || this.#dataHandlers.has(type);
   }
 
   call(
@@ -66,20 +94,32 @@ export class Calls {
     body: readonly Buffer[],
     timeoutMs: number,
     done: (reply: CallReply) => void,
+    release?: () => void,
   ): void {
     if (levelOfMessage(type) > this.level) {
-      this.#host.clock.soon(() => done({ ok: false, fault: { code: "level" } }));
+      this.#refuse("level", done, release);
       return;
     }
     if (this.#outstanding.size >= callsOutstandingMax) {
-      this.#host.clock.soon(() => done({ ok: false, fault: { code: "busy" } }));
+      this.#refuse("busy", done, release);
       return;
     }
     const request = this.#requestNumber();
     const deadlineMs = this.#host.clock.nowMs() + timeoutMs;
     this.#outstanding.set(request, { to, deadlineMs, done });
     this.#sweep ??= this.#host.clock.after(sweepEveryMs, () => this.#expire());
-    this.#host.network.send(to, { type, request, reply: false, boot: 0, body });
+    const message: Message = { type, request, reply: false, boot: 0, body };
+    if (release !== undefined) message.release = release;
+    this.#host.network.send(to, message);
+  }
+
+  #refuse(
+    code: "level" | "busy",
+    done: (reply: CallReply) => void,
+    release: (() => void) | undefined,
+  ): void {
+    release?.();
+    this.#host.clock.soon(() => done({ ok: false, fault: { code } }));
   }
 
   /** A message that wants no answer, or whose answer is a message of its own. */
@@ -96,21 +136,28 @@ export class Calls {
   }
 
   #receive(from: BrickNumber, message: Message): void {
-    const body = message.body.length === 1 ? message.body[0]! : Buffer.concat(message.body);
+    const received = new Received(message.body, message.release ?? null);
     if (message.reply) {
       const waiting = this.#outstanding.get(message.request);
       if (waiting === undefined || waiting.to !== from) return;
       this.#outstanding.delete(message.request);
-      waiting.done({ ok: true, body });
+      waiting.done(received);
       return;
     }
     const { type, request } = message;
-    const reply = (parts: readonly Buffer[]): void => {
-      if (request === 0) return;
-      this.#host.network.send(from, { type, request, reply: true, boot: 0, body: parts });
+    const reply: Reply = (parts, release) => {
+      if (request === 0) {
+        release?.();
+        return;
+      }
+      const answer: Message = { type, request, reply: true, boot: 0, body: parts };
+      if (release !== undefined) answer.release = release;
+      this.#host.network.send(from, answer);
     };
+    const handler = this.#handlers.get(type);
+    if (handler !== undefined) handler(from, received.body, reply, message.boot);
     // An unknown type is a newer version's message: ignored, its sender's deadline tells it.
-    this.#handlers.get(type)?.(from, body, reply, message.boot);
+    else this.#dataHandlers.get(type)?.(from, received, reply);
   }
 
   #expire(): void {

@@ -17,6 +17,8 @@ import {
   nonceBytes,
   type RefusalReason,
 } from "./handshake.ts";
+import { giveBack } from "./lent-memory.ts";
+import { takeOver } from "./take-over-io.ts";
 
 /** From the first packet to the last record of the handshake. */
 export const handshakeDeadlineMs = 2000;
@@ -111,17 +113,19 @@ export class Connection {
     return `${this.#socket.remoteAddress ?? "?"}:${this.#socket.remotePort ?? "?"}`;
   }
 
-  /** Sends the messages in one write. */
+  /** Sends the messages in one write; when it is over, well or not, their memory is released. */
   send(messages: readonly Message[]): void {
     assert(this.usable);
     const buffers = this.#layOut(messages);
     this.lastSentMs = performance.now();
-    if (buffers.length === 1) {
-      this.#socket.write(buffers[0]!);
-      return;
-    }
-    this.#socket.cork();
+    const released = messages.filter((message) => message.release !== undefined);
+    const written = () => {
+      for (const message of released) message.release?.();
+    };
+    if (buffers.length > 1) this.#socket.cork();
+    const last = buffers.pop()!;
     for (const buffer of buffers) this.#socket.write(buffer);
+    this.#socket.write(last, released.length > 0 ? written : undefined);
     this.#socket.uncork();
   }
 
@@ -173,7 +177,10 @@ export class Connection {
         return;
       }
       if (type === keepaliveType) continue;
-      this.#events.message(this, { type, request, reply, boot, body: [frame.body] });
+      const { body, lent } = frame;
+      const message: Message = { type, request, reply, boot, body: [body] };
+      if (lent) message.release = () => giveBack(body);
+      this.#events.message(this, message);
     }
   }
 
@@ -231,21 +238,4 @@ export class Connection {
     endRun();
     return buffers;
   }
-}
-
-type OnRead = net.OnReadOpts & { buffer: () => Uint8Array };
-
-/**
- * Gives an accepted socket our receive memory. Node offers that only for sockets that it is asked
- * to make, so that the accepted socket's handle is put into one.
- */
-function takeOver(accepted: net.Socket, onread: OnRead): net.Socket {
-  const held = accepted as unknown as { _handle: object | null };
-  const handle = held._handle;
-  assert(handle !== null, "the accepted socket is open");
-  held._handle = null;
-  // What is left is an empty shell, whose end the server waits for when it closes.
-  accepted.destroy();
-  const options = { handle, onread, pauseOnCreate: false };
-  return new net.Socket(options as unknown as net.SocketConstructorOpts);
 }

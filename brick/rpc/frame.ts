@@ -2,6 +2,7 @@ import { assert } from "../assert.ts";
 import { crc32 } from "../crc32.ts";
 import type { Message } from "../host.ts";
 import { KiB, MiB } from "../units.ts";
+import { lentBytesMin } from "./lent-memory.ts";
 
 /**
  * What travels between two bricks once they have shaken hands: frames, back to back.
@@ -115,6 +116,15 @@ export function decodeFrameHeader(bytes: Buffer, at: number): FrameHeader | Fram
 export const receiveSlabBytes = 512 * KiB;
 /** Less room than this left in a slab: go on in a fresh one, rather than read in crumbs. */
 const receiveRoomBytesMin = 16 * KiB;
+/** What is read behind a long body: the next header, to see whether another one follows. */
+const peekBytes = 4 * KiB;
+
+export interface Frame {
+  header: FrameHeader;
+  body: Buffer;
+  /** The body is alone in its memory, which may be given back. */
+  lent: boolean;
+}
 
 /**
  * Cuts a stream of bytes into frames without copying bodies. Bytes are put straight into slabs; a
@@ -123,6 +133,9 @@ const receiveRoomBytesMin = 16 * KiB;
  * crosses from one slab into the next has its first part copied.
  *
  *     slab: | handed up .. | #parsedAt: part of a frame | #filledAt: room |
+ *
+ * A long body has memory of its own, to be given back: what came of it with its header is copied
+ * there, the rest is received there. As long bodies seldom come alone, little is read behind one.
  */
 export class FrameReader {
   #slab: Buffer = Buffer.allocUnsafeSlow(receiveSlabBytes);
@@ -130,9 +143,14 @@ export class FrameReader {
   #filledAt = 0;
   /** The header at #parsedAt, when it has been read and its body is still missing. */
   #header: FrameHeader | null = null;
+  /** Memory of a long body, and how much of it is there. */
+  #long: Buffer | null = null;
+  #longBytes = 0;
+  #peeks = false;
 
   /** Where the next bytes from the socket belong. Never empty. */
   room(): Buffer {
+    if (this.#long !== null) return this.#long.subarray(this.#longBytes);
     const frameBytes = frameHeaderBytes + (this.#header?.bodyBytes ?? 0);
     const room = this.#slab.length - this.#filledAt;
     if (room < receiveRoomBytesMin || this.#parsedAt + frameBytes > this.#slab.length) {
@@ -143,11 +161,17 @@ export class FrameReader {
       this.#parsedAt = 0;
       this.#slab = fresh;
     }
-    return this.#slab.subarray(this.#filledAt);
+    const end = this.#peeks ? this.#filledAt + peekBytes : this.#slab.length;
+    this.#peeks = false;
+    return this.#slab.subarray(this.#filledAt, end);
   }
 
   /** `count` bytes have arrived in the room given last. */
   filled(count: number): void {
+    if (this.#long !== null) {
+      this.#longBytes += count;
+      return;
+    }
     this.#filledAt += count;
     assert(this.#filledAt <= this.#slab.length);
   }
@@ -162,20 +186,43 @@ export class FrameReader {
   }
 
   /** The next whole frame, null when more bytes are needed, or what is wrong with them. */
-  next(): { header: FrameHeader; body: Buffer } | FrameFault | null {
+  next(): Frame | FrameFault | null {
     if (this.#header === null) {
       if (this.#filledAt - this.#parsedAt < frameHeaderBytes) return null;
       const header = decodeFrameHeader(this.#slab, this.#parsedAt);
       if ("code" in header) return header;
       this.#header = header;
+      if (header.bodyBytes >= lentBytesMin) this.#beginLong(header);
     }
     const header = this.#header;
-    const bodyAt = this.#parsedAt + frameHeaderBytes;
-    if (this.#filledAt - bodyAt < header.bodyBytes) return null;
-    const body = this.#slab.subarray(bodyAt, bodyAt + header.bodyBytes);
+    const body = this.#body(header);
+    if (body === null) return null;
     if (crc32(body) !== header.bodyCrc) return { code: "frame_body_checksum" };
-    this.#parsedAt = bodyAt + header.bodyBytes;
     this.#header = null;
-    return { header, body };
+    const lent = this.#long !== null;
+    this.#long = null;
+    return { header, body, lent };
+  }
+
+  /** Gives the body memory of its own, and moves there what has come of it. */
+  #beginLong({ bodyBytes }: FrameHeader): void {
+    const from = this.#parsedAt + frameHeaderBytes;
+    this.#long = Buffer.allocUnsafeSlow(bodyBytes);
+    this.#longBytes = this.#slab.copy(
+      this.#long,
+      0,
+      from,
+      Math.min(from + bodyBytes, this.#filledAt),
+    );
+    this.#parsedAt = from + this.#longBytes;
+    this.#peeks = true;
+  }
+
+  #body({ bodyBytes }: FrameHeader): Buffer | null {
+    if (this.#long !== null) return this.#longBytes < bodyBytes ? null : this.#long;
+    const from = this.#parsedAt + frameHeaderBytes;
+    if (this.#filledAt - from < bodyBytes) return null;
+    this.#parsedAt = from + bodyBytes;
+    return this.#slab.subarray(from, from + bodyBytes);
   }
 }

@@ -161,9 +161,11 @@ class TcpNetwork implements RealNetwork {
     const bodyBytes = messageBodyBytes(message);
     assert(bodyBytes <= messageBodyBytesMax, "the message is too long");
     assert(message.type > 0 && message.type <= messageTypeMax, "type 0 is the network's own");
-    if (!this.#open) return;
-    const { type, request, reply, body } = message;
-    const stamped = { type, request, reply, boot: this.#options.boot, body };
+    if (!this.#open) {
+      message.release?.();
+      return;
+    }
+    const stamped = { ...message, boot: this.#options.boot };
     if (to === this.#options.self) {
       // Taken once whoever is at work now has come to an end: what it leads to leaves in this turn.
       if (this.#own.length === 0) queueMicrotask(() => this.#takeOwn());
@@ -178,6 +180,7 @@ class TcpNetwork implements RealNetwork {
     if (unknown || waiting + bytes > queueBytesMax) {
       this.stats.droppedMessages += 1;
       this.stats.droppedBytes += bytes;
+      message.release?.();
       return;
     }
     this.#queuedCount += 1;
@@ -257,8 +260,10 @@ class TcpNetwork implements RealNetwork {
   #dropQueue(peer: Peer): void {
     this.stats.droppedMessages += peer.queue.length;
     this.stats.droppedBytes += peer.queuedBytes;
+    const dropped = peer.queue;
     peer.queue = [];
     peer.queuedBytes = 0;
+    for (const message of dropped) message.release?.();
   }
 
   #askForFlush(): void {
@@ -284,11 +289,7 @@ class TcpNetwork implements RealNetwork {
   #takeOwn(): void {
     const own = this.#own;
     this.#own = [];
-    for (const message of own) {
-      const { body } = message;
-      const whole = body.length === 1 ? body[0]! : Buffer.concat(body as Buffer[]);
-      this.#receiver?.(this.#options.self, { ...message, body: [whole] });
-    }
+    for (const message of own) this.#receiver?.(this.#options.self, message);
   }
 
   /**

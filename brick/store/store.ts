@@ -1,3 +1,4 @@
+import { assert } from "../assert.ts";
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
 import { type Keyed, KeyTable } from "../chunk/key-table.ts";
@@ -280,11 +281,18 @@ export class Store {
 
   /**
    * Stores a chunk. The key must be the hash of the bytes: the caller has computed or checked it.
-   * `done` never runs before `put` returns.
+   * `done` never runs before `put` returns; when it does, the bytes are needed no more.
    */
-  put(key: Buffer, bytes: Buffer, origin: ChunkOrigin, done: (result: PutResult) => void): void {
+  put(
+    key: Buffer,
+    data: Buffer | readonly Buffer[],
+    origin: ChunkOrigin,
+    done: (result: PutResult) => void,
+  ): void {
     this.counters.puts += 1;
-    const lengthBytes = bytes.length;
+    const parts = Buffer.isBuffer(data) ? [data] : data;
+    let lengthBytes = 0;
+    for (const part of parts) lengthBytes += part.length;
     const bytesMax = Math.min(chunkBytesMax, this.#segments.bodyBytesMax);
     if (lengthBytes < chunkBytesMin || lengthBytes > bytesMax) {
       this.#answer(done, { ok: false, fault: { code: "bad_size", lengthBytes } });
@@ -309,7 +317,6 @@ export class Store {
       return;
     }
     const chunk: RecordChunk = { key, offsetBytes: 0, lengthBytes, origin };
-    const parts = [bytes];
     const added: PendingChunk = { name, next: null, parts, chunk, waiters: [] };
     this.#pending.add(added);
     this.#log.append({
@@ -374,13 +381,14 @@ export class Store {
     return true;
   }
 
-  /** The chunk's bytes, which have been checked against the key. */
+  /** The chunk's bytes, which have been checked against the key, in memory of the caller's own. */
   readChunk(key: Buffer): Promise<ChunkRead> {
     const pending = this.#pending.get(keyName(key));
     if (pending !== undefined) {
       const { offsetBytes, lengthBytes } = pending.chunk;
-      const body = pending.parts.length === 1 ? pending.parts[0]! : Buffer.concat(pending.parts);
-      const bytes = body.subarray(offsetBytes, offsetBytes + lengthBytes);
+      // A copy: the parts are given back when they are durable.
+      const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+      copyOut(pending.parts, offsetBytes, bytes);
       return Promise.resolve({ ok: true, bytes });
     }
     const entry = this.#index.find(key);
@@ -594,4 +602,15 @@ export class Store {
       this.checkpoint();
     }
   }
+}
+
+/** Fills `into` with the bytes from `fromBytes` on. */
+function copyOut(parts: readonly Buffer[], fromBytes: number, into: Buffer): void {
+  let skip = fromBytes;
+  let filled = 0;
+  for (const part of parts) {
+    if (skip < part.length) filled += part.copy(into, filled, skip);
+    skip = Math.max(0, skip - part.length);
+  }
+  assert(filled === into.length, "a chunk passes the end of its record");
 }

@@ -184,7 +184,7 @@ export class ChunkReader {
     frame.answered = true;
     if (reply.ok) health.answered(frame.brick, nowMs - frame.sinceMs);
     else health.timedOut(frame.brick, nowMs);
-    const decoded = reply.ok ? decodeChunkGetReply(reply.body) : null;
+    const decoded = reply.ok ? decodeChunkGetReply(reply.parts) : null;
     const results = decoded?.length === frame.searches.length ? decoded : null;
     for (const [index, search] of frame.searches.entries()) {
       if (search.ended) continue;

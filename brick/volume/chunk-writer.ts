@@ -14,6 +14,7 @@ import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { ChunkOrigin } from "../log/batch-format.ts";
 import type { CallReply } from "../rpc/calls.ts";
+import type { LentMemory } from "../rpc/lent-memory.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { BrickNumber } from "../units.ts";
 import { ByBrick } from "./by-brick.ts";
@@ -47,12 +48,23 @@ interface Asked {
   state: "waiting" | "hedged" | "refused" | "late";
 }
 
+export interface ChunkToStore {
+  readonly key: Buffer;
+  readonly origin: ChunkOrigin;
+  readonly data: readonly Buffer[];
+  readonly lengthBytes: number;
+  /** Given back when nobody holds it: whoever stores the chunk does until it is stored, or abandoned. */
+  readonly memory: LentMemory | null;
+}
+
 /** One chunk on its way to the bricks that its key names. */
 class Storing {
   readonly key: Buffer;
   readonly origin: ChunkOrigin;
   readonly data: readonly Buffer[];
   readonly lengthBytes: number;
+  /** What the data lie in, held by each message that carries them. */
+  readonly memory: LentMemory | null;
   readonly gcEpoch: number;
   readonly volume: () => Copies;
   readonly done: (outcome: StoreOutcome) => void;
@@ -64,10 +76,7 @@ class Storing {
   activeAt = -1;
 
   constructor(
-    key: Buffer,
-    origin: ChunkOrigin,
-    data: readonly Buffer[],
-    lengthBytes: number,
+    { key, origin, data, lengthBytes, memory }: ChunkToStore,
     gcEpoch: number,
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
@@ -76,6 +85,7 @@ class Storing {
     this.origin = origin;
     this.data = data;
     this.lengthBytes = lengthBytes;
+    this.memory = memory;
     this.gcEpoch = gcEpoch;
     this.volume = volume;
     this.done = done;
@@ -128,15 +138,12 @@ export class ChunkWriter {
   }
 
   store(
-    key: Buffer,
-    origin: ChunkOrigin,
-    data: readonly Buffer[],
-    lengthBytes: number,
+    chunk: ChunkToStore,
     volume: () => Copies,
     done: (outcome: StoreOutcome) => void,
   ): StoreHandle {
     const { gcEpoch } = this.#context.state();
-    const storing = new Storing(key, origin, data, lengthBytes, gcEpoch, volume, done);
+    const storing = new Storing(chunk, gcEpoch, volume, done);
     storing.activeAt = this.#active.length;
     this.#active.push(storing);
     this.#advance(storing);
@@ -228,7 +235,10 @@ export class ChunkWriter {
 
   /** As few messages as hold what is to be sent. */
   #flush(): void {
-    for (const { brick, items: puts } of this.#outgoing.take()) {
+    for (const { brick, items } of this.#outgoing.take()) {
+      // The memory of what nobody wants any more may be gone.
+      const puts = items.filter(({ storing }) => !storing.ended);
+      if (puts.length === 0) continue;
       let from = 0;
       let bytes = 0;
       for (const [at, { storing }] of puts.entries()) {
@@ -255,9 +265,13 @@ export class ChunkWriter {
       alone === null
         ? encodeChunkPuts(chunks, gcEpoch)
         : encodeChunkPut(alone.key, alone.origin, alone.data, gcEpoch);
-    calls.call(brick, type, body, options.chunkTimeoutMs, (reply) => {
+    for (const { memory } of chunks) memory?.hold();
+    const answered = (reply: CallReply) => {
       const statuses = alone === null ? manyStatuses(reply) : oneStatus(reply);
       this.#answered(brick, puts, sinceMs, reply.ok, statuses);
+    };
+    calls.call(brick, type, body, options.chunkTimeoutMs, answered, () => {
+      for (const { memory } of chunks) memory?.release();
     });
   }
 

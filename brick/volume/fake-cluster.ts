@@ -241,13 +241,13 @@ export class FakeCluster {
 
   #serve(brick: FakeBrick): void {
     const { calls } = brick;
-    calls.serve(messageType.chunkPut, (_from, body, reply) => {
+    calls.serveData(messageType.chunkPut, (_from, { parts }, reply) => {
       brick.puts += 1;
-      reply(encodeChunkPutReply(putInto(brick, decodeChunkPut(body)!)));
+      reply(encodeChunkPutReply(putInto(brick, decodeChunkPut(parts)!)));
     });
-    calls.serve(messageType.chunkPuts, (_from, body, reply) => {
+    calls.serveData(messageType.chunkPuts, (_from, { parts }, reply) => {
       brick.puts += 1;
-      reply(encodeChunkPutsReply(decodeChunkPuts(body)!.map((put) => putInto(brick, put))));
+      reply(encodeChunkPutsReply(decodeChunkPuts(parts)!.map((put) => putInto(brick, put))));
     });
     calls.serve(messageType.chunkGet, (_from, body, reply) => {
       brick.gets += 1;
@@ -577,11 +577,12 @@ function makeState(
   };
 }
 
-function putInto(brick: FakeBrick, { key, bytes }: ChunkPut): PutStatus {
+function putInto(brick: FakeBrick, { key, data }: ChunkPut): PutStatus {
+  const bytes = Buffer.concat(data);
   if (!chunkKey(bytes).equals(key)) return putStatus.bad;
   const name = key.toString("hex");
   if (brick.chunks.has(name)) return putStatus.deduplicated;
   if (brick.full) return putStatus.noSpace;
-  brick.chunks.set(name, Buffer.from(bytes));
+  brick.chunks.set(name, bytes);
   return putStatus.stored;
 }

@@ -4,6 +4,7 @@ import { shardOf } from "../cluster-state.ts";
 import type { MapChange } from "../map/group.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
 import { Roster, type Seat } from "../roster.ts";
+import type { LentMemory } from "../rpc/lent-memory.ts";
 import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
@@ -82,6 +83,8 @@ class WriteOperation extends Operation {
   /** Pieces that have landed in fewer copies than the volume asks for, bricks being away. */
   thin: ThinPiece[] = [];
   readonly underWay: PieceUnderWay[] = [];
+  /** What its data lie in, while only chunk stores have seen them. */
+  memory: LentMemory | null;
   /** Among those that are not settled. */
   seat: Seat<WriteOperation> | null = null;
   /** Waits for its range, or for the lease. */
@@ -106,6 +109,7 @@ class WriteOperation extends Operation {
     this.source = change.source;
     this.access = change.access;
     this.resolve = resolve;
+    this.memory = origin.task?.memory ?? null;
   }
 
   expire(): void {
@@ -292,6 +296,8 @@ export class Writes {
       this.#shardIsWide(piece)
     ) {
       stats.piecesInline += 1;
+      // Its bytes go where no one tells when they are needed no more.
+      operation.memory = null;
       const chunk = { key, holders: [], inline: piece.data, gcEpoch: 0 };
       this.#commit(operation, one, new MapOperation(piece, chunk, this.#settler(operation, one)));
       return;
@@ -347,7 +353,7 @@ export class Writes {
   #storePiece(operation: WriteOperation, one: PieceUnderWay, key: Buffer, data: Buffer[]): void {
     const { stages } = this.gateway.context.stats;
     const sinceMs = stages.since(stage.writeStore);
-    one.storing = this.#store(one.piece, key, data, (outcome) => {
+    one.storing = this.#store(operation, one.piece, key, data, (outcome) => {
       stages.took(stage.writeStore, sinceMs);
       if (one.ended) return;
       if (!outcome.ok) {
@@ -368,7 +374,7 @@ export class Writes {
   #storeGroup(operation: WriteOperation, one: PieceUnderWay, group: readonly Piece[]): void {
     const store = (piece: Piece, data: Buffer[], stored: GroupStored) => {
       const key = chunkKey(data);
-      return this.#store(piece, key, data, (outcome) => stored(key, outcome));
+      return this.#store(operation, piece, key, data, (outcome) => stored(key, outcome));
     };
     const handle = storeGroup(group, store, (outcome) => {
       if (one.ended) return;
@@ -388,6 +394,7 @@ export class Writes {
   }
 
   #store(
+    { memory }: WriteOperation,
     { grain, firstSector, lengthBytes }: Piece,
     key: Buffer,
     data: Buffer[],
@@ -396,7 +403,8 @@ export class Writes {
     const { branch } = this.gateway.context;
     const origin = { branch, grain, firstSector, sequence: this.gateway.originNext() };
     const volume = () => this.gateway.volume();
-    return this.gateway.writer.store(key, origin, data, lengthBytes, volume, done);
+    const chunk = { key, origin, data, lengthBytes, memory };
+    return this.gateway.writer.store(chunk, volume, done);
   }
 
   #commit(operation: WriteOperation, one: PieceUnderWay, mapOperation: MapOperation): void {
@@ -513,6 +521,7 @@ export class Writes {
     if (landed) this.gateway.context.stats.degradedWrites += operation.thin.length;
     operation.answer(landed ? null : operation.fault);
     for (const range of ranges) this.gateway.ranges.release(range);
+    operation.memory?.release();
   }
 }
 

@@ -1,3 +1,4 @@
+import type { LentMemory } from "../rpc/lent-memory.ts";
 import type { UnitChange, UnitOutcome } from "../unit/unit-changes.ts";
 import type { NexusId, UnitRecord } from "../unit/unit-record.ts";
 
@@ -120,6 +121,11 @@ export class VolumeTask {
    */
   readonly noticeNext: number;
   cancelled = false;
+  /**
+   * Of a write that is all its command does: what its data lie in. The volume gives it back when the
+   * data are needed no more.
+   */
+  memory: LentMemory | null = null;
   /** Set by the volume while the operation is under way. */
   onCancel: (() => void) | null = null;
 

@@ -86,7 +86,7 @@ test("an ORWRITE of more than one message goes step by step", async () => {
   const dataOut = [data.subarray(0, 1000), data.subarray(1000)];
   const task = new VolumeTask(nexus.id, unit.noticeNext);
   const session = { unit, nexus, luns: [0], peers: [], queriesTasks: false, task };
-  const sizes = { dataOutBytes: data.length, expectedBytes: data.length };
+  const sizes = { dataOutBytes: data.length, expectedBytes: data.length, received: null };
   assert.equal((await orWrite({ ...session, cdb, dataOut, ...sizes })).status, 0);
   const reply = await volume.read(512, data.length);
   assert(reply.ok && Buffer.concat(reply.buffers).equals(data));

@@ -94,6 +94,7 @@ export function write(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
   // the residual tells. A part of a block cannot be written.
   if (command.dataOutBytes % blockBytes !== 0) return refused(sense.invalidInformationUnit);
   if (blocks === 0 || command.dataOutBytes === 0) return good;
+  command.task.memory = command.received;
   return unit.volume
     .write(lba * blockBytes, command.dataOut, command.task)
     .then((reply) => (reply.ok ? good : faultResult(reply.fault)));

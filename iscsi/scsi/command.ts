@@ -1,4 +1,5 @@
 import { assertNever } from "../../brick/assert.ts";
+import type { LentMemory } from "../../brick/rpc/lent-memory.ts";
 import type { CommandKind } from "../../brick/unit/conflicts.ts";
 import type { VolumeFault, VolumeTask } from "../../brick/volume/volume.ts";
 import type { LogicalUnit, Nexus } from "./logical-unit.ts";
@@ -18,6 +19,8 @@ export interface ScsiCommand {
   /** What came of the data that the row's `dataOutBytes` asked for, in order. */
   readonly dataOut: readonly Buffer[];
   readonly dataOutBytes: number;
+  /** What long data of it lie in, to be given back when they are needed no more. */
+  readonly received: LentMemory | null;
   /** What the initiator announced: more or less than the row asked for, if it errs. */
   readonly expectedBytes: number;
   readonly task: VolumeTask;

@@ -57,7 +57,7 @@ test("whatever a CDB and its data are, they end in a well-formed answer", async 
         const result = await runCommand(
           {
             ...{ unit, nexus, luns: [0], peers, queriesTasks: true, cdb, task },
-            ...{ dataOut, dataOutBytes: length, expectedBytes: length },
+            ...{ dataOut, dataOutBytes: length, expectedBytes: length, received: null },
           },
           row,
           wanted,

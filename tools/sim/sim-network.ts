@@ -3,6 +3,7 @@ import { crc32 } from "../../brick/crc32.ts";
 import type { Message, Network } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
 import { messageBodyBytes, messageBodyBytesMax } from "../../brick/rpc/frame.ts";
+import { giveBack, lentBytesMin } from "../../brick/rpc/lent-memory.ts";
 import { type BrickNumber, MiB } from "../../brick/units.ts";
 import { type EventOwner, eventKind, type SimClock, type SimEvent } from "./sim-clock.ts";
 
@@ -197,6 +198,7 @@ export class SimNetwork {
       this.filter?.(owner.brick, to, message) === false
     ) {
       this.stats.dropped += 1;
+      message.release?.();
       return;
     }
     link.bytesUnderWay += bytes;
@@ -224,7 +226,9 @@ export class SimNetwork {
       if (prng.chance(dials.duplicateChance)) {
         this.stats.duplicated += 1;
         link.bytesUnderWay += packet.bytes;
-        const twin = { ...packet, body: Buffer.from(packet.body) };
+        const body = Buffer.from(packet.body);
+        const { release: _, ...message } = packet.message;
+        const twin = { ...packet, message: { ...message, body: [body] }, body };
         this.#arriveAfter(link, this.#latencyMs(dials) + prng.unit() * dials.reorderMs, [twin]);
       }
       if (prng.chance(dials.reorderChance)) {
@@ -281,6 +285,7 @@ export class SimNetwork {
     const gone = link.from === link.to && port?.boot !== packet.message.boot;
     if (port?.receiver == null || !port.owner.alive || link.dials.cut || gone) {
       this.stats.dropped += 1;
+      packet.message.release?.();
       return;
     }
     const caller = this.ownerOf(link.from);
@@ -292,9 +297,8 @@ export class SimNetwork {
     trace.add(message.request);
     trace.add(crc32(body));
     this.stats.delivered += 1;
-    const { type, request, reply, boot } = message;
     try {
-      port.receiver(link.from, { type, request, reply, boot, body: [body] });
+      port.receiver(link.from, link.from === link.to ? message : received(message, body));
     } catch (error) {
       port.owner.failed(error);
     }
@@ -315,6 +319,13 @@ export class SimNetwork {
     }
     return link;
   }
+}
+
+/** What a real network makes of it: long bodies are lent, and what they were made of is released. */
+function received({ release, ...message }: Message, body: Buffer): Message {
+  release?.();
+  if (body.length < lentBytesMin) return { ...message, body: [body] };
+  return { ...message, body: [body], release: () => giveBack(body) };
 }
 
 function isMadeOf(body: Buffer, parts: readonly Uint8Array[]): boolean {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { BrickRecord, ShardRecord } from "../../../brick/cluster-state.ts";
 import type { Host } from "../../../brick/host.ts";
 import { encodeMapReply } from "../../../brick/map/map-messages.ts";
-import type { CallReply, Calls } from "../../../brick/rpc/calls.ts";
+import { type CallReply, type Calls, Received } from "../../../brick/rpc/calls.ts";
 import { StageTimes } from "../../../brick/stage-times.ts";
 import { volumeOptionsDefault } from "../../../brick/volume/options.ts";
 import { MapOperation, ShardLink } from "../../../brick/volume/shard-link.ts";
@@ -81,9 +81,7 @@ test("an answer of an older view counts for nothing, and the operation is sent a
     0,
   );
   const answer = (view: number) =>
-    sent
-      .shift()!
-      .done({ ok: true, body: Buffer.concat(encodeMapReply({ status: "ok", view, holders: [] })) });
+    sent.shift()!.done(new Received(encodeMapReply({ status: "ok", view, holders: [] }), null));
   const asked = () => sent.map(({ to }) => to);
   const piece = splitUnmap(0, 4096)[0]!;
   link.submit(new MapOperation(piece, null, ({ code }) => outcomes.push(code)));
