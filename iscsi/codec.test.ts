@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { giveBack, lentBytesMin } from "../brick/rpc/lent-memory.ts";
 import { crc32c } from "./crc32c.ts";
 import { Outbox } from "./outbox.ts";
 import {
@@ -17,7 +18,7 @@ import {
   nopOut,
   scsiCommand,
 } from "./pdu.ts";
-import { PduStream } from "./pdu-stream.ts";
+import { type Pdu, PduStream } from "./pdu-stream.ts";
 import { serialAdd, serialLess, serialWithin } from "./serial32.ts";
 
 test("CRC32C of RFC 3720's examples", () => {
@@ -125,18 +126,73 @@ function received(stream: PduStream, bytes: Buffer, sizes: readonly number[]): S
     const size = sizes[turn % sizes.length]!;
     stream.push(Buffer.from(bytes.subarray(at, at + size)));
     at += size;
-    for (let event = stream.next(); event !== null; event = stream.next()) {
-      assert(event.ok);
-      const { bhs, data, dataLength } = event.pdu;
-      assert.equal(
-        data.reduce((sum, slice) => sum + slice.length, 0),
-        dataLength,
-      );
+    for (const { bhs, data } of wholePdus(stream)) {
       found.push({ data: Buffer.concat(data), tag: common.initiatorTaskTag.get(bhs) });
     }
   }
   return found;
 }
+
+function* wholePdus(stream: PduStream): Generator<Pdu> {
+  for (let event = stream.next(); event !== null; event = stream.next()) {
+    assert(event.ok);
+    const { data, dataLength } = event.pdu;
+    const dataBytes = data.reduce((sum, slice) => sum + slice.length, 0);
+    assert.equal(dataBytes, dataLength);
+    yield event.pdu;
+  }
+}
+
+/** The same of bytes that are received where the stream wants them, as many at a time as there is room. */
+function receivedInPlace(stream: PduStream, bytes: Buffer, sizes: readonly number[]): Pdu[] {
+  const found: Pdu[] = [];
+  for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
+    const room = stream.room();
+    assert(room.length > 0);
+    const count = bytes.copy(room, 0, at, at + sizes[turn % sizes.length]!);
+    at += count;
+    stream.filled(count);
+    found.push(...wholePdus(stream));
+  }
+  return found;
+}
+
+test("long data are received into memory of their own, which can be given back", () => {
+  const length = fc.oneof(fc.nat(700), fc.integer({ min: lentBytesMin - 5, max: 200_000 }));
+  const sizes = fc.array(fc.oneof(fc.integer({ min: 1, max: 300 }), fc.nat(150_000)), {
+    minLength: 1,
+    maxLength: 8,
+  });
+  fc.assert(
+    fc.property(
+      fc.array(length, { maxLength: 8 }),
+      sizes,
+      fc.boolean(),
+      (lengths, cuts, digests) => {
+        const outbox = new Outbox();
+        const stream = new PduStream();
+        outbox.headerDigest = outbox.dataDigest = digests;
+        stream.headerDigest = stream.dataDigest = digests;
+        stream.dataBytesMax = 1 << 20;
+        const sent = lengths.map((bytes, tag) => Buffer.alloc(bytes, tag + 1));
+        for (const [tag, data] of sent.entries()) {
+          outbox.pdu(nopOut, { initiatorTaskTag: tag }, [data], data.length);
+        }
+        const pdus = receivedInPlace(stream, Buffer.concat(outbox.take()), [...cuts, 1]);
+        assert.equal(pdus.length, sent.length);
+        for (const [tag, { lent, data }] of pdus.entries()) {
+          assert(Buffer.concat(data).equals(sent[tag]!));
+          assert.equal(lent, data.length > 0 && sent[tag]!.length >= lentBytesMin);
+          if (lent) giveBack(data[0]!);
+        }
+        for (const [tag, { lent, data }] of pdus.entries()) {
+          if (!lent) assert(Buffer.concat(data).equals(sent[tag]!));
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
 
 test("a stream cut anywhere gives the PDUs that were sent", () => {
   const pdus = fc.array(

@@ -135,7 +135,9 @@ export class TestInitiator {
   /** Everything the target has sent since the last call. */
   take(): Answer[] {
     const answers: Answer[] = [];
-    this.#stream.push(Buffer.concat(this.connection.outbox.take()));
+    const { outbox } = this.connection;
+    this.#stream.push(Buffer.concat(outbox.take()));
+    for (const sent of outbox.takeWhenSent()) sent();
     for (;;) {
       const event = this.#stream.next();
       if (event === null) return answers;

@@ -17,6 +17,7 @@ export class Outbox {
   /** Of the data not yet taken out. */
   bytes = 0;
   #buffers: Buffer[] = [];
+  #whenSent: (() => void)[] = [];
   #slab = Buffer.alloc(slabBytes);
   #sliceStart = 0;
   #at = 0;
@@ -39,12 +40,24 @@ export class Outbox {
     this.bytes += bhsBytes + dataLength;
   }
 
+  /** Calls back when what has been queued so far has been sent. */
+  whenSent(action: () => void): void {
+    this.#whenSent.push(action);
+  }
+
   /** Everything queued, in order. */
   take(): Buffer[] {
     this.#cutSlice();
     const taken = this.#buffers;
     this.#buffers = [];
     this.bytes = 0;
+    return taken;
+  }
+
+  /** What is to be called when that which was taken last has been sent. */
+  takeWhenSent(): (() => void)[] {
+    const taken = this.#whenSent;
+    this.#whenSent = [];
     return taken;
   }
 

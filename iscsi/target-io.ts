@@ -113,9 +113,15 @@ function flush(connection: Connection, socket: net.Socket): void {
   if (socket.destroyed || socket.writableEnded) return;
   if (connection.closing === "now") return void socket.destroy();
   const buffers = connection.outbox.take();
-  if (buffers.length > 0) {
+  const whenSent = connection.outbox.takeWhenSent();
+  const last = buffers.pop();
+  if (last !== undefined) {
+    const sent = () => {
+      for (const action of whenSent) action();
+    };
     socket.cork();
     for (const buffer of buffers) socket.write(buffer);
+    socket.write(last, whenSent.length > 0 ? sent : undefined);
     socket.uncork();
     node.metrics?.stages?.took(connection.answerStage, connection.answerSinceMs);
     connection.answerSinceMs = 0;

@@ -1,5 +1,5 @@
 import { assert } from "../brick/assert.ts";
-import { LentMemory } from "../brick/rpc/lent-memory.ts";
+import { giveBack, LentMemory } from "../brick/rpc/lent-memory.ts";
 import { nextTransferTag, takeStatSn } from "./answers.ts";
 import { chunkShareMax, dataInTurnBytesMax, dataInTurnPdusMax, gatherBytes } from "./limits.ts";
 import { dataIn, dataOut, noTag, readyToTransfer, scsiResponse } from "./pdu.ts";
@@ -54,7 +54,8 @@ function takeData(task: ScsiTask, pdu: Pdu, endOffsetMax: number): Sense | null 
   task.receivedBytes += pdu.dataLength;
   if (pdu.lent) {
     task.received ??= new LentMemory();
-    task.received.add(pdu.data[0]!);
+    const data = pdu.data[0]!;
+    task.received.add(() => giveBack(data));
   }
   for (const slice of pdu.data) {
     const room = collectedBytes(task) - task.dataOutBytes;
@@ -219,6 +220,7 @@ function* sendDataIn(
     offset += length;
     if (offset === burstEnd) burstEnd = Math.min(burstEnd + maxBurstBytes, dataBytes);
   }
+  if (result.release !== undefined) outbox.whenSent(result.release);
 }
 
 /** Takes a list of buffers apart in pieces of any length, without copying. */

@@ -9,6 +9,7 @@ import {
   type Network,
 } from "../brick/host.ts";
 import { Prng } from "../brick/prng.ts";
+import { giveBack } from "../brick/rpc/lent-memory.ts";
 import { KiB, MiB } from "../brick/units.ts";
 
 /** One examination for the real machine and the simulated one: what code above may rely on. */
@@ -316,7 +317,49 @@ export function examineNetwork(name: string, open: () => Promise<NetworkRig>): v
       assert.equal(atA.length, 0);
       await until(() => atA.length === 1);
       assert.equal(atA[0]!.from, 1);
-      assert.deepEqual(atA[0]!.message.body, [Buffer.from("me!")]);
+      assert.deepEqual(Buffer.concat(atA[0]!.message.body), Buffer.from("me!"));
+    });
+
+    examine("memory is released once: when it has left, when it is dropped", async (rig) => {
+      const { a, b, until } = rig;
+      const atB = collect(b);
+      let released = 0;
+      const lent = (to: number, body: Buffer) => {
+        const release = () => {
+          released += 1;
+          giveBack(body);
+        };
+        a.send(to, { ...messageOf(1, 1, Buffer.from("head"), body), release });
+      };
+      const bodies = [1, 2, 3].map((seed) => new Prng(seed).fill(Buffer.alloc(MiB)));
+      const sent = bodies.map((body) => Buffer.concat([Buffer.from("head"), body]));
+      for (const body of bodies) lent(2, body);
+      assert.equal(released, 0);
+      await until(() => released === bodies.length);
+      await until(() => atB.length === bodies.length);
+      for (const [at, { message }] of atB.entries()) {
+        assert.ok(message.body[0]!.equals(sent[at]!));
+        // Long ones are lent: given back, they are empty, and no other body is.
+        message.release!();
+        assert.equal(message.body[0]!.length, 0);
+      }
+      lent(77, Buffer.alloc(MiB));
+      assert.equal(released, bodies.length + 1);
+    });
+
+    examine("what is sent to oneself is released by whoever handles it", async ({ a, until }) => {
+      const atA = collect(a);
+      let released = 0;
+      const release = () => {
+        released += 1;
+      };
+      const body = Buffer.alloc(MiB, 7);
+      a.send(1, { ...messageOf(1, 1, Buffer.from("head"), body), release });
+      await until(() => atA.length === 1);
+      assert.equal(released, 0);
+      assert.equal(atA[0]!.message.body[1]!.buffer, body.buffer);
+      atA[0]!.message.release!();
+      assert.equal(released, 1);
     });
 
     examine("what is sent to nobody is dropped, a body beyond the limit is a bug", async (rig) => {

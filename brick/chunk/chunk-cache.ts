@@ -51,18 +51,22 @@ export class ChunkCache {
     return entry.bytes;
   }
 
-  /** Keeps verified bytes, perhaps; the caller never writes into them again. */
-  put(key: Buffer, bytes: Buffer, part: ChunkPart = "whole"): void {
+  /**
+   * Keeps verified bytes, perhaps; the caller never writes into them again. True when it keeps the very
+   * memory that they are in, which must not be given back then.
+   */
+  put(key: Buffer, bytes: Buffer, part: ChunkPart = "whole"): boolean {
     const costBytes = bytes.length + entryOverheadBytes;
-    if (costBytes > this.#bytesMax) return;
+    if (costBytes > this.#bytesMax) return false;
     const name = nameOf(key, part);
     // Equal keys are equal bytes: an entry that is there need not be replaced.
-    if (this.#entries.has(name)) return;
-    if (part !== "outline" && !this.#comesAgain(name)) return;
+    if (this.#entries.has(name)) return false;
+    if (part !== "outline" && !this.#comesAgain(name)) return false;
     const pins = bytes.buffer.byteLength > bytes.length * pinnedRatioMax;
     this.#entries.set(name, { bytes: pins ? copyAlone(bytes) : bytes, used: false });
     this.#bytes += costBytes;
     if (this.#bytes > this.#bytesMax) this.#drop();
+    return !pins;
   }
 
   clear(): void {

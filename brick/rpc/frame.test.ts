@@ -6,12 +6,13 @@ import type { Message } from "../host.ts";
 import {
   decodeFrameHeader,
   encodeFrameHeader,
-  type FrameHeader,
+  type Frame,
   FrameReader,
   frameHeaderBytes,
   messageBodyBytesMax,
   receiveSlabBytes,
 } from "./frame.ts";
+import { giveBack, lentBytesMin } from "./lent-memory.ts";
 
 function frame(message: Message, from: number): Buffer {
   const header = Buffer.alloc(frameHeaderBytes, 0xee);
@@ -21,7 +22,7 @@ function frame(message: Message, from: number): Buffer {
 
 /** Feeds the bytes in pieces of the sizes given, over and over. */
 function read(reader: FrameReader, bytes: Buffer, pieces: readonly number[]) {
-  const frames: { header: FrameHeader; body: Buffer }[] = [];
+  const frames: Frame[] = [];
   for (let at = 0, turn = 0; at < bytes.length; turn += 1) {
     const room = reader.room();
     assert.ok(room.length > 0);
@@ -97,6 +98,27 @@ test("the longest body passes, and crosses slabs", () => {
   const { frames } = read(new FrameReader(), stream, [65_536]);
   assert.equal(frames.length, 3);
   for (const each of frames) assert.ok(each.body.equals(body));
+});
+
+test("a long body is alone in its memory, which can be given back without harm to others", () => {
+  const sizes = [10, lentBytesMin, 300, lentBytesMin - 1, 2 * lentBytesMin, 3 * lentBytesMin, 5];
+  const bodies = sizes.map((size, at) => Buffer.alloc(size, at + 1));
+  const messages = bodies.map((body, at) => {
+    return { type: 1, request: at, reply: false, boot: 1, body: [body] };
+  });
+  const stream = Buffer.concat(messages.map((message) => frame(message, 1)));
+  for (const pieces of [[stream.length], [4096], [100_000, 7]]) {
+    const { frames } = read(new FrameReader(), stream, pieces);
+    assert.deepEqual(
+      frames.map(({ lent }) => lent),
+      sizes.map((size) => size >= lentBytesMin),
+    );
+    for (const { body, lent } of frames) if (lent) giveBack(body);
+    for (const [at, { body, lent }] of frames.entries()) {
+      if (lent) assert.equal(body.length, 0);
+      else assert.ok(body.equals(bodies[at]!));
+    }
+  }
 });
 
 test("any flipped bit is a fault, never another frame", () => {

@@ -20,14 +20,15 @@ export function giveBack(bytes: Buffer): void {
   memory.transfer(0);
 }
 
-/** Buffers that are given back together, by the last of those who hold them. */
+/** Memory that is given back together, when the last of those who hold it has released it. */
 export class LentMemory {
-  readonly #buffers: Buffer[] = [];
+  readonly #returns: (() => void)[] = [];
   #holders = 1;
 
-  add(bytes: Buffer): void {
+  /** What gives some of it back. */
+  add(giveBack: () => void): void {
     assert(this.#holders > 0, "the memory has been given back");
-    this.#buffers.push(bytes);
+    this.#returns.push(giveBack);
   }
 
   hold(): void {
@@ -40,7 +41,7 @@ export class LentMemory {
     assert(this.#holders > 0, "the memory has been given back");
     this.#holders -= 1;
     if (this.#holders > 0) return;
-    for (const bytes of this.#buffers) giveBack(bytes);
-    this.#buffers.length = 0;
+    for (const giveBack of this.#returns) giveBack();
+    this.#returns.length = 0;
   }
 }

@@ -1,4 +1,3 @@
-import { assert } from "../assert.ts";
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
 import { type Keyed, KeyTable } from "../chunk/key-table.ts";
@@ -67,6 +66,9 @@ export type PutFault =
   /** Too much waits for the log already: put it elsewhere, or later. */
   | { code: "busy" };
 export type PutResult = { ok: true; deduplicated: boolean } | { ok: false; fault: PutFault };
+type PutDone = (result: PutResult) => void;
+/** In any number of parts. */
+type ChunkData = Buffer | readonly Buffer[];
 
 /** Whoever keeps state in the key-value store that follows from records of the log. */
 export interface StoreParticipant {
@@ -283,16 +285,10 @@ export class Store {
    * Stores a chunk. The key must be the hash of the bytes: the caller has computed or checked it.
    * `done` never runs before `put` returns; when it does, the bytes are needed no more.
    */
-  put(
-    key: Buffer,
-    data: Buffer | readonly Buffer[],
-    origin: ChunkOrigin,
-    done: (result: PutResult) => void,
-  ): void {
+  put(key: Buffer, data: ChunkData, origin: ChunkOrigin, done: PutDone): void {
     this.counters.puts += 1;
     const parts = Buffer.isBuffer(data) ? [data] : data;
-    let lengthBytes = 0;
-    for (const part of parts) lengthBytes += part.length;
+    const lengthBytes = parts.reduce((sum, part) => sum + part.length, 0);
     const bytesMax = Math.min(chunkBytesMax, this.#segments.bodyBytesMax);
     if (lengthBytes < chunkBytesMin || lengthBytes > bytesMax) {
       this.#answer(done, { ok: false, fault: { code: "bad_size", lengthBytes } });
@@ -387,8 +383,7 @@ export class Store {
     if (pending !== undefined) {
       const { offsetBytes, lengthBytes } = pending.chunk;
       // A copy: the parts are given back when they are durable.
-      const bytes = Buffer.allocUnsafeSlow(lengthBytes);
-      copyOut(pending.parts, offsetBytes, bytes);
+      const bytes = Buffer.concat(pending.parts).subarray(offsetBytes, offsetBytes + lengthBytes);
       return Promise.resolve({ ok: true, bytes });
     }
     const entry = this.#index.find(key);
@@ -602,15 +597,4 @@ export class Store {
       this.checkpoint();
     }
   }
-}
-
-/** Fills `into` with the bytes from `fromBytes` on. */
-function copyOut(parts: readonly Buffer[], fromBytes: number, into: Buffer): void {
-  let skip = fromBytes;
-  let filled = 0;
-  for (const part of parts) {
-    if (skip < part.length) filled += part.copy(into, filled, skip);
-    skip = Math.max(0, skip - part.length);
-  }
-  assert(filled === into.length, "a chunk passes the end of its record");
 }

@@ -10,6 +10,7 @@ import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { type ClusterState, isReachable } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
+import { LentMemory } from "../rpc/lent-memory.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
@@ -20,7 +21,8 @@ import { mayHoldChunks } from "./placement.ts";
 const sweepEveryMs = 10;
 
 export type FetchOutcome =
-  | { ok: true; bytes: Buffer }
+  /** `memory`: what the bytes lie in, when it can be given back; whoever wants them holds it. */
+  | { ok: true; bytes: Buffer; memory: LentMemory | null }
   /** Every brick that may hold it has answered absent or damaged. */
   | { ok: false; fault: "lost" }
   /** Those that answered do not have it, but not all have answered. */
@@ -186,15 +188,23 @@ export class ChunkReader {
     else health.timedOut(frame.brick, nowMs);
     const decoded = reply.ok ? decodeChunkGetReply(reply.parts) : null;
     const results = decoded?.length === frame.searches.length ? decoded : null;
+    const memory = reply.ok && reply.release !== null ? new LentMemory() : null;
+    if (reply.ok && reply.release !== null) memory?.add(reply.release);
     for (const [index, search] of frame.searches.entries()) {
       if (search.ended) continue;
       search.underWay -= 1;
-      this.#take(search, frame.brick, results === null ? null : results[index]!);
+      this.#take(search, frame.brick, results === null ? null : results[index]!, memory);
     }
+    memory?.release();
     this.flush();
   }
 
-  #take(search: Search, brick: BrickNumber, result: GetResult | null): void {
+  #take(
+    search: Search,
+    brick: BrickNumber,
+    result: GetResult | null,
+    memory: LentMemory | null,
+  ): void {
     if (result !== null && result.status === getStatus.omitted) {
       this.#queue(search, brick);
       return;
@@ -202,10 +212,12 @@ export class ChunkReader {
     if (result !== null && result.status === getStatus.found) {
       const { stages } = this.#context.stats;
       const sinceMs = stages.since(stage.readVerify);
-      const isGood = keyEquals(chunkKey(result.bytes), search.key);
+      // This brick's own store has checked it, and it has not moved since.
+      const isOwn = brick === this.#context.self;
+      const isGood = isOwn || keyEquals(chunkKey(result.bytes), search.key);
       stages.took(stage.readVerify, sinceMs);
       if (isGood) {
-        this.#end(search, { ok: true, bytes: result.bytes });
+        this.#end(search, { ok: true, bytes: result.bytes, memory });
         return;
       }
     }

@@ -3,6 +3,7 @@ import { grainsPerShardRun } from "../cluster-state.ts";
 import { neededOf, type VolumeCipher } from "../crypt/volume-cipher.ts";
 import type { Extent } from "../map/grain.ts";
 import type { MapLookupReply } from "../map/map-messages.ts";
+import type { LentMemory } from "../rpc/lent-memory.ts";
 import { stage } from "../stage-times.ts";
 import { grainBytes, sectorBytes } from "../units.ts";
 import { AllocationRuns } from "./allocation-runs.ts";
@@ -77,6 +78,8 @@ interface Reading {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly parts: Part[];
+  /** What its bytes lie in, held until its answer is needed no more. */
+  readonly memories: LentMemory[];
   missing: number;
   /** It goes on where another read ended: what follows will be wanted, too. */
   sequential: boolean;
@@ -95,6 +98,7 @@ class ReadOperation extends Operation implements Reading {
   readonly lengthBytes: number;
   readonly resolve: (result: VolumeRead) => void;
   readonly parts: Part[] = [];
+  readonly memories: LentMemory[] = [];
   missing = 0;
   sequential = false;
   /** Of a read of several grains, until it is answered. */
@@ -141,6 +145,7 @@ class InnerReading implements Reading, Abandonable {
   readonly offsetBytes: number;
   readonly lengthBytes: number;
   readonly parts: Part[] = [];
+  readonly memories: LentMemory[] = [];
   missing = 0;
   sequential = false;
   answered = false;
@@ -468,8 +473,13 @@ export class Reads {
     if (outcome.ok) {
       // A long read takes all of a chunk and will not come back for it soon: others keep their place.
       const all = part.endSector - part.firstSector >= extent.chunkSectors;
-      if (!(part.read.sequential && all)) this.#gateway.chunks.put(extent.key, outcome.bytes);
-      this.#have(part, index, outcome.bytes, 0);
+      const { bytes, memory } = outcome;
+      const passes = part.read.sequential && all;
+      const isKept = !passes && this.#gateway.chunks.put(extent.key, bytes);
+      memory?.hold();
+      // What the cache keeps is held for good.
+      if (memory !== null && !isKept) part.read.memories.push(memory);
+      this.#have(part, index, bytes, 0);
       return;
     }
     if (part.read.answered) return;
@@ -507,8 +517,16 @@ export class Reads {
       }
     }
     // Right before the answer: whoever took the volume over may have written since the look-ups.
-    this.#gateway.whenLeased(() => read.answer({ ok: true, buffers }));
+    this.#gateway.whenLeased(() => read.answer({ ok: true, buffers, ...releaseOf(read) }));
   }
+}
+
+function releaseOf({ memories }: Reading): { release?: () => void } {
+  if (memories.length === 0) return {};
+  const release = () => {
+    for (const memory of memories.splice(0)) memory.release();
+  };
+  return { release };
 }
 
 function newPart(read: Reading, grain: number, firstSector: number, endSector: number): Part {

@@ -161,7 +161,9 @@ export type VolumeFault =
   /** The unit is being sanitized, or was in vain. */
   | { code: "sanitizing" };
 
-export type VolumeRead = { ok: true; buffers: Buffer[] } | { ok: false; fault: VolumeFault };
+export type VolumeRead =
+  /** `release`: says, once, that the buffers are needed no more; who does not call it need not. */
+  { ok: true; buffers: Buffer[]; release?: () => void } | { ok: false; fault: VolumeFault };
 export type VolumeDone = { ok: true } | { ok: false; fault: VolumeFault };
 export type VolumeAllocation =
   | { ok: true; runs: { lengthBytes: number; mapped: boolean }[] }

@@ -74,11 +74,11 @@ export function read(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
   const { lba, blocks } = blockRange(cdb);
   if (blocks === 0) return good;
   const lengthBytes = blocks * blockBytes;
-  return unit.volume
-    .read(lba * blockBytes, lengthBytes, command.task)
-    .then((reply) =>
-      reply.ok ? dataResult(reply.buffers, lengthBytes) : faultResult(reply.fault),
-    );
+  return unit.volume.read(lba * blockBytes, lengthBytes, command.task).then((reply) => {
+    if (!reply.ok) return faultResult(reply.fault);
+    const { buffers, release } = reply;
+    return { ...dataResult(buffers, lengthBytes), ...(release !== undefined && { release }) };
+  });
 }
 
 export function writeDataBytes(unit: LogicalUnit, cdb: Buffer): number {

@@ -37,6 +37,8 @@ export interface ScsiResult {
   /** Data-In; the transport cuts it to what the initiator expects. */
   readonly data: readonly Buffer[];
   readonly dataBytes: number;
+  /** May be called when the data have been sent, and not otherwise: their memory may be given back. */
+  readonly release?: () => void;
 }
 
 /** A command of the set: one line of the table in opcodes.ts. */

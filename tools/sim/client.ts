@@ -1,6 +1,12 @@
 import type { Prng } from "../../brick/prng.ts";
+import { giveBack, LentMemory } from "../../brick/rpc/lent-memory.ts";
 import { sectorBytes, sectorsPerGrain } from "../../brick/units.ts";
-import type { Volume, VolumeFault } from "../../brick/volume/volume.ts";
+import {
+  type Volume,
+  type VolumeDone,
+  type VolumeFault,
+  VolumeTask,
+} from "../../brick/volume/volume.ts";
 import { type Histories, writeTags } from "./histories.ts";
 
 export interface ClientOptions {
@@ -60,6 +66,7 @@ export class Client {
       this.#options.onViolation(`a read of ${sectorCount} sectors gave ${bytes.length} bytes`);
       return false;
     }
+    result.release?.();
     const mixed = this.#histories.endRead(start, firstSector, bytes);
     if (mixed !== null) this.#options.onViolation(mixed);
     return true;
@@ -73,7 +80,7 @@ export class Client {
     const result =
       data === null
         ? await volume.unmap(offsetBytes, count * sectorBytes)
-        : await volume.write(offsetBytes, this.#cut(data));
+        : await this.#writeLent(volume, offsetBytes, data);
     if (!result.ok) {
       this.#fault(result.fault);
       return;
@@ -82,6 +89,16 @@ export class Client {
     this.#histories.endWrite(ticket);
     if (zero) this.counts.unmaps += 1;
     else this.counts.writes += 1;
+  }
+
+  /** As a portal writes: the data lie in memory that the volume gives back when it needs them no more. */
+  #writeLent(volume: Volume, offsetBytes: number, data: Buffer): Promise<VolumeDone> {
+    const lent = Buffer.allocUnsafeSlow(data.length);
+    data.copy(lent);
+    const task = new VolumeTask();
+    task.memory = new LentMemory();
+    task.memory.add(() => giveBack(lent));
+    return volume.write(offsetBytes, this.#cut(lent), task);
   }
 
   #fault(fault: VolumeFault): boolean {
