@@ -40,6 +40,11 @@ export class ChunkCache {
     return this.#bytes;
   }
 
+  /** Whether the whole chunk is here; asking for that is not asking for it. */
+  has(key: Buffer): boolean {
+    return this.#entries.has(nameOf(key, "whole"));
+  }
+
   get(key: Buffer, part: ChunkPart = "whole"): Buffer | undefined {
     const entry = this.#entries.get(nameOf(key, part));
     if (entry === undefined) {

@@ -212,9 +212,7 @@ export class ChunkReader {
     if (result !== null && result.status === getStatus.found) {
       const { stages } = this.#context.stats;
       const sinceMs = stages.since(stage.readVerify);
-      // This brick's own store has checked it, and it has not moved since.
-      const isOwn = brick === this.#context.self;
-      const isGood = isOwn || keyEquals(chunkKey(result.bytes), search.key);
+      const isGood = keyEquals(chunkKey(result.bytes), search.key);
       stages.took(stage.readVerify, sinceMs);
       if (isGood) {
         this.#end(search, { ok: true, bytes: result.bytes, memory });

@@ -228,11 +228,14 @@ export class FakeCluster {
     if (!local && this.prng.chance(lossShare)) return;
     const times = !local && this.prng.chance(doubleShare) ? 2 : 1;
     const sent = Buffer.concat(message.body);
+    // What was sent is a copy from here on: whoever still needs the buffers must hold them.
+    message.release?.();
     const body = [this.onTheWay?.(to, sent) ?? sent];
     for (let index = 0; index < times; index += 1) {
       this.time.after(this.prng.unit() * delayMsMax, () => {
         if (!from.alive || !target.alive || target.frozen) return;
-        target.receive(from.number, { ...message, boot: 1, body });
+        const { release: _, ...received } = message;
+        target.receive(from.number, { ...received, boot: 1, body });
       });
     }
   }

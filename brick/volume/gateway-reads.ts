@@ -12,6 +12,7 @@ import type { Gateway } from "./gateway.ts";
 import type { MapFill } from "./map-cache.ts";
 import { Operation, type Origin, unavailable } from "./operation.ts";
 import type { HeldRange } from "./range-lock.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import { Lookup } from "./shard-link.ts";
 import { slicesFor } from "./slice-plan.ts";
 import { crossesGrains } from "./split.ts";
@@ -177,9 +178,11 @@ export class Reads {
   readonly #gateway: Gateway;
   readonly #fills: Fill[] = [];
   readonly #streamEnds: number[] = [];
+  readonly #ahead: ReadAhead;
 
   constructor(gateway: Gateway) {
     this.#gateway = gateway;
+    this.#ahead = new ReadAhead(gateway);
   }
 
   run(offsetBytes: number, lengthBytes: number, origin: Origin): Promise<VolumeRead> {
@@ -299,8 +302,15 @@ export class Reads {
     const refusal = this.#gateway.refusalNow(read, "read");
     const { stages } = this.#gateway.context.stats;
     stages.took(stage.readWait, stages.sample(stage.readWait, read.startMs));
-    if (refusal === null) this.#begin(read);
-    else read.fail(refusal);
+    if (refusal !== null) {
+      read.fail(refusal);
+      return;
+    }
+    this.#begin(read);
+    // Where several are under way, the initiator itself is ahead.
+    if (!read.sequential || this.#gateway.operationCount > 1) return;
+    this.#ahead.follow(read, this.#gateway.volume().sizeBytes);
+    this.#gateway.flushReads();
   }
 
   #begin(read: Reading): void {
@@ -432,6 +442,12 @@ export class Reads {
     const whole = chunks.get(key);
     if (whole !== undefined) {
       this.#have(part, index, whole, 0);
+      return;
+    }
+    const ahead = this.#ahead.take(key);
+    if (ahead !== null) {
+      if (ahead.memory !== null) part.read.memories.push(ahead.memory);
+      this.#have(part, index, ahead.bytes, 0);
       return;
     }
     const plan = part.read.sequential ? null : slicesOf(extent, part, cipher !== null);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Prng } from "../prng.ts";
+import { giveBack, LentMemory, lentBytesMin } from "../rpc/lent-memory.ts";
 import { grainBytes, sectorBytes, sectorsPerGrain } from "../units.ts";
 import { type Bench, bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
 import { fillWith, SectorModel } from "./sector-model.ts";
@@ -34,11 +35,16 @@ async function randomCommand(bench: Bench, model: SectorModel, prng: Prng): Prom
   const zero = kind !== "write";
   const { number, token } = model.beginWrite(first, count, zero);
   const task = new VolumeTask();
+  const data = Buffer.from(fillWith(number, count));
+  if (kind === "write" && data.length >= lentBytesMin) {
+    task.memory = new LentMemory();
+    task.memory.add(() => giveBack(data));
+  }
   if (prng.chance(0.05)) bench.cluster.time.after(prng.between(0, 20), () => task.cancel());
   const result =
     kind === "unmap"
       ? await bench.gateway.unmap(offsetBytes, lengthBytes, { task })
-      : await bench.gateway.write(offsetBytes, [fillWith(number, count)], { task });
+      : await bench.gateway.write(offsetBytes, [data], { task });
   if (result.ok) model.endWrite(first, count, zero, token);
   else {
     assert.ok(["unavailable", "cancelled"].includes(result.fault.code), result.fault.code);
@@ -127,3 +133,49 @@ for (const seed of [1, 2, 3, 4, 5, 6, Number(process.env.SEED ?? 7)]) {
     await randomRun(seed, 800, true);
   });
 }
+
+test("a write gives its memory back once it has settled, and not before", async () => {
+  const bench = makeBench(makeCluster(23));
+  const data = Buffer.allocUnsafeSlow(4 * grainBytes);
+  for (let at = 0; at < data.length; at += grainBytes) data.fill(at / grainBytes + 1, at);
+  const sent = Buffer.from(data);
+  const task = new VolumeTask();
+  const memory = new LentMemory();
+  task.memory = memory;
+  memory.add(() => giveBack(data));
+  const writing = bench.gateway.write(0, [data], { task });
+  assert.equal(data.length, sent.length);
+  const result = await bench.cluster.time.until(writing);
+  assert.ok(result.ok);
+  assert.equal(data.length, 0);
+  const found = await bench.cluster.time.until(bench.gateway.read(0, sent.length));
+  assert.ok(bytesOf(found).equals(sent));
+});
+
+test("a read in sequence finds what comes next here, and what was written meanwhile is new", async () => {
+  const bench = makeBench(makeCluster(29), { chunkCacheBytes: 0 });
+  const { gateway, cluster } = bench;
+  const grains = 32;
+  const content = (version: number, grain: number) =>
+    fillWith(version * 100 + grain, sectorsPerGrain);
+  const write = async (grain: number, version: number) => {
+    const writing = gateway.write(grain * grainBytes, [content(version, grain)], {});
+    assert.ok((await cluster.time.until(writing)).ok);
+  };
+  const read = async (grain: number) => {
+    const reading = gateway.read(grain * grainBytes, grainBytes);
+    return bytesOf(await cluster.time.until(reading));
+  };
+  for (let grain = 0; grain < grains; grain += 1) await write(grain, 1);
+  const gets = () => [...cluster.bricks.values()].reduce((sum, brick) => sum + brick.gets, 0);
+  for (let grain = 0; grain < 4; grain += 1)
+    assert.ok((await read(grain)).equals(content(1, grain)));
+  await cluster.time.run(100);
+  const before = gets();
+  const reading = gateway.read(4 * grainBytes, grainBytes);
+  const found = bytesOf(await reading);
+  assert.ok(found.equals(content(1, 4)), "without a message of its own");
+  assert.ok(before > 4, "more has been fetched than was read");
+  await write(5, 2);
+  assert.ok((await read(5)).equals(content(2, 5)));
+});
