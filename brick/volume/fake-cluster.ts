@@ -1,3 +1,4 @@
+import { assert } from "../assert.ts";
 import {
   type ChunkPut,
   decodeChunkGet,
@@ -228,8 +229,12 @@ export class FakeCluster {
     if (!local && this.prng.chance(lossShare)) return;
     const times = !local && this.prng.chance(doubleShare) ? 2 : 1;
     const sent = Buffer.concat(message.body);
-    // What was sent is a copy from here on: whoever still needs the buffers must hold them.
-    message.release?.();
+    // As a socket that is slow to take it: the buffers are needed until then.
+    this.time.after(delayMsMax, () => {
+      const same = Buffer.concat(message.body).equals(sent);
+      assert(same, `brick ${from.number} changed buffers that it had sent`);
+      message.release?.();
+    });
     const body = [this.onTheWay?.(to, sent) ?? sent];
     for (let index = 0; index < times; index += 1) {
       this.time.after(this.prng.unit() * delayMsMax, () => {

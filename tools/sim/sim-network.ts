@@ -3,7 +3,7 @@ import { crc32 } from "../../brick/crc32.ts";
 import type { Message, Network } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
 import { messageBodyBytes, messageBodyBytesMax } from "../../brick/rpc/frame.ts";
-import { giveBack, lentBytesMin } from "../../brick/rpc/lent-memory.ts";
+import { giveBack } from "../../brick/rpc/lent-memory.ts";
 import { type BrickNumber, MiB } from "../../brick/units.ts";
 import { type EventOwner, eventKind, type SimClock, type SimEvent } from "./sim-clock.ts";
 
@@ -321,11 +321,16 @@ export class SimNetwork {
   }
 }
 
-/** What a real network makes of it: long bodies are lent, and what they were made of is released. */
+/**
+ * What a real network makes of it: bodies are lent, and what they were made of is released. Here short ones
+ * are lent, too, so that whoever gives them back too early is found by any message.
+ */
 function received({ release, ...message }: Message, body: Buffer): Message {
   release?.();
-  if (body.length < lentBytesMin) return { ...message, body: [body] };
-  return { ...message, body: [body], release: () => giveBack(body) };
+  if (body.length === 0) return { ...message, body: [body] };
+  const lent = Buffer.allocUnsafeSlow(body.length);
+  body.copy(lent);
+  return { ...message, body: [lent], release: () => giveBack(lent) };
 }
 
 function isMadeOf(body: Buffer, parts: readonly Uint8Array[]): boolean {
