@@ -41,8 +41,6 @@ export class ReadAhead {
   #bytes = 0;
   /** Reads in sequence, since what was fetched ahead was last given up unread. */
   #streak = 0;
-  used = 0;
-  wasted = 0;
 
   constructor(gateway: ReadSide) {
     this.#gateway = gateway;
@@ -89,7 +87,6 @@ export class ReadAhead {
     const index = this.#indexOf(key);
     if (index < 0) return null;
     const { bytes, memory } = this.#remove(index);
-    this.used += 1;
     return bytes === null ? null : { bytes, memory };
   }
 
@@ -104,7 +101,6 @@ export class ReadAhead {
   #giveUp(): void {
     const { memory } = this.#remove(0);
     memory?.release();
-    this.wasted += 1;
     this.#streak = 0;
   }
 
