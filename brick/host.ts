@@ -50,6 +50,13 @@ export class DiskError extends Error {
   }
 }
 
+const noSpaceCodes: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
+
+/** The file system, or a quota in it, is used up: the same call may succeed once there is room. */
+export function isNoSpace(error: unknown): boolean {
+  return error instanceof DiskError && noSpaceCodes.has(error.code);
+}
+
 /** One brick's data directory. Paths are relative to it, with "/" between parts. */
 export interface Disk {
   /** Opens a file for reading and writing; with `create`, makes it (and its folders) if absent. */
@@ -91,6 +98,13 @@ export interface Kv {
   write(batch: readonly KvChange[], options: { sync: boolean }): void;
   /** At most `limit` pairs with start <= key < end, in order of keys. */
   range(start: Buffer, end: Buffer, limit: number): [Buffer, Buffer][];
+  /** A write, or a step of its own behind the writes, found no space: it takes none until reopened. */
+  hasFailed(): boolean;
+  /**
+   * Opens it anew, in place, and blocks meanwhile, so that no read meets it closed. What was written
+   * is there; of a batch that failed, all or nothing. When this throws it is closed for good.
+   */
+  reopen(): void;
   close(): Promise<void>;
 }
 

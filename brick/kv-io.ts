@@ -1,7 +1,9 @@
 import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { Worker } from "node:worker_threads";
 import { assert } from "./assert.ts";
-import { DiskError, type Kv, type KvChange } from "./host.ts";
+import { DiskError, isNoSpace, type Kv, type KvChange } from "./host.ts";
+import { type KvReopening, reopenFailed, reopenWaits } from "./kv-reopening.ts";
 import { type MemoryParts, memoryPartsDefault } from "./memory-budget.ts";
 import { KiB, MiB } from "./units.ts";
 
@@ -20,6 +22,8 @@ const kvBackgroundThreads = 2;
 /** Pairs and bytes asked of one iterator call, while a range is longer. */
 const kvRangeStepPairs = 1000;
 const kvRangeStepBytes = 1 * MiB;
+/** Opening anew replays its log, which is never longer than what is kept in memory. */
+const kvReopenMsMax = 30_000;
 
 /**
  * The part of the native binding that is used. Its own JavaScript class keeps a list of every
@@ -27,6 +31,8 @@ const kvRangeStepBytes = 1 * MiB;
  */
 interface RocksBinding {
   db_init(location: string): RocksStore;
+  db_get_handle(store: RocksStore): bigint;
+  db_get_property(store: RocksStore, property: string): string;
   db_open(
     store: RocksStore,
     options: Record<string, unknown>,
@@ -54,7 +60,9 @@ type RocksStore = { readonly kind: "store" };
 type RocksBatch = { readonly kind: "batch" };
 type RocksIterator = { readonly kind: "iterator" };
 
-const rocks = createRequire(import.meta.url)("@nxtedition/rocksdb/binding") as RocksBinding;
+const requireHere = createRequire(import.meta.url);
+const bindingPath = requireHere.resolve("@nxtedition/rocksdb/binding");
+const rocks = requireHere(bindingPath) as RocksBinding;
 
 const readOptions = { valueEncoding: "buffer" };
 const noOptions = {};
@@ -66,27 +74,24 @@ export async function openRealKv(
 ): Promise<Kv> {
   await mkdir(location, { recursive: true });
   const store = rocks.db_init(location);
-  await failing((done) =>
-    rocks.db_open(
-      store,
-      {
-        createIfMissing: true,
-        cacheSize: kvCacheBytes,
-        cacheIndexAndFilterBlocks: true,
-        filterPolicy: `bloomfilter:${kvBloomBitsPerKey}`,
-        blockSize: kvBlockBytes,
-        compaction: "level",
-        memtableMemoryBudget: kvMemtableBytes,
-        // Keys are hashes and numbers: little to gain, and every write would pay.
-        compression: false,
-        walCompression: false,
-        parallelism: kvBackgroundThreads,
-      },
-      done,
-    ),
-  );
+  const options = {
+    createIfMissing: true,
+    cacheSize: kvCacheBytes,
+    cacheIndexAndFilterBlocks: true,
+    filterPolicy: `bloomfilter:${kvBloomBitsPerKey}`,
+    blockSize: kvBlockBytes,
+    compaction: "level",
+    memtableMemoryBudget: kvMemtableBytes,
+    // Keys are hashes and numbers: little to gain, and every write would pay.
+    compression: false,
+    walCompression: false,
+    parallelism: kvBackgroundThreads,
+  };
+  await failing((done) => rocks.db_open(store, options, done));
   const batch = rocks.batch_init();
   let open = true;
+  /** RocksDB refuses every write after one that failed, and says why each time. */
+  let writeFailed = false;
   const checked = <T>(act: () => T): T => {
     assert(open, "the key-value store is closed");
     return diskFailing(act);
@@ -94,14 +99,59 @@ export async function openRealKv(
   return {
     get: (key) => checked(() => getMany(store, [key])[0]),
     getMany: (keys) => checked(() => getMany(store, keys)),
-    write: (changes, { sync }) => checked(() => writeBatch(store, batch, changes, sync)),
+    write: (changes, { sync }) => {
+      try {
+        checked(() => writeBatch(store, batch, changes, sync));
+      } catch (error) {
+        writeFailed = true;
+        throw error;
+      }
+    },
     range: (start, end, limit) => checked(() => readRange(store, start, end, limit)),
+    hasFailed: () => writeFailed || backgroundErrors(store) > 0,
+    reopen: () => {
+      assert(open, "the key-value store is closed");
+      open = false;
+      reopen(store, options);
+      open = true;
+      writeFailed = false;
+    },
     close: async () => {
       assert(open, "the key-value store is closed");
       open = false;
-      await failing((done) => rocks.db_close(store, done));
+      try {
+        await failing((done) => rocks.db_close(store, done));
+      } catch (error) {
+        // It is closed, and says once more why it took no writes.
+        if (!isNoSpace(error)) throw error;
+      }
     },
   };
+}
+
+function backgroundErrors(store: RocksStore): number {
+  return Number(rocks.db_get_property(store, "rocksdb.background-errors"));
+}
+
+/**
+ * Closing and opening are calls that end on another thread and are answered by an event: another
+ * thread of JavaScript waits for that event while this one stands still.
+ */
+function reopen(store: RocksStore, options: Record<string, unknown>): void {
+  const state = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const workerData: KvReopening = {
+    bindingPath,
+    handle: rocks.db_get_handle(store),
+    options,
+    state,
+  };
+  const worker = new Worker(new URL("./kv-reopen-worker-io.ts", import.meta.url), { workerData });
+  Atomics.wait(state, 0, reopenWaits, kvReopenMsMax);
+  // What it has to say comes as an event, and then its end is no news.
+  worker.on("error", () => {});
+  const reached = Atomics.load(state, 0);
+  if (reached === reopenWaits) throw new DiskError("EIO", "key-value store: opening takes too long");
+  if (reached === reopenFailed) throw new DiskError("EIO", "key-value store: it cannot be reopened");
 }
 
 function getMany(store: RocksStore, keys: readonly Buffer[]): (Buffer | undefined)[] {

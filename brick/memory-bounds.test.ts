@@ -39,6 +39,8 @@ function endlessKv(entries: number): Kv {
       next += count;
       return found;
     },
+    hasFailed: () => false,
+    reopen: () => {},
     close: async () => {},
   };
 }

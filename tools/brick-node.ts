@@ -222,6 +222,7 @@ export class BrickNode {
       ...(healOptions !== undefined && { options: healOptions }),
     });
     const nudge = () => control.nudge();
+    store.watchSpace(nudge);
     const { gcOptions } = options;
     const gcParts = { host, calls, self, map, store, state, nudge };
     const gc = new Gc({ ...gcParts, ...(gcOptions !== undefined && { options: gcOptions }) });

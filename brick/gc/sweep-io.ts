@@ -47,12 +47,15 @@ export class Sweeper {
     const { store, options } = this.#parts;
     const { marked } = gcOf(this.#parts.state());
     if (marked <= this.sweptEpoch || this.before() === null) return false;
+    if (store.putsOffCheckpoints) return false;
     // What is only in the log yet is too young to be swept; what was is in the index from here on.
     store.checkpoint();
     let from: Buffer | null = null;
     do {
       const before = this.before();
       if (before === null || this.#parts.isClosed()) return false;
+      // What is dropped stays in memory until a checkpoint.
+      if (store.putsOffCheckpoints) return false;
       let pinned: Set<string> | null = null;
       const step = store.sweepStep(from, options.sweepStepChunks, (key, entry) => {
         const stamp = store.stamps.epochOf(entry);

@@ -149,7 +149,10 @@ export class Log {
       const pages = alignUp(bytesAfter, batchAlignBytes);
       if (written.length === 0) {
         const room = this.#segments.room(pages, record.claim);
-        if (room === "later") break;
+        if (room === "later") {
+          if (this.#segments.waitsForRoom) records.push(...this.#takeOthers());
+          break;
+        }
         if (room === "never") this.counters.refused += 1;
         else {
           written.push(record);
@@ -172,6 +175,17 @@ export class Log {
       this.#queueAt = 0;
     }
     return { records, written };
+  }
+
+  /** While one that must be logged waits for room, the others are refused: they need not wait for it. */
+  #takeOthers(): LogRecord[] {
+    const waiting = this.#queue.slice(this.#queueAt);
+    this.#queue = waiting.filter(({ claim }) => claim === "reserve");
+    this.#queueAt = 0;
+    const others = waiting.filter(({ claim }) => claim !== "reserve");
+    for (const { bodyBytes } of others) this.queuedBytes -= bodyBytes;
+    this.counters.refused += others.length;
+    return others;
   }
 
   async #commit(taken: { records: LogRecord[]; written: LogRecord[] }): Promise<void> {

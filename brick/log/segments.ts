@@ -1,5 +1,5 @@
 import { assert } from "../assert.ts";
-import { DiskError, type DiskFile, type Host } from "../host.ts";
+import { DiskError, type DiskFile, type Host, isNoSpace } from "../host.ts";
 import { MiB } from "../units.ts";
 import {
   batchAlignBytes,
@@ -30,6 +30,14 @@ const aheadSegmentsUrgent = 1;
 const quietMs = 20;
 /** How soon a full disk is asked again. */
 const retryMs = 1000;
+/** There is room again when this part of the floor is free above it: not at the next file's end. */
+const roomAboveFloorShare = 1 / 4;
+/**
+ * Of the zeros at hand when the disk is full, what is left to records that must be logged: a second
+ * or two of all that comes in, until everybody knows that this brick is full, and then a long time.
+ */
+const reserveBytesMax = 32 * MiB;
+const reserveSegmentShare = 1 / 2;
 
 const zeros = Buffer.alloc(sliceBytes);
 
@@ -134,8 +142,11 @@ export class Segments {
   #isPreparing = false;
   /** The end of the work last begun. */
   #preparing: Promise<void> = Promise.resolve();
-  /** The disk is full: asked again after a while. */
+  /** The disk is full: asked again after a while, and no longer so once it has taken what was wanted. */
   #stuck = false;
+  #askedAgain = false;
+  #waitsForRoom = false;
+  #waitsEnded = false;
   #stopped = false;
 
   constructor(host: Host, files: SegmentFiles, limits: SegmentLimits) {
@@ -162,8 +173,14 @@ export class Segments {
     return Math.min(bytes, recordBodyBytesMax);
   }
 
+  /** The file system has no room for more of the log. */
   get stuck(): boolean {
     return this.#stuck;
+  }
+
+  /** A record that must be logged waits until there is room. */
+  get waitsForRoom(): boolean {
+    return this.#waitsForRoom;
   }
 
   /** Segments that may still be taken into use, the reserve included. */
@@ -181,7 +198,8 @@ export class Segments {
     if (this.leftCount < kept) return 0;
     const ordinary = (this.leftCount - kept) * this.segmentBytes;
     const free = ordinary + this.segmentBytes - this.current.writtenBytes;
-    return this.#stuck ? Math.min(free, this.#preparedAheadBytes()) : free;
+    if (!this.#stuck) return free;
+    return Math.max(0, Math.min(free, this.#preparedAheadBytes() - this.#reserveBytes));
   }
 
   /** Before start: a segment as the open procedure found it. */
@@ -210,9 +228,23 @@ export class Segments {
 
   /**
    * Whether `bytes` (whole pages) can be written in the current segment, after a switch if need be
-   * and possible.
+   * and possible. What must be logged is never refused while the brick serves: it waits for room,
+   * however long, and nobody is told meanwhile that it is there.
    */
   room(bytes: number, claim: Claim): Room {
+    const room = this.#roomFor(bytes, claim);
+    if (claim !== "reserve") return room;
+    this.#waitsForRoom = room === "never" && !this.#waitsEnded;
+    return this.#waitsForRoom ? "later" : room;
+  }
+
+  /** The brick stops serving: what waits for room is refused. */
+  endWaiting(): void {
+    this.#waitsEnded = true;
+    this.onChange();
+  }
+
+  #roomFor(bytes: number, claim: Claim): Room {
     const kept = this.#keptSegments[claim];
     if (this.leftCount < kept) return "never";
     if (this.fits(bytes, claim)) return "now";
@@ -286,11 +318,21 @@ export class Segments {
     await this.#preparing;
   }
 
+  /** What the file system has left now. Others fill it, too: it is not only asked for more segments. */
+  look(freeBytes: number): void {
+    if (!this.#stuck && freeBytes < this.#limits.diskFloorBytes) {
+      this.#beStuck(`${freeBytes} bytes are left of the file system`);
+    }
+  }
+
+  get #reserveBytes(): number {
+    return Math.min(reserveBytesMax, this.segmentBytes * reserveSegmentShare);
+  }
+
   /** With a full disk the zeros at hand are all there is: the last of them are the reserve. */
   #shortWith(bytes: number): boolean {
     if (!this.#stuck) return false;
-    const reserveBytes = Math.min(1 * MiB, this.segmentBytes / 4);
-    return this.#preparedAheadBytes() - bytes < reserveBytes;
+    return this.#preparedAheadBytes() - bytes < this.#reserveBytes;
   }
 
   #preparedAheadBytes(): number {
@@ -314,7 +356,11 @@ export class Segments {
 
   /** Starts the background work of zeroing when it is needed and not under way. */
   prepare(): void {
-    if (this.#isPreparing || this.#stuck || this.#stopped) return;
+    if (this.#isPreparing || this.#stopped) return;
+    if (this.#stuck) {
+      this.#takeWritten();
+      return;
+    }
     if (this.#toPrepare() === null || this.#isWaitingForQuiet()) return;
     // Not told from the promise: the work may end before it is there.
     this.#isPreparing = true;
@@ -340,23 +386,71 @@ export class Segments {
   async #prepareAll(): Promise<void> {
     try {
       for (;;) {
-        const segment = this.#stopped ? null : this.#toPrepare();
+        const segment = this.#stopped || this.#stuck ? null : this.#toPrepare();
         if (segment === null || this.#isWaitingForQuiet()) return;
         await this.#prepareSlice(segment);
         this.onChange();
       }
     } catch (error) {
-      if (!(error instanceof DiskError) || !fullCodes.has(error.code)) this.#host.crash(error);
-      this.#stuck = true;
-      this.#host.log(`log: no space for the next segment (${error.message})`);
-      this.#host.clock.after(retryMs, () => {
-        this.#stuck = false;
-        this.prepare();
-      });
-      this.onChange();
+      if (!isNoSpace(error)) this.#host.crash(error);
+      this.#beStuck((error as DiskError).message);
     } finally {
       this.#isPreparing = false;
       // A recycled segment is ready without work, so the loop above may have had nothing to tell.
+      this.onChange();
+    }
+  }
+
+  #beStuck(why: string): void {
+    if (!this.#stuck) this.#host.log(`log: no space for more of it (${why})`);
+    this.#stuck = true;
+    this.#takeWritten();
+    this.onChange();
+    if (this.#askedAgain) return;
+    this.#askedAgain = true;
+    this.#host.clock.after(retryMs, () => {
+      this.#askedAgain = false;
+      if (this.#stopped) return;
+      if (this.#isPreparing) this.#beStuck("the last slice is still being written");
+      else {
+        this.#isPreparing = true;
+        this.#preparing = this.#tryAgain();
+      }
+    });
+  }
+
+  /** Segments that were written before need nothing of the file system. */
+  #takeWritten(): void {
+    const isWritten = ({ preparedBytes, wipe }: Segment) =>
+      preparedBytes === this.segmentBytes && !wipe;
+    while (this.leftCount > this.#ready.length) {
+      if (this.#preparedAheadBytes() >= this.#wantedAheadBytes()) return;
+      const at = this.#free.findLastIndex(isWritten);
+      if (at < 0) return;
+      const [segment] = this.#free.splice(at, 1);
+      segment!.state = "ready";
+      this.#ready.unshift(segment!);
+    }
+  }
+
+  /** There is room when the file system says so, and has taken what is wanted next. */
+  async #tryAgain(): Promise<void> {
+    const { diskFloorBytes } = this.#limits;
+    try {
+      const freeBytes = await this.#host.disk.freeBytes();
+      if (freeBytes < diskFloorBytes * (1 + roomAboveFloorShare)) {
+        throw new DiskError("ENOSPC", `${freeBytes} bytes are left of the file system`);
+      }
+      const segment = this.#stopped ? null : this.#toPrepare();
+      if (segment !== null) await this.#prepareSlice(segment);
+      this.#stuck = false;
+      this.#host.log("log: there is space again");
+    } catch (error) {
+      if (!isNoSpace(error)) this.#host.crash(error);
+      this.#beStuck((error as DiskError).message);
+    } finally {
+      this.#isPreparing = false;
+      this.prepare();
       this.onChange();
     }
   }
@@ -418,5 +512,3 @@ export class Segments {
     segment.preparedBytes = from + length;
   }
 }
-
-const fullCodes: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);

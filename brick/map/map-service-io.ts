@@ -1,6 +1,7 @@
+import { assert } from "../assert.ts";
 import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
 import { brickOf } from "../cluster-state.ts";
-import { DiskError, type Host, type Kv, type KvChange } from "../host.ts";
+import type { Host, Kv, KvChange } from "../host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import { NumberMap } from "../number-map.ts";
 import { Roster } from "../roster.ts";
@@ -502,11 +503,10 @@ export class MapService implements StoreParticipant {
             origin: originOf(inline),
           };
     const logged = (ok: boolean) => {
-      // What was agreed on must be logged: the reserve is for that. Without it this brick cannot
-      // keep its word, and leaves.
-      if (!ok)
-        this.#host.crash(new DiskError("ENOSPC", "no space in the log for an entry of the map"));
-      done();
+      // What was agreed on is logged: the reserve is for that, and without it the entry waits for
+      // room, acknowledged to nobody. Only a brick that stops gives it up.
+      if (ok) done();
+      else assert(this.#closed, "an entry of the map was refused by the log");
     };
     this.#store!.appendMap(parts, chunk, logged, { reserve: true });
   }

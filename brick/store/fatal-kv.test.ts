@@ -11,6 +11,8 @@ const broken: Kv = {
   getMany: fails,
   write: fails,
   range: fails,
+  hasFailed: () => false,
+  reopen: fails,
   close: async () => {},
 };
 const key = Buffer.from("key");
@@ -27,10 +29,11 @@ test("a failure of the index stops a brick that has started, and fails the start
     () => kv.getMany([key]),
     () => kv.write([], { sync: true }),
     () => kv.range(key, key, 1),
+    () => kv.reopen(),
   ];
   for (const call of calls) assert.throws(call, /does not answer/);
   assert.equal(stopped, 0);
   kv.start();
   for (const call of calls) assert.throws(call, /stopped/);
-  assert.equal(stopped, 4);
+  assert.equal(stopped, 5);
 });

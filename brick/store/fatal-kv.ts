@@ -1,9 +1,9 @@
-import type { Host, Kv } from "../host.ts";
+import { type Host, isNoSpace, type Kv } from "../host.ts";
 
 /**
  * The key-value store of a brick that has started: when it fails, the brick stops. Whoever asks it,
  * from wherever, needs no other plan for a disk that does not answer. While the brick starts, a
- * failure is the start's: it is thrown.
+ * failure is the start's: it is thrown. A write for which there is no space is put off by who asked.
  */
 export class FatalKv implements Kv {
   readonly #host: Host;
@@ -28,22 +28,30 @@ export class FatalKv implements Kv {
   }
 
   write(...batch: Parameters<Kv["write"]>): void {
-    this.#act(() => this.#kv.write(...batch));
+    this.#act(() => this.#kv.write(...batch), isNoSpace);
   }
 
   range(start: Buffer, end: Buffer, limit: number): [Buffer, Buffer][] {
     return this.#act(() => this.#kv.range(start, end, limit));
   }
 
+  hasFailed(): boolean {
+    return this.#kv.hasFailed();
+  }
+
+  reopen(): void {
+    this.#act(() => this.#kv.reopen());
+  }
+
   close(): Promise<void> {
     return this.#kv.close();
   }
 
-  #act<T>(act: () => T): T {
+  #act<T>(act: () => T, isNoFault: (error: unknown) => boolean = () => false): T {
     try {
       return act();
     } catch (error) {
-      if (this.#started) this.#host.crash(error);
+      if (this.#started && !isNoFault(error)) this.#host.crash(error);
       throw error;
     }
   }

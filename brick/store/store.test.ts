@@ -116,10 +116,22 @@ test("a full brick refuses chunks and ordinary records but still logs what uses 
   assert.equal(await append(store, Buffer.alloc(8192)), false);
   assert.equal(await append(store, Buffer.alloc(8192), true), true);
   assert.equal(host.crashed, null);
-  let logged = 1;
-  while (await append(store, Buffer.alloc(8192), true)) logged += 1;
-  assert.equal(logged, 5);
+  for (let logged = 1; logged < 5; logged += 1) {
+    assert.equal(await append(store, Buffer.alloc(8192), true), true);
+  }
+  // Without a reserve it waits, and only a brick that stops gives it up.
+  const waiting = append(store, Buffer.alloc(8192), true);
+  assert.equal(await Promise.race([waiting, turns(10)]), "waits");
+  assert.equal((await put(store, chunkOf(500, 8192))).ok, false);
+  assert.equal(host.crashed, null);
+  await store.close();
+  assert.equal(await waiting, false);
 });
+
+async function turns(count: number): Promise<"waits"> {
+  for (let turn = 0; turn < count; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  return "waits";
+}
 
 test("a full disk is a full brick, until space returns", async () => {
   const host = new TraceHost();

@@ -21,6 +21,7 @@ import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
 import { FatalKv } from "./fatal-kv.ts";
+import { IndexRoom } from "./index-room.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
 import { type SliceRead, SliceReads } from "./slice-reads.ts";
@@ -90,7 +91,7 @@ export interface StoreOptions {
   participants: readonly StoreParticipant[];
   /** Who the brick is; counts only when the folder is new. */
   identity?: StoreIdentity;
-  /** Free bytes of the file system below which no segment is made. */
+  /** Free bytes of the file system below which no segment is made, and the brick is soon full. */
   diskFloorBytes?: number;
   memory?: MemoryParts;
 }
@@ -103,6 +104,10 @@ interface PendingChunk extends Keyed<PendingChunk> {
 }
 
 const diskFloorBytesDefault = 64 * MiB;
+/** Of the floor, what must be left for a batch of the index. */
+const indexFloorShare = 1 / 8;
+/** How often it is looked what others have left of the file system. */
+const lookEveryMs = 500;
 /** Keys that the index's filter learns while the store is opened, and in each step afterwards. */
 const learnAtOpenKeys = 32_768;
 const learnStepKeys = 1000;
@@ -141,6 +146,7 @@ export class Store {
   readonly #copies: SuperblockCopies;
   readonly #segments: Segments;
   readonly #files: SegmentFiles;
+  readonly #indexRoom: IndexRoom;
   readonly #log: Log;
   readonly #index: ChunkIndex;
   readonly #reads: ChunkReads;
@@ -150,6 +156,7 @@ export class Store {
   readonly #pending = new KeyTable<PendingChunk>();
   #answers: (() => void)[] = [];
   #checkpointWanted = false;
+  #wasFull = false;
   #checkpointPosition: number;
   #checkpointLogBytes = 0;
   #recycling = false;
@@ -231,6 +238,11 @@ export class Store {
     this.#segments = parts.segments;
     this.#index = parts.index;
     this.#log = parts.log;
+    const reopenBytes = options.diskFloorBytes ?? diskFloorBytesDefault;
+    const floors = { batchBytes: reopenBytes * indexFloorShare, reopenBytes };
+    this.#indexRoom = new IndexRoom(host, this.kv, floors, () => {
+      if (this.#checkpointWanted && !this.#closed) this.checkpoint();
+    });
     this.#checkpointPosition = checkpointPosition;
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
     this.#slices = new SliceReads(
@@ -306,6 +318,10 @@ export class Store {
       this.stamps.stamp(known);
       this.#countDedup(lengthBytes);
       this.#answer(done, { ok: true, deduplicated: true });
+      return;
+    }
+    if (this.#segments.waitsForRoom) {
+      this.#answer(done, { ok: false, fault: { code: "no_space" } });
       return;
     }
     if (this.#log.queuedBytes > this.#memory.logQueueBytes) {
@@ -441,20 +457,48 @@ export class Store {
 
   space(): StoreSpace {
     const { capacityBytes } = this.#options;
-    return spaceOf(capacityBytes, this.#segments, this.#index, this.counters);
+    const space = spaceOf(capacityBytes, this.#segments, this.#index, this.counters);
+    return this.#indexRoom.isShort ? { ...space, full: true } : space;
+  }
+
+  /** The file system has no room for the log or the index, whatever the brick has offered. */
+  get isFileSystemFull(): boolean {
+    return this.#segments.stuck || this.#indexRoom.isShort;
+  }
+
+  /** Checkpoints are put off until the file system has room: what would need one may not grow. */
+  get putsOffCheckpoints(): boolean {
+    return this.#indexRoom.isShort;
+  }
+
+  /** Looks from now on what others leave of the file system, and tells when it makes a difference. */
+  watchSpace(changed: () => void): void {
+    this.#host.clock.after(lookEveryMs, () => {
+      if (this.#closed) return;
+      this.#look(changed).catch((error: unknown) => this.#host.crash(error));
+    });
+  }
+
+  async #look(changed: () => void): Promise<void> {
+    const freeBytes = await this.#host.disk.freeBytes();
+    if (this.#closed) return;
+    this.#segments.look(freeBytes);
+    this.#indexRoom.look(freeBytes);
+    const { full } = this.space();
+    if (full !== this.#wasFull) changed();
+    this.#wasFull = full;
+    this.watchSpace(changed);
   }
 
   /**
    * One synced batch that makes the log before this moment unnecessary for the next start, but for
-   * the chunks in it. Inside the callbacks of a commit it is put off until they have run.
+   * the chunks in it. Inside the callbacks of a commit it is put off until they have run; without
+   * room for it, until there is some.
    */
   checkpoint(): void {
     const place = this.#log.answered;
-    if (place === null) {
-      this.#checkpointWanted = true;
-      return;
-    }
-    this.#checkpointWanted = false;
+    this.#checkpointWanted = place === null || this.#indexRoom.isShort;
+    if (place === null || this.#indexRoom.isShort) return;
     const changes: KvChange[] = [];
     this.#index.changes(changes);
     for (const participant of this.#options.participants) {
@@ -466,7 +510,10 @@ export class Store {
     const chunkBytes = this.#index.bytes;
     const value = encodeCheckpoint({ ...place, chunkCount, chunkBytes });
     changes.push({ key: checkpointKvKey, value });
-    this.kv.write(changes, { sync: true });
+    if (!this.#indexRoom.write(changes)) {
+      this.#checkpointWanted = true;
+      return;
+    }
     this.#index.checkpointed();
     for (const segment of rows.clean) segment.dirty = false;
     for (const participant of this.#options.participants) participant.collected();
@@ -479,14 +526,16 @@ export class Store {
   async recycle(): Promise<number> {
     const found = this.#segments.recyclable(this.#checkpointPosition);
     if (found.length === 0 || this.#recycling) return 0;
-    this.#recycling = true;
     // 1. The new epoch is durable: whatever still points into the old use is void.
-    for (const segment of found) beginAnew(segment);
     const rows = found.map((segment) => {
-      const value = encodeSegmentRow({ ...segment, state: "free" });
+      const anew = { ...segment };
+      beginAnew(anew);
+      const value = encodeSegmentRow({ ...anew, state: "free" });
       return { key: segmentKvKey(segment.number), value };
     });
-    this.kv.write(rows, { sync: true });
+    if (!this.#indexRoom.write(rows)) return 0;
+    this.#recycling = true;
+    for (const segment of found) beginAnew(segment);
     // 2. So is that there is one, outside the index: an older state of that would not know.
     this.superblock.recycled = recycledIn(this.#segments);
     await this.#copies.write(this.superblock);
@@ -512,6 +561,8 @@ export class Store {
 
   /** Ends the log with a seal, so that the next start knows that nothing is missing. */
   async close(): Promise<void> {
+    this.#segments.endWaiting();
+    this.#indexRoom.stop();
     await this.#log.idle();
     this.checkpoint();
     await new Promise<void>((resolve) => {

@@ -383,11 +383,15 @@ export class TraceHost implements Host {
   #openKv(): Kv {
     const store = this.#kv;
     const get = (key: Buffer) => store.get(key.toString("latin1"));
+    let failed = false;
     return {
       get,
       getMany: (keys) => keys.map(get),
       write: (batch, { sync }) => {
-        this.#check("kv", "index");
+        if (failed) throw new DiskError("ENOSPC", "an earlier batch found no space");
+        const code = this.fail?.("kv", "index") ?? null;
+        failed = code === "ENOSPC";
+        if (code !== null) throw new DiskError(code, "kv index");
         // The batch is kept: its buffers must not change under it.
         const copies = batch.map(({ key, value }) => {
           return { key: Buffer.from(key), value: value && Buffer.from(value) };
@@ -399,6 +403,11 @@ export class TraceHost implements Host {
         const [from, to] = [start.toString("latin1"), end.toString("latin1")];
         const keys = [...store.keys()].filter((key) => key >= from && key < to).sort();
         return keys.slice(0, limit).map((key) => [Buffer.from(key, "latin1"), store.get(key)!]);
+      },
+      hasFailed: () => failed,
+      reopen: () => {
+        this.#check("openKv", "index");
+        failed = false;
       },
       close: async () => {},
     };

@@ -361,7 +361,7 @@ export class SimDiskStore {
     }
     const lengthBytes = bytesOf(buffers);
     const missing = file.missingBytes(offsetBytes, lengthBytes);
-    if (missing > 0 && this.usedBytes() + missing > this.dials.capacityBytes) {
+    if (missing > 0 && !this.#hasRoom(missing)) {
       throw new DiskError("ENOSPC", "the simulated disk is full");
     }
     const straying = this.stray?.(write.path, file, lengthBytes) ?? null;
@@ -376,9 +376,14 @@ export class SimDiskStore {
     const known = this.#names.get(path);
     if (known !== undefined) return known;
     if (!create) throw new DiskError("ENOENT", `there is no ${path}`);
+    if (!this.#hasRoom(1)) throw new DiskError("ENOSPC", `no space for the name ${path}`);
     const file = new SimFile();
     this.#changeNames(folderOf(path), (names) => names.set(path, file));
     return file;
+  }
+
+  #hasRoom(bytes: number): boolean {
+    return this.usedBytes() + bytes <= this.dials.capacityBytes;
   }
 
   #list(folder: string): string[] {
@@ -425,7 +430,7 @@ export class SimDiskStore {
   #openKv(folder: string, guard: () => void): Kv {
     let store = this.#kvs.get(folder);
     if (store === undefined) this.#kvs.set(folder, (store = new SimKvStore()));
-    return openSimKv(store, this.dials, this.#prng, guard);
+    return openSimKv(store, this.dials, this.#prng, guard, () => this.#hasRoom(1));
   }
 }
 

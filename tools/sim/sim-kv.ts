@@ -23,6 +23,8 @@ export class SimKvStore {
   /** How to take back each batch that is not durable yet, oldest first. */
   #undo: [string, Buffer | undefined][][] = [];
   readonly #rotten = new Set<string>();
+  /** A batch for which there was no space: all of it is there when it is opened anew, or nothing. */
+  #doubtful: readonly KvChange[] | null = null;
 
   get(key: string): Buffer | undefined {
     this.#checkSound(key);
@@ -43,6 +45,19 @@ export class SimKvStore {
 
   #checkSound(key: string): void {
     if (this.#rotten.has(key)) throw new DiskError("EIO", "a block of the index has rotted");
+  }
+
+  /** A batch found no space, or only just. */
+  doubt(batch: readonly KvChange[]): void {
+    this.#doubtful = batch.map(({ key, value }) => {
+      return { key: Buffer.from(key), value: value && Buffer.from(value) };
+    });
+  }
+
+  /** What a boot finds; nothing more is lost of what it finds. */
+  settle(prng: Prng): void {
+    if (this.#doubtful !== null && prng.chance(0.5)) this.apply(this.#doubtful, true);
+    this.#doubtful = null;
   }
 
   /** One of its own that holds the same, durably. */
@@ -141,8 +156,20 @@ export class SimKvStore {
 }
 
 /** The store as one boot sees it; `guard` throws when that boot is dead. */
-export function openSimKv(store: SimKvStore, dials: KvDials, prng: Prng, guard: () => void): Kv {
+export function openSimKv(
+  store: SimKvStore,
+  dials: KvDials,
+  prng: Prng,
+  guard: () => void,
+  hasRoom: () => boolean = () => true,
+): Kv {
   let open = true;
+  let failed = false;
+  const checkRoom = () => {
+    if (!hasRoom()) throw new DiskError("ENOSPC", "no space for the simulated key-value store");
+  };
+  checkRoom();
+  store.settle(prng);
   const check = () => {
     guard();
     assert(open, "the key-value store is closed");
@@ -170,7 +197,18 @@ export function openSimKv(store: SimKvStore, dials: KvDials, prng: Prng, guard: 
       if (dials.kvErrorChance > 0 && prng.chance(dials.kvErrorChance)) {
         throw new DiskError("EIO", "the simulated key-value store failed to write");
       }
+      if (failed) throw new DiskError("ENOSPC", "no space was left for an earlier batch");
+      failed = !hasRoom();
+      if (failed) store.doubt(batch);
+      checkRoom();
       store.apply(batch, sync);
+    },
+    hasFailed: () => failed,
+    reopen: () => {
+      check();
+      checkRoom();
+      store.settle(prng);
+      failed = false;
     },
     range: (start, end, limit) => {
       checkRead();
