@@ -201,6 +201,11 @@ export class Model extends TestCluster {
     this.ok({ type: "attach", uuid: id, brick, boot, expectEpoch, by: asked });
   }
 
+  setFull(number: number, full: boolean): void {
+    const { capacityBytes, usedBytes } = this.state.bricks[number]!;
+    this.ok({ type: "brickSpace", number, capacityBytes, usedBytes, full });
+  }
+
   /** The brick says that so much of its capacity is used. */
   fill(number: number, share: number): void {
     const { capacityBytes } = this.state.bricks[number]!;
@@ -269,6 +274,7 @@ export const event = fc.oneof(
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("transfer" as const), at: fc.nat(2) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("serve" as const), at: fc.nat(4) }) },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant("attach" as const), at: fc.nat(14) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("full" as const), at: fc.nat(4) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("stand" as const), at: fc.nat(2) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("fill" as const), at: fc.nat(14) }) },
   { weight: 6, arbitrary: fc.record({ kind: fc.constant("plan" as const), at: fc.nat(2) }) },
@@ -285,6 +291,7 @@ export function happen(cluster: Model, { kind, at }: { kind: string; at: number 
   if (kind === "attach" && brick.reachable) cluster.attach(`disk${at % 3}`, brick.number);
   if (kind === "stand")
     for (const one of Object.keys(cluster.state.attachments)) cluster.standing.add(one);
+  if (kind === "full") cluster.setFull(brick.number, !brick.full);
   if (kind === "fill") cluster.fill(brick.number, (at % 3) / 2);
   if (kind === "cut") cut(cluster, brick.number);
   if (kind === "wait") cluster.nowMs += (transferAfterMs / 2) * at;

@@ -11,7 +11,7 @@ import {
   writeAll,
 } from "./planner-model.test-support.ts";
 import { uuid } from "./testing.ts";
-import { planViews, replicasAfterRecovery } from "./view-planner.ts";
+import { handoversMax, planViews, replicasAfterRecovery } from "./view-planner.ts";
 
 test("a new cluster spreads replicas and primaries over its bricks", () => {
   const cluster = model(4, 32);
@@ -212,6 +212,50 @@ test("a draining brick hands its replicas over and keeps none", () => {
     "not_now",
   );
   cluster.ok({ type: "removeBrick", number: 1, emptied: true, force: false });
+});
+
+test("a full brick leaves its shards in the first steps, and is back once it has room", () => {
+  const cluster = model(3, 32);
+  writeAll(cluster);
+  const before = cluster.state.shards.map((shard) => shard.members);
+  const led = ledBy(cluster, 1);
+  assert.ok(led > handoversMax);
+  cluster.setFull(1, true);
+  // One step for candidates in its place and the lead that it is to give up, one to do without it.
+  for (let step = 0; step < 3; step += 1) cluster.plan();
+  for (const [number, shard] of cluster.state.shards.entries()) {
+    if (!before[number]!.includes(1)) continue;
+    const { members, candidates, transfer } = shard;
+    assert.deepEqual([members.length, candidates.length, transfer], [1, 1, true]);
+    assert.ok(![...members, ...candidates].includes(1));
+    assert.equal(shard.chain.length > 0, true);
+  }
+  writeAll(cluster);
+  cluster.settle();
+  cluster.assertWhole();
+  assert.ok(cluster.state.shards.every(({ members }) => !members.includes(1)));
+  cluster.setFull(1, false);
+  cluster.settle();
+  cluster.assertWhole();
+  assert.deepEqual(
+    cluster.state.shards.map((shard) => shard.members),
+    before,
+  );
+});
+
+test("where too few have room a full brick keeps its shards", () => {
+  const cluster = model(3, 8);
+  writeAll(cluster);
+  const before = cluster.state.shards.map((shard) => shard.members);
+  cluster.setFull(1, true);
+  cluster.down(2);
+  cluster.plan();
+  for (const [number, { members }] of cluster.state.shards.entries()) {
+    assert.deepEqual(
+      members,
+      before[number]!.filter((one) => one !== 2),
+    );
+  }
 });
 
 test("three copies ask for three members, distinct domains first", () => {

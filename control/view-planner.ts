@@ -5,6 +5,7 @@ import {
   isReachable,
   type ShardRecord,
 } from "../brick/cluster-state.ts";
+import { leavingForRoom } from "../brick/map/full-bricks.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { isLasting, Placement } from "../brick/volume/placement.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
@@ -58,6 +59,8 @@ interface Planning {
   readonly homes: ShardHomes;
   /** Shards led by each brick, kept up to date while planning. */
   readonly led: Map<BrickNumber, number>;
+  /** Full bricks whose place in a view others take, as if they were down. */
+  readonly leaving: ReadonlySet<BrickNumber>;
   growthLeft: number;
   handoversLeft: number;
 }
@@ -133,6 +136,7 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
     gateways,
     homes: new ShardHomes(state, input.standing),
     led,
+    leaving: leavingForRoom(state),
     growthLeft,
     handoversLeft: handoversMax,
   };
@@ -178,14 +182,27 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
     (one) =>
       report.complete.includes(one) && isReachable(brickOf(state, one)) && !isDamaged(shard, one),
   );
-  const members = sorted([...live, ...completed]);
-  const staying = members.filter((one) => !isDraining(state, one));
+  const complete = [...live, ...completed];
+  // Somebody complete has to lead on, full or not.
+  const left = complete.filter((one) => !planning.leaving.has(one));
+  const leaves = (one: BrickNumber) => left.length > 0 && planning.leaving.has(one);
+  const members = sorted(left.length > 0 ? left : complete);
+  const staying = members.filter((one) => !isDraining(state, one) && !planning.leaving.has(one));
   // Damaged members begin again as candidates: what they lack comes from the primary.
   const candidates = [...shard.candidates, ...shard.members].filter(
-    (one) => !members.includes(one) && isReachable(brickOf(state, one)) && !isDraining(state, one),
+    (one) =>
+      !members.includes(one) &&
+      !leaves(one) &&
+      isReachable(brickOf(state, one)) &&
+      !isDraining(state, one),
   );
   const order = orderFor(planning, number, shard);
   const aim = { primary: shard.primary, members, candidates: sorted(candidates), release: false };
+  if (leaves(shard.primary) && !report.released && primaryStands(state, shard)) {
+    // Until it has given way it is asked to log what comes.
+    aim.members = sorted([...members, shard.primary]);
+    aim.release = true;
+  }
   if (staying.length < wanted) {
     aim.candidates = withReplacements(planning, shard, staying, candidates, order);
     return aim;
@@ -235,6 +252,7 @@ function withReplacements(
   const fits = (one: BrickNumber): boolean =>
     !staying.includes(one) &&
     !chosen.includes(one) &&
+    !planning.leaving.has(one) &&
     isReachable(brickOf(state, one)) &&
     !isDraining(state, one) &&
     staying.length + chosen.length < replicasMax - 1;
@@ -303,7 +321,7 @@ function stepTo(
   if (transfer && !shard.transfer) {
     return { type: "setTransfer", shard: number, view: shard.view, transfer };
   }
-  if (aim.release && planning.handoversLeft > 0) {
+  if (aim.release && (planning.handoversLeft > 0 || planning.leaving.has(shard.primary))) {
     planning.handoversLeft -= 1;
     return { type: "release", shard: number, view: shard.view, primary: shard.primary };
   }

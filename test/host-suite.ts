@@ -193,6 +193,10 @@ export function examineDisk(name: string, open: () => Promise<DiskRig>): void {
         const batch = randomBatch(prng, model);
         kv.write(batch, { sync: prng.chance(0.02) });
         if (round % 20 === 0) compareRange(kv, model, prng);
+        if (round % 100 === 49) {
+          kv.reopen();
+          assert.equal(kv.hasFailed(), false);
+        }
         if (round % 100 === 99) {
           await kv.close();
           kv = await disk.openKv("kv/random");

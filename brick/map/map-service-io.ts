@@ -1,6 +1,5 @@
 import { assert } from "../assert.ts";
 import type { ClusterState, ShardRecord, ShardView } from "../cluster-state.ts";
-import { brickOf } from "../cluster-state.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import { NumberMap } from "../number-map.ts";
@@ -20,6 +19,7 @@ import {
   wakeBackup,
 } from "./backup.ts";
 import { type Entry, entryHeadBytes } from "./entry.ts";
+import { spaceInView } from "./full-bricks.ts";
 import { decodeMapGroup } from "./group-messages.ts";
 import {
   decodeMapCancel,
@@ -473,9 +473,11 @@ export class MapService implements StoreParticipant {
       boot: () => this.#store!.superblock.boot,
       clusterTimeMs: () => this.#state?.clusterTimeMs ?? 0,
       gcEpoch: () => this.#state?.gcEpoch ?? 0,
-      hasSpace: (bricks) =>
-        !this.#store!.space().full &&
-        bricks.every((brick) => this.#state === null || brickOf(this.#state, brick)?.full !== true),
+      spaceIn: (bricks) => {
+        const full = this.#store!.space().full ? [this.#self] : [];
+        if (this.#state === null) return full.length === 0 ? "room" : "soon";
+        return spaceInView(this.#state, bricks, full);
+      },
       has: (key) => this.#store!.has(key),
       protect: (key, gcEpoch) => {
         this.#store!.stamps.reach(gcEpoch);

@@ -6,6 +6,7 @@ import type { StageTimes } from "../stage-times.ts";
 import { type BrickNumber, sectorBytes } from "../units.ts";
 import type { Backup } from "./backup.ts";
 import { changesOf, type Entry, encodeEntryHead } from "./entry.ts";
+import type { SpaceInView } from "./full-bricks.ts";
 import { clearSectors, type Grain, mappedSectors, overlayOver, rehint } from "./grain.ts";
 import { mappedInRecord, overwriteRecord, recordOp } from "./grain-splice.ts";
 import type { MapChange } from "./group.ts";
@@ -31,8 +32,8 @@ export interface ReplicaEffects {
   boot(): number;
   clusterTimeMs(): number;
   gcEpoch(): number;
-  /** Whether every brick of the view has room for another chunk. */
-  hasSpace(bricks: readonly BrickNumber[]): boolean;
+  /** Whether these bricks of the view have room for another chunk. */
+  spaceIn(bricks: readonly BrickNumber[]): SpaceInView;
   /** Whether the chunk is durable here. */
   has(key: Buffer): boolean;
   /** The same; and if it is, it is protected from garbage collection as one stored in that epoch. */

@@ -147,14 +147,18 @@ function leadingForNew(
   return null;
 }
 
+/** Whether all of them can log what takes space; answered when not. */
+function hasSpace(replica: Replica, bricks: readonly BrickNumber[], answer: Answer): boolean {
+  const space = replica.effects.spaceIn(bricks);
+  if (space !== "room") say(replica, answer, space === "soon" ? "not_now" : "no_space");
+  return space === "room";
+}
+
 export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
   const role = leadingForNew(replica, request, answer);
   if (role === null) return;
   const bricks = participants(replica);
-  if (request.key !== null && !replica.effects.hasSpace(bricks)) {
-    say(replica, answer, "no_space");
-    return;
-  }
+  if (request.key !== null && !hasSpace(replica, bricks, answer)) return;
   const stored = request.key !== null && request.inline === null;
   if (stored && isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
     say(replica, answer, "stale");
@@ -176,10 +180,7 @@ export function onGroup(replica: Replica, request: MapGroupRequest, answer: Answ
   const role = leadingForNew(replica, request, answer);
   if (role === null) return;
   if (request.parts.some(({ key }) => key !== null)) {
-    if (!replica.effects.hasSpace(participants(replica))) {
-      say(replica, answer, "no_space");
-      return;
-    }
+    if (!hasSpace(replica, participants(replica), answer)) return;
     if (isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
       say(replica, answer, "stale");
       return;
@@ -304,7 +305,7 @@ export function compactGrain(
 ): "proposed" | "changed" | "not_now" | "stale" {
   const role = leading(replica);
   if (role === null || !hasRoom(replica, role)) return "not_now";
-  if (!replica.effects.hasSpace(participants(replica))) return "not_now";
+  if (replica.effects.spaceIn(participants(replica)) !== "room") return "not_now";
   if (!isGrainAsItWas(replica, of)) return "changed";
   if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return "stale";
   const { branch, generation, grain, keyDomain, holders } = of;
