@@ -150,8 +150,10 @@ function reopen(store: RocksStore, options: Record<string, unknown>): void {
   // What it has to say comes as an event, and then its end is no news.
   worker.on("error", () => {});
   const reached = Atomics.load(state, 0);
-  if (reached === reopenWaits) throw new DiskError("EIO", "key-value store: opening takes too long");
-  if (reached === reopenFailed) throw new DiskError("EIO", "key-value store: it cannot be reopened");
+  if (reached === reopenWaits)
+    throw new DiskError("EIO", "key-value store: opening takes too long");
+  if (reached === reopenFailed)
+    throw new DiskError("EIO", "key-value store: it cannot be reopened");
 }
 
 function getMany(store: RocksStore, keys: readonly Buffer[]): (Buffer | undefined)[] {

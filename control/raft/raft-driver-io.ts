@@ -74,6 +74,9 @@ export class RaftStoreLost extends Error {
   override readonly name = "RaftStoreLost";
 }
 
+/** How soon a full file system is asked again. */
+const fullRetryMs = 500;
+
 interface Waiting {
   readonly deadlineMs: number;
   readonly done: (result: RaftDone) => void;
@@ -107,6 +110,10 @@ export class RaftNode {
       folder,
       onPersisted: (ticket) => onPersisted(ticket),
       onFailure: (reason) => host.crash(reason),
+      untilAsked: (reason) => {
+        host.log(`raft: waits for space (${reason})`);
+        return new Promise((resolve) => void host.clock.after(fullRetryMs, resolve));
+      },
     });
     if (!opened.ok) throw new RaftStoreLost(`open ${folder}: ${opened.fault.code}`);
     const { store, report } = opened;

@@ -43,6 +43,7 @@ export interface RaftLimits {
   readonly promotionLagEntriesMax: number;
   readonly heldMessagesMax: number;
   readonly logFileBytesMax: number;
+  readonly logAheadBytes: number;
 }
 
 export const raftLimits: RaftLimits = {
@@ -73,9 +74,12 @@ export const raftLimits: RaftLimits = {
   heldMessagesMax: 4096,
   /** One log file of the store. */
   logFileBytesMax: 8 * MiB,
+  /** Zeros written ahead of the log's end: at least half of them are there at any time. */
+  logAheadBytes: 1 * MiB,
 };
 
 // A message holds whole what may be proposed, and a chunk is no larger than an append.
 assert(raftLimits.payloadBytesMax < raftLimits.logFileBytesMax);
+assert(raftLimits.logAheadBytes < raftLimits.logFileBytesMax);
 assert(raftLimits.snapshotChunkBytes <= raftLimits.payloadBytesMax);
 assert(raftLimits.trailingEntries < raftLimits.snapshotEveryEntries);

@@ -35,6 +35,8 @@ export interface Replayed {
   readonly lostThroughIndex: number | null;
   /** The highest index in each file. */
   readonly files: { number: number; highestIndex: number }[];
+  /** Where the last file's records end, and what else is in it: behind that are zeros, if anything. */
+  readonly lastFileEndBytes: number;
   /** Something was damaged, or all is void, so that the log has to be written anew. */
   readonly mustRestart: boolean;
 }
@@ -61,6 +63,10 @@ export function replayLog(
   snapshot: Hole,
 ): Replayed {
   let pieces: readonly Piece[] = files.flatMap(scanFile);
+  const lastFileEndBytes = Math.max(
+    0,
+    ...pieces.filter(({ file }) => file === files.at(-1)?.number).map(endOf),
+  );
   const batches = batchNumbers(pieces);
   const lastBatch = batches.at(-1) ?? 0;
   const flushedBatch = tail?.batch ?? 0;
@@ -94,7 +100,14 @@ export function replayLog(
     }),
     lostThroughIndex: assembly.lost ? Math.max(snapshot.index, highestIndex(pieces, tail)) : null,
     mustRestart: assembly.isDamaged || assembly.lost || stale,
+    lastFileEndBytes,
   };
+}
+
+function endOf(piece: Piece): number {
+  if (piece.type === "gap") return piece.toBytes;
+  const { offsetBytes, payload } = piece.record;
+  return offsetBytes + recordBytes(payload.length);
 }
 
 /** The log was written anew there: what is before no longer counts. */
@@ -111,7 +124,10 @@ function scanFile({ number: file, bytes }: LogFile): Piece[] {
   const closeGap = (toBytes: number) => {
     if (toBytes > gapFrom) pieces.push({ type: "gap", file, fromBytes: gapFrom, toBytes });
   };
-  while (at < bytes.length) {
+  // Zeros up to the end are where nothing was written yet. If something was, it is missing as if the
+  // file ended here.
+  const endBytes = bytes.length - zerosAtEnd(bytes);
+  while (at < endBytes) {
     const record = decodeRecord(bytes, { file, offsetBytes: at });
     if (record === null) {
       at += recordAlignBytes;
@@ -122,8 +138,19 @@ function scanFile({ number: file, bytes }: LogFile): Piece[] {
     at += recordBytes(record.payload.length);
     gapFrom = at;
   }
-  closeGap(bytes.length);
+  closeGap(Math.min(bytes.length, Math.ceil(endBytes / recordAlignBytes) * recordAlignBytes));
   return pieces;
+}
+
+const zeroPage = Buffer.alloc(4096);
+
+function zerosAtEnd(bytes: Buffer): number {
+  let end = bytes.length;
+  while (end >= zeroPage.length && zeroPage.equals(bytes.subarray(end - zeroPage.length, end))) {
+    end -= zeroPage.length;
+  }
+  while (end > 0 && bytes[end - 1] === 0) end -= 1;
+  return bytes.length - end;
 }
 
 function batchNumbers(pieces: readonly Piece[]): number[] {
@@ -153,8 +180,7 @@ function cutPlace(pieces: readonly Piece[], end: number): { file: number; atByte
   const { file } = pieces[end]!;
   const before = pieces[end - 1];
   if (before?.type !== "record" || before.file !== file) return { file, atBytes: 0 };
-  const { offsetBytes, payload } = before.record;
-  return { file, atBytes: offsetBytes + recordBytes(payload.length) };
+  return { file, atBytes: endOf(before) };
 }
 
 class Assembly {

@@ -135,6 +135,7 @@ test("a server that lost both copies of its vote does not open", async () => {
     folder: "raft",
     onPersisted: () => {},
     onFailure: () => {},
+    untilAsked: () => Promise.reject(new Error("there is room")),
   });
   assert.deepEqual(opened, { ok: false, fault: { code: "hard_state_lost" } });
 });

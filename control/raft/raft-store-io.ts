@@ -1,4 +1,4 @@
-import type { Disk, DiskFile } from "../../brick/host.ts";
+import { type Disk, type DiskFile, isNoSpace } from "../../brick/host.ts";
 import { SegmentReader } from "../../brick/log/segment-reader.ts";
 import { raftLimits } from "./raft-limits.ts";
 import {
@@ -45,6 +45,19 @@ export interface StoreOptions {
   readonly onPersisted: (ticket: number) => void;
   /** A write or flush failed: what is on the medium is not known any more. */
   readonly onFailure: (reason: unknown) => void;
+  /** The file system has no room: resolves when it may be asked again. */
+  readonly untilAsked: (reason: unknown) => Promise<void>;
+  /** Zeros kept ahead of the log's end. */
+  readonly aheadBytes?: number;
+}
+
+interface CurrentFile {
+  readonly file: DiskFile;
+  readonly number: number;
+  /** The log's end, */
+  sizeBytes: number;
+  /** and that of the zeros behind it. */
+  preparedBytes: number;
 }
 
 /** Flushed together at most; more wait for the next flush. */
@@ -57,6 +70,11 @@ const groupBytesMax = raftLimits.logFileBytesMax;
  *     log-NUMBER          the log, in order of the numbers; a start never appends to an old file
  *     tail                how far the log was flushed
  *     snapshot-INDEX      the last two, so that one damaged snapshot costs nothing
+ *
+ * The file of the log that is written has zeros ahead, and term and vote have their place: while the
+ * file system is full, a server goes on with them. When they are used up, it waits for room and says
+ * meanwhile that nothing more is durable, as one whose disk is slow. A write for which there was no
+ * room is done again, all of it and in the same place; a flush that failed never is.
  */
 export class RaftStore {
   readonly #options: StoreOptions;
@@ -71,7 +89,7 @@ export class RaftStore {
   #snapshots: number[] = [];
   /** Log files with the highest index each has; the last one is written to. */
   #files: { number: number; highestIndex: number }[] = [];
-  #current: { file: DiskFile; number: number; sizeBytes: number } | null = null;
+  #current: CurrentFile | null = null;
   #stateFiles: DiskFile[] = [];
   #tailFile: DiskFile | null = null;
 
@@ -88,7 +106,9 @@ export class RaftStore {
     this.#queue.push(work);
     if (this.#busy || this.#closed) return;
     this.#busy = true;
-    this.#running = this.#run().catch((reason) => this.#options.onFailure(reason));
+    this.#running = this.#run().catch((reason) => {
+      if (reason !== closedFull) this.#options.onFailure(reason);
+    });
   }
 
   /** What was begun is ended; what waits is dropped, as a crash would. */
@@ -114,12 +134,15 @@ export class RaftStore {
     this.#nextBatch = replayed.nextBatch;
     this.#files = replayed.files;
     const { log } = replayed;
-    const last = log.at(-1) ?? base;
-    this.#tail = { batch: replayed.nextBatch - 1, lastIndex: last.index, lastTerm: last.term };
-    if (replayed.torn !== null) await this.#cutTorn(replayed.torn);
-    // What was read may not have been flushed: it is, before anybody is told of it.
-    for (const { number } of logFiles.slice(-1))
-      await this.#withLogFile(number, (one) => one.sync());
+    const { index: lastIndex, term: lastTerm } = log.at(-1) ?? base;
+    this.#tail = { batch: replayed.nextBatch - 1, lastIndex, lastTerm };
+    if (replayed.torn !== null) await this.#cut(replayed.torn);
+    // What was read may not have been flushed: it is, before anybody is told of it. The zeros behind it
+    // are of no more use, for a start begins a file of its own.
+    const last = logFiles.at(-1);
+    if (last !== undefined && last.number !== replayed.torn?.file) {
+      await this.#cut({ file: last.number, atBytes: replayed.lastFileEndBytes });
+    }
     await disk.syncFolder(folder);
     const state = healed(hardState, lostThroughIndex);
     if (lostThroughIndex !== null) await this.#writeHardState(state!);
@@ -194,7 +217,7 @@ export class RaftStore {
     return decodeTail((await readWhole(this.#tailFile)).subarray(0, 2 * tailSlotBytes));
   }
 
-  async #cutTorn({ file: number, atBytes }: NonNullable<Replayed["torn"]>): Promise<void> {
+  async #cut({ file: number, atBytes }: NonNullable<Replayed["torn"]>): Promise<void> {
     await this.#withLogFile(number, async (file) => {
       await file.truncate(atBytes);
       await file.sync();
@@ -221,21 +244,65 @@ export class RaftStore {
       const hardState = group.findLast((work) => work.hardState !== null)?.hardState;
       const snapshot = group.findLast((work) => work.snapshot !== null)?.snapshot;
       // 1. A vote never comes after what it allowed; entries never lack their term.
-      if (hardState) await this.#writeHardState(hardState);
+      if (hardState) await this.#withRoom(() => this.#writeHardState(hardState));
       // 2. A snapshot is there before the log that it replaces goes.
-      if (snapshot) await this.#writeSnapshot(snapshot);
+      const replacesLog = group.some((work) => work.resetsLog);
+      if (snapshot) await this.#keepSnapshot(snapshot, replacesLog);
       // 3. One write and one flush for all the entries that wait.
       const batch = this.#nextBatch;
       const records = recordsOf(group, batch);
       if (records.length > 0) {
         this.#nextBatch += 1;
-        await this.#appendBatch(records, batch);
+        await this.#withRoom(() => this.#appendBatch(records, batch));
       }
       // 4. Only now may the core count on it.
       this.#options.onPersisted(group.at(-1)!.ticket);
       if (snapshot) await this.#compact(group.at(-1)!.compactThroughIndex);
+      // 5. Nobody waits for the zeros, unless more has come meanwhile.
+      await this.#prepare();
     }
     this.#busy = false;
+  }
+
+  /** Does it again until the file system has room for it, or the store is closed. */
+  async #withRoom(action: () => Promise<void>): Promise<void> {
+    for (;;) {
+      try {
+        return await action();
+      } catch (error) {
+        if (!isNoSpace(error)) throw error;
+        await this.#options.untilAsked(error);
+        if (this.#closed) throw closedFull;
+      }
+    }
+  }
+
+  /**
+   * A snapshot of what this log holds can wait for the next one: until then the log is not compacted.
+   * What another server sent in place of the log has to be kept.
+   */
+  async #keepSnapshot(snapshot: Snapshot, replacesLog: boolean): Promise<void> {
+    if (replacesLog) return this.#withRoom(() => this.#writeSnapshot(snapshot));
+    try {
+      await this.#writeSnapshot(snapshot);
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+    }
+  }
+
+  /** Zeros behind the log's end; as many as there is room for. */
+  async #prepare(): Promise<void> {
+    const current = this.#current;
+    const { aheadBytes = raftLimits.logAheadBytes } = this.#options;
+    if (current === null || current.preparedBytes - current.sizeBytes >= aheadBytes / 2) return;
+    const lengthBytes = current.sizeBytes + aheadBytes - current.preparedBytes;
+    try {
+      await current.file.write(current.preparedBytes, [Buffer.alloc(lengthBytes)]);
+      await unrepeated(current.file.sync());
+      current.preparedBytes += lengthBytes;
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+    }
   }
 
   #takeGroup(): PersistEffect[] {
@@ -253,7 +320,7 @@ export class RaftStore {
     this.#sequence += 1;
     for (const file of this.#stateFiles) {
       await file.write(0, [encodeHardState({ sequence: this.#sequence, state })]);
-      await file.sync();
+      await unrepeated(file.sync());
     }
   }
 
@@ -262,38 +329,56 @@ export class RaftStore {
     const temporary = this.#path("snapshot.tmp");
     const file = await disk.open(temporary, { create: true });
     await file.truncate(0);
-    await file.write(0, encodeSnapshotFile(snapshot));
-    await file.sync();
-    await file.close();
+    try {
+      await file.write(0, encodeSnapshotFile(snapshot));
+      await unrepeated(file.sync());
+    } catch (error) {
+      // What room it took is given back.
+      if (isNoSpace(error)) await file.truncate(0);
+      throw error;
+    } finally {
+      await file.close();
+    }
     await disk.rename(temporary, this.#path(snapshotName(snapshot.index)));
-    await disk.syncFolder(folder);
+    await unrepeated(disk.syncFolder(folder));
     this.#snapshots.push(snapshot.index);
   }
 
   async #appendBatch(records: readonly LogRecord[], batch: number): Promise<void> {
     const sizeBytes = records.reduce((sum, { payload }) => sum + recordBytes(payload.length), 0);
     const current = this.#current;
-    const full = current !== null && current.sizeBytes + sizeBytes > raftLimits.logFileBytesMax;
-    if (current === null || full) await this.#openLogFile();
+    if (current === null) await this.#openLogFile();
+    else if (current.sizeBytes + sizeBytes > raftLimits.logFileBytesMax) {
+      try {
+        await this.#openLogFile();
+      } catch (error) {
+        // The zeros at hand reach a little further than a file shall.
+        const isAhead = current.sizeBytes + sizeBytes <= current.preparedBytes;
+        if (!isNoSpace(error) || !isAhead) throw error;
+      }
+    }
     await this.#writeRecords(records, batch);
   }
 
   async #openLogFile(): Promise<void> {
     const { disk, folder } = this.#options;
-    await this.#current?.file.close();
+    const before = this.#current;
     const number = (this.#files.at(-1)?.number ?? 0) + 1;
     const file = await disk.open(this.#path(logName(number)), { create: true });
-    await disk.syncFolder(folder);
-    this.#current = { file, number, sizeBytes: 0 };
+    await unrepeated(disk.syncFolder(folder));
+    this.#current = { file, number, sizeBytes: 0, preparedBytes: 0 };
     this.#files.push({ number, highestIndex: 0 });
+    await before?.file.truncate(before.sizeBytes);
+    await before?.file.close();
   }
 
   async #writeRecords(records: readonly LogRecord[], batch: number): Promise<void> {
     const current = this.#current!;
     const parts = encodeRecords(records, { file: current.number, offsetBytes: current.sizeBytes });
     await current.file.write(current.sizeBytes, parts);
-    await current.file.sync();
+    await unrepeated(current.file.sync());
     for (const part of parts) current.sizeBytes += part.length;
+    current.preparedBytes = Math.max(current.preparedBytes, current.sizeBytes);
     const described = this.#files.at(-1)!;
     let { lastIndex, lastTerm } = this.#tail;
     for (const { kind, index, term } of records) {
@@ -322,6 +407,18 @@ export class RaftStore {
       // like a log whose middle is gone.
       await disk.syncFolder(folder);
     }
+  }
+}
+
+/** Ends what waits for room when the store is closed; what it waited for was acknowledged to nobody. */
+const closedFull = new Error("closed while the file system was full");
+
+/** A flush that failed, for whatever reason, is never repeated: the next would succeed and prove nothing. */
+async function unrepeated(flush: Promise<void>): Promise<void> {
+  try {
+    await flush;
+  } catch (cause) {
+    throw new Error("a flush failed", { cause });
   }
 }
 

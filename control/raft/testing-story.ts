@@ -24,6 +24,7 @@ async function openStore(host: TraceHost) {
     folder: "raft",
     onPersisted: (ticket) => host.mark({ type: "persisted", ticket } satisfies Mark),
     onFailure: (reason) => host.crash(reason),
+    untilAsked: () => Promise.reject(new Error("there is room")),
   });
   assert.ok(opened.ok, "the vote is lost");
   return opened;

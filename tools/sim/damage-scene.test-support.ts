@@ -393,7 +393,9 @@ export async function openWithDamagedSnapshot(how: RestDamage, which: "newest" |
   const open = async (onPersisted: (ticket: number) => void) => {
     const disk = store.mount(clock, owner, () => {});
     const onFailure = (reason: unknown) => assert(false, String(reason));
-    const opened = await run(RaftStore.open({ disk, folder: "raft", onPersisted, onFailure }));
+    const untilAsked = () => Promise.reject(new Error("there is room"));
+    const options = { disk, folder: "raft", onPersisted, onFailure, untilAsked };
+    const opened = await run(RaftStore.open(options));
     assert(opened.ok, "the store opens");
     return opened;
   };
