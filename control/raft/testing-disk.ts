@@ -21,6 +21,8 @@ export class FakeDisk {
   #durableNames = new Map<string, FakeFile>();
   operationsLeft = Number.POSITIVE_INFINITY;
   operationCount = 0;
+  /** No file may be made or grow. */
+  isFull = false;
   #mounts = 0;
 
   /** Unflushed writes and names come through or not, as chance has it. */
@@ -67,7 +69,10 @@ export class FakeDisk {
     };
     return {
       open: (path, options) =>
-        operation(() => handleOf(this.#open(path, options?.create ?? false), operation)),
+        operation(() => {
+          const isFull = () => this.isFull;
+          return handleOf(this.#open(path, options?.create ?? false), operation, isFull);
+        }),
       list: (folder) => operation(() => this.#list(`${folder}/`)),
       remove: (path) =>
         operation(() => {
@@ -93,6 +98,7 @@ export class FakeDisk {
     let file = this.names.get(path);
     if (file === undefined) {
       if (!create) throw new DiskError("ENOENT", path);
+      if (this.isFull) throw new DiskError("ENOSPC", path);
       file = { content: Buffer.alloc(0), durable: Buffer.alloc(0), unsynced: [] };
       this.names.set(path, file);
     }
@@ -105,13 +111,20 @@ export class FakeDisk {
   }
 }
 
-function handleOf(file: FakeFile, operation: <T>(action: () => T) => Promise<T>): DiskFile {
+function handleOf(
+  file: FakeFile,
+  operation: <T>(action: () => T) => Promise<T>,
+  isFull: () => boolean,
+): DiskFile {
   return {
     read: (offsetBytes, lengthBytes) =>
       operation(() => Buffer.from(file.content.subarray(offsetBytes, offsetBytes + lengthBytes))),
     write: (offsetBytes, buffers) =>
       operation(() => {
         const bytes = Buffer.concat(buffers);
+        if (isFull() && offsetBytes + bytes.length > file.content.length) {
+          throw new DiskError("ENOSPC", "the disk is full");
+        }
         file.content = patch(file.content, offsetBytes, bytes);
         file.unsynced.push({ offsetBytes, bytes });
       }),
