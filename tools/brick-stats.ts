@@ -44,6 +44,8 @@ const statsSchema = z.object({
   damagedRanges: count.default(0),
   /** The log may lack what was acknowledged, until other replicas have made that good. */
   logLoss: z.boolean().default(false),
+  /** The file system has no room, whatever the brick has offered; absent: an older brick. */
+  fileSystemFull: z.boolean().default(false),
   /** Names of encrypted volumes whose keys it lacks; absent: an older brick. */
   keysLacking: z.array(z.string()).max(keysNamedMax).default([]),
   /** The build that runs, and its wall clock when it answered; absent: an older brick. */
@@ -84,6 +86,7 @@ export function brickStats(node: BrickNode): BrickStats {
     corruptChunks: node.store.counters.corruptChunks,
     damagedRanges: node.store.counters.damagedRanges,
     logLoss: node.store.cut || node.store.damaged,
+    fileSystemFull: node.store.isFileSystemFull,
     keysLacking: node.keys.lackingVolumes.slice(0, keysNamedMax).map(({ name }) => name),
     build: buildVersion,
     levels: node.levels,

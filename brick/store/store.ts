@@ -458,7 +458,9 @@ export class Store {
   space(): StoreSpace {
     const { capacityBytes } = this.#options;
     const space = spaceOf(capacityBytes, this.#segments, this.#index, this.counters);
-    return this.#indexRoom.isShort ? { ...space, full: true } : space;
+    if (!this.#indexRoom.isShort) return space;
+    const { freeBytes, reserveBytes } = space;
+    return { ...space, freeBytes: 0, reserveBytes: reserveBytes + freeBytes, full: true };
   }
 
   /** The file system has no room for the log or the index, whatever the brick has offered. */

@@ -7,6 +7,8 @@ import type { Stage, StageOptions } from "./stage-io.ts";
 
 const victim = 3;
 const diskBytes = 700 * 1024 * 1024;
+/** Until a brick says that its file system has become full, or has room again. */
+const noticeMsMax = 20_000;
 
 type DiskRound = (stage: Stage, disk: LoopDisk) => Promise<void>;
 
@@ -36,12 +38,22 @@ export const diskScenarios: readonly Scenario[] = [
     rounds: 3,
     promised: unharmed,
     begin: onItsOwnDisk(async (stage, disk) => {
+      const { cluster } = stage;
+      const pid = cluster.pid(victim);
+      const isFull = async () => (await cluster.metric(victim, "endisk_full")) === 1;
       await stage.aboutToFail();
       await disk.fill();
+      await cluster.waitFor("the brick says that it is full", noticeMsMax, isFull);
       await stage.progress(6_000);
-      await disk.makeRoom();
-      // It may have stopped; whoever made room starts it again.
-      if (!stage.cluster.isRunning(victim)) await stage.startAgain(victim);
+      const { problems } = await cluster.status();
+      const told = problems.some(({ what }) => what.includes(`the file system of brick ${victim}`));
+      if (!told) throw new Error(`nobody says so: ${JSON.stringify(problems)}`);
+      await stage.rejoin([victim], () => disk.makeRoom());
+      await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull()));
+      await stage.progress(3_000);
+      if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {
+        throw new Error("the brick has stopped");
+      }
     }),
   },
   {

@@ -55,7 +55,7 @@ export class LoopDisk {
     if (rest.bavail * rest.bsize > fullBytesMax) throw new Error(`${rest.bavail} blocks are left`);
   }
 
-  async makeRoom(): Promise<void> {
+  makeRoom(): void {
     rmSync(this.#ballast, { force: true });
   }
 

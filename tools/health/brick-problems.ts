@@ -141,10 +141,21 @@ function drainWaitsFor({ state }: HealthFacts): string | null {
 function ownProblems(facts: HealthFacts, { number, full }: BrickRecord): Problem[] {
   const { corruptChunks, damagedRanges, logLoss, build, wallMs, usedBytes, reclaimableBytes } =
     facts.stats.get(number)!;
-  const { keysLacking } = facts.stats.get(number)!;
+  const { keysLacking, fileSystemFull } = facts.stats.get(number)!;
   const subject = `brick ${number}`;
   const problems: Problem[] = [];
-  if (full) {
+  if (fileSystemFull) {
+    problems.push({
+      code: "brick_full",
+      severity: "warning",
+      subject,
+      what: `the file system of brick ${number} is full`,
+      sinceMs: notedAt(facts, "brick_full", subject),
+      doing:
+        "new data goes to other bricks, and so do its shards of the map; it serves what it has",
+      advice: "make room in that file system: the brick then takes new data again by itself",
+    });
+  } else if (full) {
     problems.push({
       code: "brick_full",
       severity: "warning",

@@ -34,6 +34,7 @@ const stats: BrickStats = {
   stateVersion: 1,
   repairPending: 0,
   keysLacking: [],
+  fileSystemFull: false,
   restoringShards: 0,
   levels: { oldest: 1, newest: 2 },
   repairShort: 0,
@@ -204,6 +205,15 @@ const cases: readonly Case[] = [
     what: /^brick 2 is full: 10B used/,
     doing: /4B of it can be given back/,
     advice: /add a brick/,
+  },
+  {
+    code: "brick_full",
+    broken: (well) =>
+      noted(withStats(well, 2, { fileSystemFull: true }), "brick_full", "brick 2", 7000),
+    agoMs: 7000,
+    what: /^the file system of brick 2 is full/,
+    doing: /it serves what it has/,
+    advice: /by itself/,
   },
   {
     code: "chunks_damaged",
