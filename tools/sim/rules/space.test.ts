@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type BrickNumber, grainBytes } from "../../../brick/units.ts";
+import { ClusterScene } from "./cluster-scene.test-support.ts";
+
+/** File systems that others fill. docs/simulation.md names the rules. */
+
+const longMs = 40_000;
+const smallBytes = 4096;
+
+/** From here on no file grows and none is made, and the index has no room for a batch. */
+function fill(scene: ClusterScene, brick: BrickNumber): () => void {
+  const { disk } = scene.cluster.world.machine(brick);
+  const { capacityBytes } = disk.dials;
+  disk.dials.capacityBytes = disk.usedBytes();
+  return () => {
+    disk.dials.capacityBytes = capacityBytes;
+  };
+}
+
+const isFull = (scene: ClusterScene, brick: BrickNumber) => scene.state.bricks[brick]!.full;
+
+/** Commands that were not answered GOOD. */
+async function writeFor(scene: ClusterScene, portal: BrickNumber, ms: number, texts: string[]) {
+  const { clock } = scene.cluster.world;
+  const untilMs = clock.nowMs + ms;
+  const refused: (string | null)[] = [];
+  for (let count = 0; clock.nowMs < untilMs; count += 1) {
+    const grain = count % texts.length;
+    const text = `${count} at ${Math.floor(clock.nowMs)}`;
+    const lengthBytes = count % 2 === 0 ? grainBytes : smallBytes;
+    const outcome = await scene.answerTo(scene.ask(portal, grain, text, lengthBytes));
+    if (outcome === "good") texts[grain] = text;
+    else refused.push(outcome);
+    await scene.run(20);
+  }
+  return refused;
+}
+
+async function checkAll(scene: ClusterScene, portal: BrickNumber, texts: readonly string[]) {
+  for (const [grain, text] of texts.entries()) assert.equal(await scene.read(portal, grain), text);
+}
+
+test("a brick whose file system is full for long goes on, and takes data again by itself", async () => {
+  const scene = await ClusterScene.begin({ shardCount: 8 });
+  const texts = Array.from({ length: 24 }, () => "");
+  const portal = scene.cluster.bricks[0]!;
+  const victim = scene.otherThan(portal);
+  const boot = () => scene.cluster.world.machine(victim).bootCount;
+  assert.deepEqual(await writeFor(scene, portal, 3_000, texts), []);
+  const before = boot();
+  const makeRoom = fill(scene, victim);
+  // In the pause in which its shards go elsewhere commands wait; none is refused.
+  assert.deepEqual(await writeFor(scene, portal, longMs, texts), []);
+  assert.ok(isFull(scene, victim));
+  assert.ok(scene.state.shards.every(({ members }) => !members.includes(victim)));
+  const node = scene.node(victim);
+  assert.ok(node.control.leaseValid(node.host.clock.nowMs()));
+  assert.ok(node.store.putsOffCheckpoints);
+  // It reads all the while.
+  await checkAll(scene, victim, texts);
+  makeRoom();
+  await scene.until(() => !isFull(scene, victim) && !node.store.putsOffCheckpoints);
+  assert.deepEqual(await writeFor(scene, portal, 3_000, texts), []);
+  await scene.until(() => scene.state.shards.some(({ members }) => members.includes(victim)));
+  assert.equal(boot(), before);
+  assert.equal(scene.cluster.copiedBytes, 0);
+  scene.crash(...scene.cluster.bricks);
+  await scene.start(...scene.cluster.bricks);
+  await scene.cluster.settled();
+  await checkAll(scene, portal, texts);
+});
+
+test("while every file system is full writes are refused, reads go on, and then both do again", async () => {
+  const scene = await ClusterScene.begin({ shardCount: 4 });
+  const texts = Array.from({ length: 8 }, () => "");
+  const portal = scene.cluster.bricks[0]!;
+  const boots = () =>
+    scene.cluster.bricks.map((brick) => scene.cluster.world.machine(brick).bootCount);
+  assert.deepEqual(await writeFor(scene, portal, 2_000, texts), []);
+  const before = boots();
+  const makeRoom = scene.cluster.bricks.map((brick) => fill(scene, brick));
+  await scene.until(() => scene.cluster.bricks.every((brick) => isFull(scene, brick)));
+  const refused = await writeFor(scene, portal, longMs, texts);
+  assert.ok(refused.length > 100);
+  assert.deepEqual(new Set(refused), new Set(["fault: no_space"]));
+  await checkAll(scene, portal, texts);
+  for (const make of makeRoom) make();
+  await scene.until(() => scene.cluster.bricks.every((brick) => !isFull(scene, brick)));
+  assert.deepEqual(await writeFor(scene, portal, 2_000, texts), []);
+  assert.deepEqual(boots(), before);
+  await checkAll(scene, portal, texts);
+});
