@@ -35,7 +35,7 @@ export type SpaceInView =
 export function spaceInView(
   state: ClusterState,
   replicas: readonly BrickNumber[],
-  alsoFull: readonly BrickNumber[],
+  alsoFull: readonly BrickNumber[] = [],
 ): SpaceInView {
   const full = replicas.filter((one) => alsoFull.includes(one) || brickOf(state, one)?.full);
   if (full.length === 0) return "room";

@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import { isReachable, type ShardRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
+import { spaceInView } from "../map/full-bricks.ts";
 import type { GroupPart } from "../map/group.ts";
 import { encodeMapGroup } from "../map/group-messages.ts";
 import {
@@ -211,11 +212,22 @@ export class ShardLink {
   }
 
   #begin(operation: MapOperation): void {
+    // Before it has a sequence: else the shard has to log that it never lands, where nothing more
+    // may be logged than must be.
+    if (takesSpace(operation) && this.#isFull()) {
+      this.#finish(operation, { code: "no_space" });
+      return;
+    }
     operation.sequence = this.#sequenceNext;
     this.#sequenceNext += 1;
     operation.state = "sent";
     this.#window[operation.sequence % this.#window.length] = operation;
     this.#sendWrite(operation);
+  }
+
+  #isFull(): boolean {
+    const { members, candidates } = this.#record();
+    return spaceInView(this.#context.state(), [...members, ...candidates]) === "none";
   }
 
   #drain(): void {
@@ -447,4 +459,9 @@ export class ShardLink {
     this.#retries = [];
     for (const again of retries) again();
   }
+}
+
+/** It names chunks, so that it can be refused for want of space. */
+function takesSpace({ key, parts }: MapOperation): boolean {
+  return key !== null || parts.some((part) => part.key !== null);
 }
