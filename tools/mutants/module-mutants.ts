@@ -42,6 +42,55 @@ export const moduleMutants: readonly Mutant[] = [
       scenario: "an index entry into an earlier use of a segment is a miss, for puts too",
     },
   ]),
+  ...inFile("brick/store/store-full.test.ts", [
+    {
+      name: "a checkpoint that found no space counts as made",
+      file: "brick/store/index-room.ts",
+      text: "      this.#beShort((error as Error).message);\n      return false;\n",
+      instead: "      this.#beShort((error as Error).message);\n      return true;\n",
+      scenario:
+        "a checkpoint without room is put off, and what it would have held is kept until there is",
+    },
+    {
+      name: "what must be logged is refused when the file system is full",
+      file: "brick/log/segments.ts",
+      text: 'return this.#waitsForRoom ? "later" : room;',
+      instead: "return room;",
+      scenario:
+        "a record that must be logged waits for room, holds nobody else up, and is not said to be there",
+    },
+    {
+      name: "a segment is used anew though the index does not say so",
+      file: "brick/store/store.ts",
+      text: "    if (!this.#indexRoom.write(rows)) return 0;\n",
+      instead: "    this.#indexRoom.write(rows);\n",
+      scenario: "a segment is not used anew while the index has no room to say so",
+    },
+  ]),
+  ...inFile("control/raft/raft-store-full.test.ts", [
+    {
+      name: "Raft goes on as if what found no space were durable",
+      file: "control/raft/raft-store-io.ts",
+      text: "        if (this.#closed) throw closedFull;\n",
+      instead: "        return;\n",
+      scenario: "a full disk delays what it has no room for, and loses none of it",
+    },
+    {
+      name: "Raft does without a snapshot that took the place of its log",
+      file: "control/raft/raft-store-io.ts",
+      text: "    if (replacesLog) return this.#withRoom",
+      instead: "    if (replacesLog && this.#closed) return this.#withRoom",
+      scenario: "a full disk delays what it has no room for, and loses none of it",
+    },
+    {
+      name: "Raft has no zeros ahead of its log",
+      file: "control/raft/raft-store-io.ts",
+      text: "      await this.#prepare();\n",
+      instead: "",
+      scenario:
+        "votes and entries have room in a full file system, until the zeros ahead are used up",
+    },
+  ]),
   ...inFile("tools/crash-states/bit-rot.test.ts", [
     {
       name: "a flush of Raft's log of which only the beginning is left was never there",

@@ -30,9 +30,9 @@ export const mutants: readonly Mutant[] = [
   },
   {
     name: "a checkpoint is not synced",
-    file: "brick/store/store.ts",
-    text: "    this.kv.write(changes, { sync: true });\n    this.#index.checkpointed();",
-    instead: "    this.kv.write(changes, { sync: false });\n    this.#index.checkpointed();",
+    file: "brick/store/index-room.ts",
+    text: "      this.#kv.write(batch, { sync: true });\n",
+    instead: "      this.#kv.write(batch, { sync: false });\n",
     caughtBy: crashTests,
   },
   {

@@ -563,6 +563,24 @@ const levelling = [
   ]),
 ];
 
+const filling = inFile("tools/sim/rules/space.test.ts", [
+  {
+    name: "a full brick stays in the views of its shards",
+    file: "control/view-planner.ts",
+    text: "    leaving: leavingForRoom(state),\n",
+    instead: "    leaving: new Set(),\n",
+    scenario: "a brick whose file system is full for long goes on, and takes data again by itself",
+  },
+  {
+    name: "a write that nobody has room for is sent, and its refusal logged",
+    file: "brick/volume/shard-link.ts",
+    text: "if (takesSpace(operation) && this.#isFull()) {",
+    instead: "if (takesSpace(operation) && this.#ended) {",
+    scenario:
+      "while every file system is full writes are refused, reads go on, and then both do again",
+  },
+]);
+
 export const ruleMutants: readonly Mutant[] = [
   ...acknowledging,
   ...recovering,
@@ -572,6 +590,7 @@ export const ruleMutants: readonly Mutant[] = [
   ...collecting,
   ...logging,
   ...copying,
+  ...filling,
   ...compacting,
   ...homing,
   ...ciphertext,
