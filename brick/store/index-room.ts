@@ -2,6 +2,8 @@ import { type Host, isNoSpace, type Kv, type KvChange } from "../host.ts";
 
 /** How soon an index without room is asked again. */
 const retryMs = 1000;
+/** Written to see whether there is room, and removed. */
+const probePath = "index.probe";
 
 /** Bytes that the file system must have left. */
 export interface IndexFloors {
@@ -75,6 +77,25 @@ export class IndexRoom {
     });
   }
 
+  /** Whether a file can be written that is as long as what is left for a batch. */
+  async #mayGrow(): Promise<boolean> {
+    const { disk } = this.#host;
+    try {
+      const file = await disk.open(probePath, { create: true });
+      try {
+        await file.write(0, [Buffer.alloc(this.#floors.batchBytes)]);
+        await file.sync();
+      } finally {
+        await file.close();
+        await disk.remove(probePath);
+      }
+    } catch (error) {
+      if (!isNoSpace(error)) throw error;
+      return false;
+    }
+    return true;
+  }
+
   async #ask(): Promise<void> {
     const freeBytes = await this.#host.disk.freeBytes();
     if (this.#stopped) return;
@@ -84,7 +105,15 @@ export class IndexRoom {
       this.#askLater();
       return;
     }
-    if (failed) this.#kv.reopen();
+    if (failed) {
+      // An index that cannot be opened again is the brick's end: a quota is not seen in free bytes.
+      if (!(await this.#mayGrow())) {
+        this.#askLater();
+        return;
+      }
+      if (this.#stopped) return;
+      this.#kv.reopen();
+    }
     this.#short = false;
     this.#host.log(`index: there is space again${failed ? ", it was opened anew" : ""}`);
     this.#again();

@@ -1,4 +1,4 @@
-import { type Disk, type DiskFile, isNoSpace } from "../../brick/host.ts";
+import { type Disk, DiskError, type DiskFile, isNoSpace } from "../../brick/host.ts";
 import { SegmentReader } from "../../brick/log/segment-reader.ts";
 import { raftLimits } from "./raft-limits.ts";
 import {
@@ -417,8 +417,9 @@ const closedFull = new Error("closed while the file system was full");
 async function unrepeated(flush: Promise<void>): Promise<void> {
   try {
     await flush;
-  } catch (cause) {
-    throw new Error("a flush failed", { cause });
+  } catch (error) {
+    if (!isNoSpace(error)) throw error;
+    throw new DiskError("EIO", `a flush failed: ${(error as Error).message}`);
   }
 }
 

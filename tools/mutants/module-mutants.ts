@@ -247,6 +247,13 @@ export const moduleMutants: readonly Mutant[] = [
   ]),
   ...inFile("control/view-planner.test.ts", [
     {
+      name: "a full brick stays in the views of its shards",
+      file: "control/view-planner.ts",
+      text: "    leaving: leavingForRoom(state),\n",
+      instead: "    leaving: new Set(),\n",
+      scenario: "a full brick leaves its shards in the first steps, and is back once it has room",
+    },
+    {
       name: "a primary leads on after its restart",
       file: "control/view-planner.ts",
       text: "brick!.boot === shard.primaryBoot && !isDamaged",

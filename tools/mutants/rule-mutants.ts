@@ -565,10 +565,10 @@ const levelling = [
 
 const filling = inFile("tools/sim/rules/space.test.ts", [
   {
-    name: "a full brick stays in the views of its shards",
-    file: "control/view-planner.ts",
-    text: "    leaving: leavingForRoom(state),\n",
-    instead: "    leaving: new Set(),\n",
+    name: "a brick ends when its index finds no space",
+    file: "brick/store/fatal-kv.ts",
+    text: "this.#kv.write(...batch), isNoSpace);",
+    instead: "this.#kv.write(...batch));",
     scenario: "a brick whose file system is full for long goes on, and takes data again by itself",
   },
   {

@@ -28,7 +28,7 @@ export const outcomes = {
   "asks peers":
     "what is missing comes from the other voters; until then this one abstains as far as is needed",
   "goes on":
-    "nothing that matters is lost: the file only hastens a start, or room is found elsewhere",
+    "nothing that matters is lost: the file only hastens a start, or room is found elsewhere, or later",
   stops:
     "the brick stops itself, never repeats the call, and is as a killed brick; a restart is whole",
   refuses:
@@ -93,12 +93,19 @@ export const damageRows: readonly DamageRow[] = [
   },
   {
     file: "index",
-    damages: ["EIO on read", "EIO on write", "ENOSPC"],
+    damages: ["EIO on read", "EIO on write"],
     when: "running",
     outcome: "stops",
   },
+  { file: "index", damages: ["ENOSPC"], when: "running", outcome: "goes on" },
   { file: "Raft log", damages: restDamages, when: "before a start", outcome: "asks peers" },
-  { file: "Raft log", damages: callDamages, when: "running", outcome: "stops" },
+  {
+    file: "Raft log",
+    damages: ["EIO on write", "EIO on fsync"],
+    when: "running",
+    outcome: "stops",
+  },
+  { file: "Raft log", damages: ["ENOSPC"], when: "running", outcome: "goes on" },
   {
     file: "Raft term and vote: one copy",
     damages: restDamages,

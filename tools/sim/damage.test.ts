@@ -161,7 +161,9 @@ async function failing(
   const { world } = scene.cluster;
   if (row.file !== "index") failCalls(scene, brick, row, damage);
   else if (damage === "EIO on read") disk.dials.kvReadErrorChance = 1;
-  else disk.dials.kvErrorChance = 1;
+  else if (damage === "ENOSPC") {
+    disk.fault = (call, path) => (path.startsWith("index") && call === "write" ? damage : null);
+  } else disk.dials.kvErrorChance = 1;
   const crashes = world.crashes.length;
   const hasStopped = () => world.crashes.slice(crashes).some((crash) => crash.brick === brick);
   await scene.write();

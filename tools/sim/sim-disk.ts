@@ -80,7 +80,7 @@ export type FileCall = "open" | "read" | "write" | "sync";
 
 /** One machine's medium; it outlives boots. */
 export class SimDiskStore {
-  /** For tests: calls that it gives a code for fail with it. */
+  /** For tests: calls that it gives a code for fail with it; of the key-value store, a write without space. */
   fault:
     | ((call: FileCall, path: string, range: { from: number; to: number }) => string | null)
     | null = null;
@@ -430,7 +430,11 @@ export class SimDiskStore {
   #openKv(folder: string, guard: () => void): Kv {
     let store = this.#kvs.get(folder);
     if (store === undefined) this.#kvs.set(folder, (store = new SimKvStore()));
-    return openSimKv(store, this.dials, this.#prng, guard, () => this.#hasRoom(1));
+    const hasRoom = () => {
+      const asked = this.fault?.("write", folder, { from: 0, to: 0 });
+      return this.#hasRoom(1) && asked !== "ENOSPC";
+    };
+    return openSimKv(store, this.dials, this.#prng, guard, hasRoom);
   }
 }
 
