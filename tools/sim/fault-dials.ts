@@ -35,7 +35,7 @@ export interface MoreDials {
   /** Clocks run too fast or too slow by up to this share. */
   readonly driftShare: number;
   readonly wallJumpEveryMs: number;
-  /** A flush, a write or the index fails, or the disk is full: the brick has to stop itself. */
+  /** A flush, a write or the index fails: the brick has to stop itself. Or the disk is full: it need not. */
   readonly diskStopEveryMs: number;
   readonly slowDiskEveryMs: number;
   readonly slowness: number;
