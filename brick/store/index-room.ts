@@ -13,6 +13,13 @@ export interface IndexFloors {
   readonly reopenBytes: number;
 }
 
+/** Of what must be left to open it anew, for a batch. */
+const batchShare = 1 / 8;
+
+export function indexFloors(reopenBytes: number): IndexFloors {
+  return { batchBytes: reopenBytes * batchShare, reopenBytes };
+}
+
 /**
  * Whether the index can be written. All that it says follows from the log, so a batch for which the
  * file system has no room is put off, and what it would have held stays in memory meanwhile. RocksDB

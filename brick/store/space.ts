@@ -55,6 +55,12 @@ export function spaceOf(
   };
 }
 
+/** The same while nothing can be taken, whatever the log has room for. */
+export function withoutFree(space: StoreSpace): StoreSpace {
+  const { freeBytes, reserveBytes } = space;
+  return { ...space, freeBytes: 0, reserveBytes: reserveBytes + freeBytes, full: true };
+}
+
 /** Small bricks get small segments, so that the reserve of one stays a small part. */
 export function segmentBytesFor(capacityBytes: number): number {
   let segmentBytes = segmentBytesDefault;

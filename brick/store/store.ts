@@ -4,16 +4,11 @@ import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { Stamps, slotBytesFor } from "../gc/stamps.ts";
 import type { Host, Kv, KvChange } from "../host.ts";
 import type { LatencyHistogram } from "../latency-histogram.ts";
-import {
-  batchAlignBytes,
-  type ChunkOrigin,
-  type RecordChunk,
-  recordType,
-} from "../log/batch-format.ts";
+import { type ChunkOrigin, type RecordChunk, recordType } from "../log/batch-format.ts";
 import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
-import { beginAnew, Segments } from "../log/segments.ts";
+import { Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
@@ -21,25 +16,20 @@ import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
 import { FatalKv } from "./fatal-kv.ts";
-import { IndexRoom } from "./index-room.ts";
+import { IndexRoom, indexFloors } from "./index-room.ts";
+import { recycleSegments } from "./recycle.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
 import { type SliceRead, SliceReads } from "./slice-reads.ts";
-import { type StoreSpace, segmentBytesFor, spaceOf } from "./space.ts";
-import {
-  type ChunkEntry,
-  checkpointKvKey,
-  encodeCheckpoint,
-  encodeSegmentRow,
-  segmentKvKey,
-} from "./store-keys.ts";
+import { type StoreSpace, segmentBytesFor, spaceOf, withoutFree } from "./space.ts";
+import { SpaceWatch } from "./space-watch.ts";
+import { type ChunkEntry, checkpointKvKey, encodeCheckpoint } from "./store-keys.ts";
 import {
   beginBoot,
   eraseTorn,
   findSegments,
   logIdentity,
   readCheckpoint,
-  recycledIn,
   refuseLostIndex,
   replayFrom,
   type StoreIdentity,
@@ -104,10 +94,6 @@ interface PendingChunk extends Keyed<PendingChunk> {
 }
 
 const diskFloorBytesDefault = 64 * MiB;
-/** Of the floor, what must be left for a batch of the index. */
-const indexFloorShare = 1 / 8;
-/** How often it is looked what others have left of the file system. */
-const lookEveryMs = 500;
 /** Keys that the index's filter learns while the store is opened, and in each step afterwards. */
 const learnAtOpenKeys = 32_768;
 const learnStepKeys = 1000;
@@ -156,7 +142,6 @@ export class Store {
   readonly #pending = new KeyTable<PendingChunk>();
   #answers: (() => void)[] = [];
   #checkpointWanted = false;
-  #wasFull = false;
   #checkpointPosition: number;
   #checkpointLogBytes = 0;
   #recycling = false;
@@ -238,8 +223,7 @@ export class Store {
     this.#segments = parts.segments;
     this.#index = parts.index;
     this.#log = parts.log;
-    const reopenBytes = options.diskFloorBytes ?? diskFloorBytesDefault;
-    const floors = { batchBytes: reopenBytes * indexFloorShare, reopenBytes };
+    const floors = indexFloors(options.diskFloorBytes ?? diskFloorBytesDefault);
     this.#indexRoom = new IndexRoom(host, this.kv, floors, () => {
       if (this.#checkpointWanted && !this.#closed) this.checkpoint();
     });
@@ -458,9 +442,7 @@ export class Store {
   space(): StoreSpace {
     const { capacityBytes } = this.#options;
     const space = spaceOf(capacityBytes, this.#segments, this.#index, this.counters);
-    if (!this.#indexRoom.isShort) return space;
-    const { freeBytes, reserveBytes } = space;
-    return { ...space, freeBytes: 0, reserveBytes: reserveBytes + freeBytes, full: true };
+    return this.#indexRoom.isShort ? withoutFree(space) : space;
   }
 
   /** The file system has no room for the log or the index, whatever the brick has offered. */
@@ -473,23 +455,11 @@ export class Store {
     return this.#indexRoom.isShort;
   }
 
-  /** Looks from now on what others leave of the file system, and tells when it makes a difference. */
+  /** From now on others are reckoned with who fill the file system; told when it makes a difference. */
   watchSpace(changed: () => void): void {
-    this.#host.clock.after(lookEveryMs, () => {
-      if (this.#closed) return;
-      this.#look(changed).catch((error: unknown) => this.#host.crash(error));
-    });
-  }
-
-  async #look(changed: () => void): Promise<void> {
-    const freeBytes = await this.#host.disk.freeBytes();
-    if (this.#closed) return;
-    this.#segments.look(freeBytes);
-    this.#indexRoom.look(freeBytes);
-    const { full } = this.space();
-    if (full !== this.#wasFull) changed();
-    this.#wasFull = full;
-    this.watchSpace(changed);
+    const parts = { host: this.#host, segments: this.#segments, indexRoom: this.#indexRoom };
+    const isFull = () => this.space().full;
+    new SpaceWatch({ ...parts, isFull, isClosed: () => this.#closed, changed }).start();
   }
 
   /**
@@ -526,34 +496,14 @@ export class Store {
 
   /** Takes back segments in which nothing is needed any more; says how many. One call at a time. */
   async recycle(): Promise<number> {
-    const found = this.#segments.recyclable(this.#checkpointPosition);
-    if (found.length === 0 || this.#recycling) return 0;
-    // 1. The new epoch is durable: whatever still points into the old use is void.
-    const rows = found.map((segment) => {
-      const anew = { ...segment };
-      beginAnew(anew);
-      const value = encodeSegmentRow({ ...anew, state: "free" });
-      return { key: segmentKvKey(segment.number), value };
-    });
-    if (!this.#indexRoom.write(rows)) return 0;
+    if (this.#recycling) return 0;
     this.#recycling = true;
-    for (const segment of found) beginAnew(segment);
-    // 2. So is that there is one, outside the index: an older state of that would not know.
-    this.superblock.recycled = recycledIn(this.#segments);
-    await this.#copies.write(this.superblock);
-    // 3. The first page is zeros, so that a first batch that never came is told from a torn one.
-    for (const segment of found) {
-      await this.#files.with(segment.number, async (file) => {
-        await file.write(0, [Buffer.alloc(batchAlignBytes)]);
-        await file.sync();
-      });
-      // 4. Only now may it be written again.
-      this.stamps.forget(segment.number);
-      this.#segments.release(segment);
-      this.counters.recycledSegments += 1;
-    }
+    const parts = { segments: this.#segments, files: this.#files, stamps: this.stamps };
+    const known = { indexRoom: this.#indexRoom, superblock: this.superblock, copies: this.#copies };
+    const count = await recycleSegments({ ...parts, ...known }, this.#checkpointPosition);
+    this.counters.recycledSegments += count;
     this.#recycling = false;
-    return found.length;
+    return count;
   }
 
   /** Verifies about `budgetBytes` more of the log; see Scrub. */

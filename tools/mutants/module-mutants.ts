@@ -61,9 +61,9 @@ export const moduleMutants: readonly Mutant[] = [
     },
     {
       name: "a segment is used anew though the index does not say so",
-      file: "brick/store/store.ts",
-      text: "    if (!this.#indexRoom.write(rows)) return 0;\n",
-      instead: "    this.#indexRoom.write(rows);\n",
+      file: "brick/store/recycle.ts",
+      text: "  if (!indexRoom.write(rows)) return 0;\n",
+      instead: "  indexRoom.write(rows);\n",
       scenario: "a segment is not used anew while the index has no room to say so",
     },
   ]),
