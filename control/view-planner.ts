@@ -8,6 +8,7 @@ import {
 import { leavingForRoom } from "../brick/map/full-bricks.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { isLasting, Placement } from "../brick/volume/placement.ts";
+import { balancedOrders } from "./balanced-orders.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
 import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
 import { ShardHomes } from "./shard-homes.ts";
@@ -52,8 +53,8 @@ interface Planning {
   readonly state: ClusterState;
   readonly input: PlanInput;
   readonly wanted: number;
-  /** Where replicas belong when everyone is up. */
-  readonly placement: Placement;
+  /** Where replicas belong when everyone is up, by `orderKey`. */
+  readonly orders: readonly (readonly BrickNumber[])[];
   /** Where volumes are served. */
   readonly gateways: Placement;
   readonly homes: ShardHomes;
@@ -127,12 +128,18 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   }
   const growthLeft = Math.max(0, growthShardsMax - growing);
   const placement = new Placement(holders);
+  const keyCount = orderKey(state, state.shards.length - 1) + 1;
+  const keys = Array.from({ length: keyCount }, (_, key) => shardKey(key));
+  const orders =
+    state.shardSpan === undefined
+      ? keys.map((key) => placement.order(key))
+      : balancedOrders(placement, holders, keys);
   const gateways = gatewaysOf(state);
   return {
     state,
     input,
     wanted,
-    placement,
+    orders,
     gateways,
     homes: new ShardHomes(state, input.standing),
     led,
@@ -221,15 +228,18 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   return aim;
 }
 
+/** The shards of a family belong on the same bricks. */
+function orderKey({ shardSpan = 1 }: ClusterState, number: number): number {
+  return Math.floor(number / shardSpan);
+}
+
 /** Where the shard belongs: the first ones, when all are up. */
 function orderFor(
-  { state, input, placement, homes, wanted }: Planning,
+  { state, input, orders, homes, wanted }: Planning,
   number: number,
   shard: ShardRecord,
 ): readonly BrickNumber[] {
-  if (placement.size === 0) return [];
-  // The shards of a family belong on the same bricks.
-  const order = placement.order(shardKey(Math.floor(number / (state.shardSpan ?? 1))));
+  const order = orders[orderKey(state, number)]!;
   // Whoever is away for a moment has its place before those that stand in for it; and a replica that
   // a whole shard has begun is brought to its end.
   const [whole = shard] = shard.chain;
