@@ -32,7 +32,10 @@ export function balancedOrders(
   });
 }
 
-/** The one that has been taken least for its weight; of equals the first. */
+/**
+ * The one that has been taken least for its weight; of equals the lowest number, so that of neighbouring
+ * keys, which volumes have that were made together, each has another.
+ */
 function take(
   from: readonly BrickNumber[],
   taken: Map<BrickNumber, number>,
@@ -40,7 +43,10 @@ function take(
 ): BrickNumber {
   const shareWith = (one: BrickNumber) => ((taken.get(one) ?? 0) + 1) / known.get(one)!.weight;
   let best = from[0]!;
-  for (const one of from) if (shareWith(one) < shareWith(best)) best = one;
+  for (const one of from) {
+    const more = shareWith(one) - shareWith(best);
+    if (more < 0 || (more === 0 && one < best)) best = one;
+  }
   taken.set(best, (taken.get(best) ?? 0) + 1);
   return best;
 }
