@@ -12,6 +12,9 @@ const gatewayTests = [
   "brick/volume/volumes.test.ts",
 ];
 const gcRace = ["tools/sim/gc-race-main.ts", "--operations", "300000"];
+/** Of one seed nobody knows what it means tomorrow; of a dozen, several catch what they shall. */
+const fewSeeds = ["--runs", "12", "--seed", "100000", "--hours", "0.006", "--pause", "1100"];
+const shortSoak = ["tools/sim/main.ts", "--soak", ...fewSeeds];
 
 /**
  * Versions of END that are wrong on purpose: each breaks one rule that data depend on. The suite must
@@ -161,6 +164,13 @@ export const mutants: readonly Mutant[] = [
     text: "return protectedIn < present - 1;",
     instead: "return protectedIn < present - 1000;",
     caughtBy: [...gatewayTests, "control/gc.test.ts", "brick/map/map-cluster.test.ts"],
+  },
+  {
+    name: "in whole clusters under faults, a brick that is down has its copies made again",
+    file: "brick/repair/repair-plan.ts",
+    text: 'status === "up" || status === "down" || status',
+    instead: 'status === "up" || status',
+    caughtBy: shortSoak,
   },
   {
     name: "a write does not wait for the one before it on its range",

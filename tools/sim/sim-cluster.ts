@@ -1,4 +1,4 @@
-import { isReachable } from "../../brick/cluster-state.ts";
+import { type ClusterState, isReachable } from "../../brick/cluster-state.ts";
 import type { CompactionOptions } from "../../brick/compaction/compaction-options.ts";
 import type { LevelRange } from "../../brick/feature-level.ts";
 import { DiskError } from "../../brick/host.ts";
@@ -59,6 +59,8 @@ export class SimCluster {
   #copiedBefore = 0;
   /** Whether committed cluster state ever said that fewer bricks are up than the copies wanted. */
   everShort = false;
+  /** Of the state in which all bricks of the beginning are up. */
+  #versionMade = Number.POSITIVE_INFINITY;
   readonly #numbers: BrickNumber[] = [];
   /** The others that each brick was told of when it joined. */
   readonly #told = new Map<BrickNumber, readonly BrickNumber[]>();
@@ -87,14 +89,12 @@ export class SimCluster {
     return bytes;
   }
 
-  /** To be called now and then, and at each acknowledgement. */
-  lookAtMembership(): void {
-    // All of them: one that is frozen or cut off does not say what the others go by.
-    for (const node of this.nodes.values()) {
-      const { bricks } = node.control.state();
-      const reachable = Object.values(bricks).filter((brick) => isReachable(brick)).length;
-      if (reachable < this.options.copies) this.everShort = true;
-    }
+  /** At every change of what some brick goes by: only what a brick has been shown can it act by. */
+  #lookAtMembership({ version, bricks }: ClusterState): void {
+    // A brick that starts goes through the log again, from when the cluster had one brick.
+    if (version < this.#versionMade) return;
+    const reachable = Object.values(bricks).filter((brick) => isReachable(brick)).length;
+    if (reachable < this.options.copies) this.everShort = true;
   }
 
   /** All that were not lost or removed for good. */
@@ -108,6 +108,7 @@ export class SimCluster {
     for (let brick = 2; brick <= this.options.bricks; brick += 1) await this.join();
     await this.addVolume(volumeName, "abcdef0123456789".repeat(2), this.options.encrypt);
     await this.settled();
+    this.#versionMade = this.anyNode()!.control.state().version;
   }
 
   async addVolume(name: string, uuid: string, encrypt = false): Promise<void> {
@@ -243,6 +244,7 @@ export class SimCluster {
       seeds,
       keys: this.#keysOf(brick, bootCount),
       onStoreOpen: (boot) => host.network.setBoot(boot),
+      onState: (state) => this.#lookAtMembership(state),
       ...(brick === 1 && { bootstrap: this.#bootstrap() }),
     });
     const boot = this.world.machine(brick).bootCount;

@@ -424,7 +424,6 @@ class Run {
     if (data === null) return;
     const { nodes, options, bricks, gone, world } = this.#cluster;
     const state = this.#cluster.anyNode()!.control.state();
-    this.#cluster.lookAtMembership();
     const sectors = data.length / sectorBytes;
     for (let at = 0; at < sectors; ) {
       const sector = firstSector + at;
