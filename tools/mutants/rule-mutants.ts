@@ -382,6 +382,17 @@ const logging = inFile("tools/sim/rules/log.test.ts", [
   },
 ]);
 
+const indexing = inFile("tools/sim/rules/index-rot.test.ts", [
+  {
+    name: "a map record that cannot be read is taken for absent",
+    file: "brick/map/map-table.ts",
+    text: "      const bytes = this.#store().get(recordKey(line.table, key)) ?? null;\n",
+    instead:
+      "      let bytes: Buffer | null = null;\n      try {\n        bytes = this.#store().get(recordKey(line.table, key)) ?? null;\n      } catch {}\n",
+    scenario: "a map record that a start cannot read is not taken for absent",
+  },
+]);
+
 const copying = inFile("tools/sim/rules/copies.test.ts", [
   {
     name: "of the bricks that leave, one is walked for",
@@ -589,6 +600,7 @@ export const ruleMutants: readonly Mutant[] = [
   ...viewing,
   ...collecting,
   ...logging,
+  ...indexing,
   ...copying,
   ...filling,
   ...compacting,

@@ -1,4 +1,5 @@
 import { DiskError } from "../../brick/host.ts";
+import { recordKey } from "../../brick/map/map-table-keys.ts";
 import type { Prng } from "../../brick/prng.ts";
 import { StoreOpenError } from "../../brick/store/store-open.ts";
 import { type BrickNumber, sectorBytes } from "../../brick/units.ts";
@@ -8,6 +9,7 @@ import { pause, rest, type Scene, sitOutCalm } from "./scene.ts";
 import { BrickStopped } from "./sim-clock.ts";
 import type { DiskDials, FileCall } from "./sim-disk.ts";
 import type { SimFile } from "./sim-file.ts";
+import type { SimKvStore } from "./sim-kv.ts";
 
 /** A disk that fails is looked at this often, and mended after so long if nobody met the failure. */
 const lookEveryMs = 50;
@@ -22,6 +24,10 @@ const strayMsMax = 10_000;
 const placeBytes = 4096;
 const indexFolder = "index";
 const rottenStartsMax = 3;
+/** Of the rot in the index so much is in what the next start has to read. */
+const rottenAtStartShare = 0.5;
+/** Within this after a checkpoint the log gets records of which the index has the older ones. */
+const rottenAfterMsMax = 2_000;
 /** Whether all is in order is looked at this often, before something is damaged. */
 const orderMs = 1_000;
 /** Where something is to be damaged is looked for so often: most of a file may be zeros. */
@@ -220,19 +226,44 @@ export class DiskTrouble {
     const machine = cluster.world.machine(brick);
     this.#checkpoint(brick);
     const index = machine.disk.kv(indexFolder);
+    const atStart = prng.chance(rottenAtStartShare);
+    if (atStart) await pause(this.#scene, prng.between(0, rottenAfterMsMax));
     const { bricks = {} } = cluster.anyNode()?.control.state() ?? {};
-    if (bricks[String(brick)]?.status !== "up" || !index?.rot(prng)) return;
+    if (index === undefined || bricks[String(brick)]?.status !== "up") return;
+    const rotten = atStart ? this.#rotForStart(prng, brick, index) : index.rot(prng);
+    if (!rotten) return;
     this.counts.rotten += 1;
     this.#atlas.doubt(brick);
+    if (atStart) machine.kill();
     for (let starts = 0; index.isRotten && starts < rottenStartsMax; ) {
       await pause(this.#scene, orderMs);
       if (!this.#scene.working()) break;
       if (machine.running) continue;
       starts += 1;
       cluster.start(brick);
+      while (machine.running && !cluster.nodes.has(brick)) await pause(this.#scene, lookEveryMs);
+      // What it has made of the rest stays.
+      this.#checkpoint(brick);
     }
     if (index.isRotten) await this.#doWithoutIndex(prng, brick);
     this.#atlas.release();
+  }
+
+  /** Of a map record that has changed since the checkpoint: replay makes the change anew. */
+  #rotForStart(prng: Prng, brick: BrickNumber, index: SimKvStore): boolean {
+    const node = this.#scene.cluster.nodes.get(brick);
+    const changed: string[] = [];
+    for (const { shard, facts, table } of node?.map.replicas() ?? []) {
+      const name = { kind: "base", shard, incarnation: facts.incarnation } as const;
+      for (const entry of table.scan("base", shard, facts.incarnation, null, 100_000).entries) {
+        const key = recordKey(name, entry).toString("latin1");
+        const stored = index.get(key);
+        if (stored !== undefined && !stored.equals(entry.bytes)) changed.push(key);
+      }
+    }
+    if (changed.length === 0) return false;
+    index.rotKey(prng.pick(changed));
+    return true;
   }
 
   /** So that the index holds what is looked up, and not only what a start reads. */

@@ -31,12 +31,16 @@ export class SimKvStore {
     return this.#values.get(key);
   }
 
-  /** The pair cannot be read any more, until it is written anew: its checksum is wrong. */
+  /** Some pair cannot be read any more, until it is written anew: its checksum is wrong. */
   rot(prng: Prng): boolean {
     const leaf = this.#leaves.length === 0 ? undefined : prng.pick(this.#leaves);
     if (leaf === undefined) return false;
-    this.#rotten.add(prng.pick(leaf));
+    this.rotKey(prng.pick(leaf));
     return true;
+  }
+
+  rotKey(key: string): void {
+    this.#rotten.add(key);
   }
 
   get isRotten(): boolean {
