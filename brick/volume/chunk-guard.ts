@@ -19,13 +19,15 @@ export interface Guarded {
 /**
  * Protects a chunk that the map names already, before another record names it too: as a put does,
  * without the bytes. Between the look-up that found it and this its last record may have gone, and
- * the chunk after it: then no holder has it, and it is asked until the caller gives up.
+ * the chunk after it: then no brick has it. `missed` is told so, and may go another way, which ends
+ * this; else it is asked for until the caller gives up.
  */
 export function guardChunk(
   context: ChunkContext,
   key: Buffer,
   holders: readonly BrickNumber[],
   done: (guarded: Guarded) => void,
+  missed: () => boolean = () => false,
 ): { abandon(): void } {
   const { gcEpoch } = context.state();
   const body = encodeChunkMark(gcEpoch, [key]);
@@ -53,7 +55,7 @@ export function guardChunk(
       resting = true;
       answers.clear();
       asked = holders;
-      context.host.clock.after(retryMs, askAll);
+      context.host.clock.after(retryMs, goOn);
       return;
     }
     ended = true;
@@ -74,6 +76,11 @@ export function guardChunk(
         conclude();
       }
     });
+  };
+  const goOn = () => {
+    if (ended) return;
+    ended = missed();
+    askAll();
   };
   const askAll = () => {
     resting = false;

@@ -156,8 +156,9 @@ export class ChunkWriter {
     key: Buffer,
     holders: readonly BrickNumber[],
     done: (guarded: Guarded) => void,
+    missed?: () => boolean,
   ): StoreHandle {
-    return guardChunk(this.#context, key, holders, done);
+    return guardChunk(this.#context, key, holders, done, missed);
   }
 
   close(): void {

@@ -32,7 +32,9 @@ export interface CopyLookup {
  *
  * The references come from the primaries of the source's shards, never from a cache: what they name
  * is in the map at that moment. Before it is named anew its holders are asked to keep it
- * (chunk-guard.ts), and the shard refuses the reference when that was too long ago.
+ * (chunk-guard.ts), and the shard refuses the reference when that was too long ago. If it was rewritten
+ * and swept in between, that part of the source is looked up once more, unless the copy itself may
+ * have written over it.
  *
  * With a carrier the pieces are a write's: what the source's chunks hold is read and written anew.
  */
@@ -43,6 +45,8 @@ export class CopyPieces implements PieceSource {
   /** Of the range, from its start: what is still to be done. */
   #startBytes = 0;
   #endBytes: number;
+  readonly #lengthBytes: number;
+  readonly #sameVolume: boolean;
   readonly #backwards: boolean;
   /** Of a copy that must be of bytes; null: references will do. */
   readonly #carrier: CopyCarrier | null;
@@ -64,6 +68,8 @@ export class CopyPieces implements PieceSource {
     this.#fromBytes = range.fromBytes;
     this.#toBytes = range.toBytes;
     this.#endBytes = range.lengthBytes;
+    this.#lengthBytes = range.lengthBytes;
+    this.#sameVolume = range.sameVolume;
     this.#backwards = range.sameVolume && range.toBytes > range.fromBytes;
   }
 
@@ -75,6 +81,22 @@ export class CopyPieces implements PieceSource {
     const refusal = this.#lookup.refusal();
     if (refusal !== null) failed(refusal);
     else this.#look(this.#step(), ready, failed);
+  }
+
+  renew(
+    { grain, firstSector, lengthBytes }: Piece,
+    ready: (pieces: Piece[]) => void,
+    failed: (fault: VolumeFault) => void,
+  ): boolean {
+    const toBytes = grain * grainBytes + firstSector * sectorBytes;
+    const fromBytes = toBytes - this.#toBytes + this.#fromBytes;
+    const isBefore = fromBytes + lengthBytes <= this.#toBytes;
+    const isBehind = fromBytes >= this.#toBytes + this.#lengthBytes;
+    if (this.#sameVolume && !isBefore && !isBehind) return false;
+    const refusal = this.#lookup.refusal();
+    if (refusal !== null) failed(refusal);
+    else this.#look({ fromBytes, lengthBytes }, ready, failed);
+    return true;
   }
 
   #look(

@@ -1,9 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { chunkKey } from "../chunk/key.ts";
+import { shardOf } from "../cluster-state.ts";
 import { newUnit, reservationType } from "../unit/unit-record.ts";
 import { GiB, grainBytes, MiB, sectorBytes } from "../units.ts";
 import { readAt, scribble, until } from "./copy-scene.test-support.ts";
 import { type Bench, makeBench, makeCluster } from "./gateway-bench.ts";
+import { renewalsMax } from "./gateway-writes.ts";
 import { copyBytesMax } from "./limits.ts";
 import { fillWith } from "./sector-model.ts";
 import { type VolumeDone, VolumeTask } from "./volume.ts";
@@ -58,6 +61,78 @@ test("a copy reads as its source, moves no bytes, and does not change with it", 
   await until(bench, gateway.write(from, [fillWith(7, 20 * 128)]));
   assert.ok((await readAt(bench, 0, model.length)).equals(model));
   assert.deepEqual(cluster.violations, []);
+  assert.equal(gateway.ranges.heldCount, 0);
+});
+
+/** The chunks of a grain of the bench's volume become one; what they were is swept everywhere. */
+function compact({ cluster }: Bench, grain: number): void {
+  const { branch, family } = cluster.volume;
+  const sectors = cluster.shards[shardOf(cluster.state, family, grain)]!.grains.get(
+    `${branch}/${grain}`,
+  )!;
+  const chunks = [...cluster.bricks.values()].map((brick) => brick.chunks);
+  const bytesOfKey = (key: Buffer) =>
+    chunks.map((kept) => kept.get(key.toString("hex"))).find((bytes) => bytes !== undefined)!;
+  const whole = Buffer.concat(
+    sectors.map((sector) => {
+      const at = sector!.chunkSector * sectorBytes;
+      return bytesOfKey(sector!.key).subarray(at, at + sectorBytes);
+    }),
+  );
+  const key = chunkKey(whole);
+  for (const sector of sectors) {
+    for (const kept of chunks) kept.delete(sector!.key.toString("hex"));
+  }
+  const holders = [1, 2];
+  for (const holder of holders) cluster.brick(holder).chunks.set(key.toString("hex"), whole);
+  for (const at of sectors.keys()) {
+    sectors[at] = { key, holders, keyDomain: undefined, chunkSector: at, chunkSectors: 128 };
+  }
+}
+
+test("what is rewritten and swept behind the look-up is looked up once more", async () => {
+  const bench = makeBench(makeCluster(11), noCache);
+  const { gateway, cluster } = bench;
+  const model = Buffer.concat([1, 2, 3, 4].map((seed) => fillWith(seed, 32)));
+  for (const at of [0, 1, 2, 3]) {
+    const offsetBytes = at * 32 * sectorBytes;
+    const bytes = model.subarray(offsetBytes, offsetBytes + 32 * sectorBytes);
+    assert.deepEqual(await until(bench, gateway.write(offsetBytes, [bytes])), { ok: true });
+  }
+  cluster.heldLookups = [];
+  const copied = gateway.copyFrom(own(bench, 0), 64 * MiB + sectorBytes, grainBytes);
+  await cluster.time.run(50);
+  compact(bench, 0);
+  const held = cluster.heldLookups;
+  cluster.heldLookups = null;
+  for (const release of held) release();
+  assert.deepEqual(await until(bench, copied), { ok: true });
+  assert.ok((await readAt(bench, 64 * MiB + sectorBytes, grainBytes)).equals(model));
+  assert.deepEqual(cluster.violations, []);
+  assert.equal(gateway.ranges.heldCount, 0);
+});
+
+test("what the copy may have written over is not looked up once more", async () => {
+  const bench = makeBench(makeCluster(12), noCache);
+  const { gateway, cluster } = bench;
+  assert.deepEqual(await until(bench, gateway.write(0, [fillWith(1, 128)])), { ok: true });
+  for (const { chunks } of cluster.bricks.values()) chunks.clear();
+  const { mapLookups } = cluster;
+  const copied = gateway.copyFrom(own(bench, 0), sectorBytes, grainBytes);
+  assert.equal(codeOf(await until(bench, copied)), "unavailable");
+  assert.equal(cluster.mapLookups - mapLookups, 1);
+});
+
+test("a chunk that the map goes on naming, and nobody has, is looked up a few times", async () => {
+  const bench = makeBench(makeCluster(13), noCache);
+  const { gateway, cluster } = bench;
+  assert.deepEqual(await until(bench, gateway.write(0, [fillWith(1, 128)])), { ok: true });
+  for (const { chunks } of cluster.bricks.values()) chunks.clear();
+  const { mapLookups } = cluster;
+  const copied = gateway.copyFrom(own(bench, 0), 64 * MiB, grainBytes);
+  assert.equal(codeOf(await until(bench, copied)), "unavailable");
+  assert.equal(cluster.mapLookups - mapLookups, 1 + renewalsMax);
+  await cluster.time.run(1000);
   assert.equal(gateway.ranges.heldCount, 0);
 });
 

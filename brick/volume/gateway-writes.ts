@@ -8,6 +8,7 @@ import type { LentMemory } from "../rpc/lent-memory.ts";
 import { stage } from "../stage-times.ts";
 import type { BrickNumber } from "../units.ts";
 import { copiesNeeded } from "./chunk-context.ts";
+import type { Guarded } from "./chunk-guard.ts";
 import type { StoreHandle, StoreOutcome } from "./chunk-writer.ts";
 import type { Gateway } from "./gateway.ts";
 import { type StorePiece, storeGroup } from "./group-store.ts";
@@ -31,6 +32,12 @@ interface PieceUnderWay {
   /** When its shard was told, if that is timed. */
   mapSinceMs: number;
 }
+
+/**
+ * A part of a copy's source is looked up anew so often, when the chunk that it was in is nowhere to be
+ * had; from then on that chunk is waited for until the command's time is over.
+ */
+export const renewalsMax = 8;
 
 type GroupStored = Parameters<StorePiece>[2];
 
@@ -312,12 +319,33 @@ export class Writes {
     one: PieceUnderWay,
     { key, holders }: { key: Buffer; holders: readonly BrickNumber[] },
   ): void {
-    one.storing = this.gateway.writer.guard(key, holders, (guarded) => {
+    const guarded = (kept: Guarded) => {
       if (one.ended) return;
-      const chunk = { key, ...guarded, inline: null };
+      const chunk = { key, ...kept, inline: null };
       const settled = this.#settler(operation, one);
       this.#commit(operation, one, new MapOperation(one.piece, chunk, settled));
-    });
+    };
+    const missed = () => this.#renew(operation, one);
+    one.storing = this.gateway.writer.guard(key, holders, guarded, missed);
+  }
+
+  /** What was in the chunk may be in another one by now. */
+  #renew(operation: WriteOperation, one: PieceUnderWay): boolean {
+    const { source } = operation;
+    const { piece } = one;
+    const renewals = (piece.renewals ?? 0) + 1;
+    if (renewals > renewalsMax || source.renew === undefined) return false;
+    const ready = (pieces: Piece[]) => {
+      if (one.ended) return;
+      this.#pieceEnded(operation, one);
+      // All at once: there are as many at most as sectors in what they replace.
+      operation.startedCount += pieces.length - 1;
+      for (const next of pieces) {
+        if (!operation.cancelling) this.#startPiece(operation, { ...next, renewals });
+      }
+      this.#finishIfSettled(operation);
+    };
+    return source.renew(piece, ready, (fault) => this.cancel(operation, fault));
   }
 
   #unmapOf(operation: WriteOperation, one: PieceUnderWay): MapOperation {

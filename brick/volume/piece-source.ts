@@ -8,6 +8,15 @@ export interface PieceSource {
   readonly exhausted: boolean;
   /** Calls back once, now or later, with more pieces, or with why there are none. */
   take(ready: (pieces: Piece[]) => void, failed: (fault: VolumeFault) => void): void;
+  /**
+   * Calls back once with the pieces to be written in the place of one that names a chunk which is gone;
+   * false: nobody can tell any more what they are.
+   */
+  renew?(
+    piece: Piece,
+    ready: (pieces: Piece[]) => void,
+    failed: (fault: VolumeFault) => void,
+  ): boolean;
   /** Nobody wants the rest: what is under way calls back no more. */
   abandon(): void;
 }

@@ -21,6 +21,8 @@ export interface Piece {
   lengthBytes: number;
   /** Without data: the chunk, known to the map already, in which the sectors lie. */
   part?: ReferencedPart;
+  /** With a `part`: how often that was looked up before. Absent: never. */
+  renewals?: number;
   /** With data that are encrypted: with whose key (crypt/volume-cipher.ts). */
   keyDomain?: number;
   /** Pieces inside grains that land together or not at all; all but the first grain is 0 then. */
