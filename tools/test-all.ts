@@ -52,6 +52,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 70_029, bricks: 3, dials: "all", short: true },
   // Too few bricks were up while nothing was answered: that chunks were copied then was called wrong.
   { seed: 80_666, bricks: 4, dials: "all", short: true },
+  // A command began at a portal that was down already, and was thought to have begun before.
+  { seed: 100_754, bricks: 7, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

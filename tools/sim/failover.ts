@@ -38,6 +38,8 @@ export class Failover {
     const portal = prng.pick(cluster.bricks.filter((brick) => brick !== holder));
     const volume = cluster.volumeAt(portal, this.#volumeName);
     if (holder === undefined || volume === undefined) return;
+    // Of a command that begins at a portal which is down already nothing is promised.
+    if (this.#isDown(portal)) return;
     this.#clog(portal, true);
     this.#expected = null;
     volume.write(this.#offset, [this.#next()]);
@@ -81,11 +83,15 @@ export class Failover {
     const { cluster } = this.#scene;
     const untilMs = cluster.world.clock.nowMs + downWithinMs;
     while (cluster.world.clock.nowMs < untilMs) {
-      const state = cluster.anyNode()?.control.state();
-      if (state !== undefined && !isReachable(brickOf(state, brick))) return true;
+      if (this.#isDown(brick)) return true;
       await pause(this.#scene, 100);
     }
     return false;
+  }
+
+  #isDown(brick: BrickNumber): boolean {
+    const state = this.#scene.cluster.anyNode()?.control.state();
+    return state !== undefined && !isReachable(brickOf(state, brick));
   }
 
   /** What the brick sends to others waits, and arrives later. */
