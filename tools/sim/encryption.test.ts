@@ -191,6 +191,31 @@ test("a brick that is removed destroys its keys, also when it dies over that", a
   }
 });
 
+test("a brick that was away around its removal destroys its keys when it comes back", async () => {
+  for (const away of ["off", "cut off"]) {
+    const cluster = await encrypted(9, 4);
+    await write(cluster, 1, 0, canary);
+    const { network } = cluster.world;
+    const state = () => cluster.nodes.get(1)!.control.state();
+    const lost = 4;
+    if (away === "off") cluster.crash(lost);
+    else network.partition([lost], [1, 2, 3]);
+    await cluster.world.runUntil(() => !isReachable(state().bricks[lost]), minuteMs);
+    await cluster.world.runFor(2 * minuteMs);
+    await cluster.submit({ type: "removeBrick", number: lost, emptied: false, force: true });
+    // Longer than the others keep it as a peer.
+    await cluster.world.runFor(2 * minuteMs);
+    assert.equal(keyFiles(cluster, lost).length, 1);
+    if (away === "off") cluster.start(lost);
+    else network.heal();
+    await cluster.world.runUntil(() => keyFiles(cluster, lost).length === 0, minuteMs);
+    await cluster.world.runFor(10_000);
+    assert.deepEqual(keyFiles(cluster, lost), []);
+    for (const brick of [1, 2, 3]) assert.equal(keyFiles(cluster, brick).length, 1);
+    assert.deepEqual(await read(cluster, 2, 0, 512), canary);
+  }
+});
+
 test("a cryptographic erase destroys the key on every brick, and the volume goes on", async () => {
   const cluster = await encrypted(3);
   await write(cluster, 1, 0, canary);
