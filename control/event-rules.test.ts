@@ -5,7 +5,7 @@ import type { UnitChange } from "../brick/unit/unit-changes.ts";
 import type { Command, CommandOf, Envelope } from "./commands.ts";
 import { decodeEnvelope, encodeEnvelope } from "./commands.ts";
 import { eventsOf } from "./event-rules.ts";
-import { type EventRecord, emptyEventLog, eventText, withEvents } from "./events.ts";
+import { type EventRecord, emptyEventLog, eventsSince, eventText, withEvents } from "./events.ts";
 import {
   applyEnvelope,
   decodeSnapshot,
@@ -413,6 +413,33 @@ test("the log is replicated with the state: same on every brick, over snapshots,
   const command = { ...volume, name: "disk1", uuid: uuid(51) };
   const { machine: after } = applyEnvelope(old.machine, { id: null, timeMs: 11, command });
   assert.equal(after.events!.records.length, 1);
+});
+
+test("what a newer build has noted, and this one does not know, is kept and told as it is", () => {
+  const init = { type: "initCluster", clusterId: uuid(9), shardCount: 4, ...facts(1, 1) } as const;
+  const begun = applyEnvelope(emptyMachine, { id: null, timeMs: 0, wallMs: 1, command: init });
+  const { next, records } = begun.machine.events!;
+  const gathered = { count: 3, noun: "comet", sinceMs: 0 };
+  const stamp = { clusterMs: 0, wallMs: 2, text: "seen from brick 1" };
+  const newer = {
+    ...{ sequence: next, ...stamp, severity: "fatal", kind: "comet_seen", subject: "sky" },
+    ...{ gathered, tail: "long" },
+  } as unknown as EventRecord;
+  const events = { next: next + 1, records: [...records, newer] };
+  const restored = decodeSnapshot(encodeSnapshot({ ...begun.machine, events }));
+  assert.ok(restored.ok);
+  const command = { ...volume, name: "disk2", uuid: uuid(52) };
+  const { machine } = applyEnvelope(restored.machine, { id: null, timeMs: 3, wallMs: 3, command });
+  const told = eventsSince(machine.events!, next - 1);
+  assert.deepEqual(
+    told.map(({ sequence, kind }) => [sequence, kind]),
+    [
+      [next, "comet_seen"],
+      [next + 1, "volume_created"],
+    ],
+  );
+  assert.deepEqual(told[0], newer);
+  assert.equal(eventText(told[0]!), "3 comets seen from brick 1");
 });
 
 test("a retry makes no second event", () => {
