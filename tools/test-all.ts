@@ -54,6 +54,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 80_666, bricks: 4, dials: "all", short: true },
   // A command began at a portal that was down already, and was thought to have begun before.
   { seed: 100_754, bricks: 7, dials: "all", short: true },
+  // A bit of a chunk flipped, and was found, before the answer that it was durable had arrived.
+  { seed: 101_000, bricks: 3, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

@@ -71,8 +71,8 @@ export class DiskTrouble {
   readonly #scene: Scene;
   readonly #dials: FaultDials;
   readonly #atlas: FaultAtlas;
-  /** Of these, some writes are not where they were said to be. */
-  readonly #strayed = new Set<BrickNumber>();
+  /** Of these, something that they wrote went astray, or was damaged since. */
+  readonly #harmed = new Set<BrickNumber>();
   readonly #giveUp: (prng: Prng, brick: BrickNumber) => Promise<void>;
 
   #underWay = 0;
@@ -189,9 +189,9 @@ export class DiskTrouble {
     }
   }
 
-  /** Whether the disk has said of some write that it is there, and it is not. */
-  hasStrayed(brick: BrickNumber): boolean {
-    return this.#strayed.has(brick);
+  /** Whether the brick may rightly lack what its disk has said is there. */
+  isHarmed(brick: BrickNumber): boolean {
+    return this.#harmed.has(brick);
   }
 
   /**
@@ -207,7 +207,7 @@ export class DiskTrouble {
       const isAimedAt = path.startsWith("log/") || path.startsWith("raft/log-");
       if (left === 0 || !isAimedAt || !cluster.isWhole() || prng.chance(0.5)) return null;
       left -= 1;
-      this.#strayed.add(brick);
+      this.#harmed.add(brick);
       if (misdirected) this.counts.misdirected += 1;
       else this.counts.lostWrites += 1;
       return { atBytes: misdirected ? anotherPlace(prng, file, lengthBytes) : null };
@@ -302,6 +302,7 @@ export class DiskTrouble {
     const file = this.#pickFile(prng, brick);
     const atBytes = file === null ? null : aim(prng, file);
     if (file === null || atBytes === null) return;
+    this.#harmed.add(brick);
     if (prng.chance(0.6)) {
       this.counts.flips += 1;
       file.flipBit(atBytes * 8 + prng.between(0, 7));

@@ -439,8 +439,8 @@ class Run {
         const node = nodes.get(brick);
         if (node?.store.has(key)) holders += 1;
         // What a stopped brick holds cannot be asked, and what a disk says it has written, and has
-        // not, cannot be laid to the brick.
-        else if (node === undefined || this.#disks.hasStrayed(brick)) unknown += 1;
+        // not, or not any more, cannot be laid to the brick.
+        else if (node === undefined || this.#disks.isHarmed(brick)) unknown += 1;
       }
       // Fewer only when committed cluster state says that fewer bricks are up.
       const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick)).length;
