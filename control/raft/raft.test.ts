@@ -250,6 +250,25 @@ test("Leaders: after a refusal nextIndex goes down and the append is tried again
   assert(message?.type === "append" && message.previousIndex === 2 && message.entries.length === 3);
 });
 
+test("Leaders: a follower that lost what it had acknowledged, and does not know it, gets it again", () => {
+  const server = new Server({ terms: [2, 2, 3] });
+  server.lead();
+  server.acknowledge(2, 4);
+  server.take();
+  // It has started anew with a log that ends earlier, and refuses what follows.
+  const refusal = { ok: false, index: 4, hintIndex: 1, hintTerm: 2, healing: false } as const;
+  const { term } = server.raft;
+  const refuse = () => server.receive(2, { type: "appendReply", term, ...refusal });
+  server.give({ type: "propose", proposals: [{ id: 7, payload: Buffer.from("x") }] });
+  // The first may be an old answer; the same to what is asked again cannot be.
+  refuse();
+  server.take();
+  server.wait(timing.retryMs);
+  refuse();
+  const appends = server.replies().filter((message) => message.type === "append");
+  assert.ok(appends.some((one) => one.previousIndex === 1 && one.entries.length >= 3));
+});
+
 test("Leaders: a follower that needs compacted entries is sent the snapshot", () => {
   const data = Buffer.from("state");
   const configuration = { voters: [1, 2, 3], learners: [] };

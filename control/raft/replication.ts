@@ -226,7 +226,11 @@ export function receiveAppendReply(raft: Raft, leader: Leader, peer: Peer, messa
     return;
   }
   const { progress } = peer;
-  if (message.healing && message.hintIndex < peer.matchIndex) {
+  // What it had acknowledged it has lost: it says so itself, or refuses what it is asked for once more
+  // right where it had agreed, and cannot know. An old refusal taken for that costs a round, no more.
+  const asked = progress.state === "probe" && message.index === peer.nextIndex - 1;
+  const unaware = asked && message.index === peer.matchIndex;
+  if ((message.healing || unaware) && message.hintIndex < peer.matchIndex) {
     peer.matchIndex = message.hintIndex;
     probeFrom(peer, message.hintIndex + 1);
     return;
