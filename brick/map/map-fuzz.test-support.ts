@@ -281,7 +281,13 @@ export class MapFuzz implements FuzzWorld {
     }
     const { transferAfterMs } = this.dials;
     const nowMs = Math.floor(this.world.clock.nowMs);
-    return planViews(this.state, { nowMs, transferAfterMs, heard, reports, standing: new Set<string>() });
+    return planViews(this.state, {
+      nowMs,
+      transferAfterMs,
+      heard,
+      reports,
+      standing: new Set<string>(),
+    });
   }
 
   #carryOut(change: PlannedChange): boolean {

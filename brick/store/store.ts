@@ -1,4 +1,5 @@
 import { ChunkIndex, keyName } from "../chunk/chunk-index.ts";
+import { FilterLearning } from "../chunk/filter-learning.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
 import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { Stamps, slotBytesFor } from "../gc/stamps.ts";
@@ -94,10 +95,6 @@ interface PendingChunk extends Keyed<PendingChunk> {
 }
 
 const diskFloorBytesDefault = 64 * MiB;
-/** Keys that the index's filter learns while the store is opened, and in each step afterwards. */
-const learnAtOpenKeys = 32_768;
-const learnStepKeys = 1000;
-const learnEveryMs = 10;
 
 /** One brick's log, chunk index and key-value store, on one data directory. */
 export class Store {
@@ -145,7 +142,7 @@ export class Store {
   #checkpointPosition: number;
   #checkpointLogBytes = 0;
   #recycling = false;
-  #learning = false;
+  readonly #learning: FilterLearning;
   #closed = false;
 
   /**
@@ -244,7 +241,7 @@ export class Store {
     const { stamps } = this;
     this.#compaction = new Compaction(identity, { ...parts, stamps, reads: this.#reads });
     this.#log.onCommitted = () => this.#afterCommit();
-    if (this.#index.learn(learnAtOpenKeys)) this.#learnLater();
+    this.#learning = new FilterLearning(host.clock, this.#index);
   }
 
   /** How long the log's writes and flushes took. */
@@ -529,6 +526,7 @@ export class Store {
     });
     await this.#log.idle();
     this.#closed = true;
+    this.#learning.end();
     await this.#segments.stop();
     await this.#files.closeAll();
     await this.kv.close();
@@ -572,19 +570,9 @@ export class Store {
     });
   }
 
-  /** The index's filter learns the keys of a large store beside other work. */
-  #learnLater(): void {
-    if (this.#learning) return;
-    this.#learning = true;
-    this.#host.clock.after(learnEveryMs, () => {
-      this.#learning = false;
-      if (!this.#closed && this.#index.learn(learnStepKeys)) this.#learnLater();
-    });
-  }
-
   #afterCommit(): void {
     if (this.#closed) return;
-    if (this.#index.wantsToLearn) this.#learnLater();
+    this.#learning.wake();
     this.counters.flushes = this.#log.counters.flushes;
     this.counters.logBytesWritten = this.#log.counters.writtenBytes;
     this.counters.noSpace = this.#log.counters.refused;

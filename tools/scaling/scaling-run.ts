@@ -51,8 +51,9 @@ export interface ScalingResult {
 /** Of the volume, by jobs of one kind: reads find what the writes before them have left. */
 const spanBytes = 64 * GiB;
 
-/** A few leads a second go to another brick. */
-const spreadMs = 20_000;
+const growMs = 5_000;
+/** A few leads a second go to another brick, and map records follow a gateway that has stood so long. */
+const spreadMs = 90_000;
 
 export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]> {
   const { seed, bricks, shardCount, shardSpan, volumesPerBrick } = plan;
@@ -69,6 +70,9 @@ export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]
   });
   Object.assign(cluster.world.network.defaults, brickModel.link);
   await cluster.create();
+  // Bricks that join one after the other have their share of the shards before there are volumes.
+  await cluster.world.runFor(growMs);
+  await cluster.settled();
   const names: string[] = [];
   for (let at = 1; at <= bricks * volumesPerBrick; at += 1) {
     names.push(`scaling${at}`);
