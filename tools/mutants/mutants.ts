@@ -1,3 +1,4 @@
+import { homeMutants } from "./home-mutants.ts";
 import { moduleMutants } from "./module-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ruleMutants } from "./rule-mutants.ts";
@@ -23,6 +24,7 @@ const shortSoak = ["tools/sim/main.ts", "--soak", ...fewSeeds];
  */
 export const mutants: readonly Mutant[] = [
   ...ruleMutants,
+  ...homeMutants,
   ...moduleMutants,
   {
     name: "the log answers before it has flushed",
@@ -69,7 +71,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a brick keeps whatever it is sent under a key",
     file: "brick/chunk/chunk-service.ts",
-    text: "if (!keyEquals(chunkKey(put.bytes), put.key)) {",
+    text: "if (!isOwn && !keyEquals(chunkKey(put.data), put.key)) {",
     instead: "if (put.key.length === 0) {",
     caughtBy: ["brick/chunk/chunk-service.test.ts"],
   },
@@ -183,8 +185,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: "a gateway answers reads without its lease",
     file: "brick/volume/gateway-reads.ts",
-    text: "this.#gateway.whenLeased(() => read.answer({ ok: true, buffers }));",
-    instead: "read.answer({ ok: true, buffers });",
+    text: "this.#gateway.whenLeased(() => read.answer({ ok: true, buffers, ...releaseOf(read) }));",
+    instead: "read.answer({ ok: true, buffers, ...releaseOf(read) });",
     caughtBy: gatewayTests,
   },
   {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { homeMutants } from "../../mutants/home-mutants.ts";
 import { moduleMutants } from "../../mutants/module-mutants.ts";
 import { mutants } from "../../mutants/mutants.ts";
 import { ruleMutants } from "../../mutants/rule-mutants.ts";
@@ -53,7 +54,9 @@ test("no scenario and no mutant of a rule is missing in the table", () => {
   const named = rows();
   const inTable = named.map(({ mutant }) => mutant);
   assert.equal(new Set(inTable).size, inTable.length);
-  const missing = [...ruleMutants, ...moduleMutants].filter(({ name }) => !inTable.includes(name));
+  const missing = [...ruleMutants, ...homeMutants, ...moduleMutants].filter(
+    ({ name }) => !inTable.includes(name),
+  );
   assert.deepEqual(
     missing.map(({ name }) => name),
     [],
