@@ -97,10 +97,11 @@ function putChecked(
   store.put(put.key, put.data, put.origin, (result) => done(statusOfPut(result)));
 }
 
-/** A read's bytes are nobody else's. */
+/** A read's bytes are nobody else's; but one that was not durable yet may lie among others. */
 function giveBackReads(reads: readonly ChunkRead[]): void {
   for (const read of reads) {
-    if (read.ok && read.bytes.length >= lentBytesMin) giveBack(read.bytes);
+    if (!read.ok || read.bytes.length < lentBytesMin) continue;
+    if (read.bytes.length === read.bytes.buffer.byteLength) giveBack(read.bytes);
   }
 }
 
