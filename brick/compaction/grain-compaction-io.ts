@@ -8,6 +8,7 @@ import type { TableEntry } from "../map/map-table.ts";
 import type { Replica } from "../map/replica.ts";
 import { compactGrain, isSettled } from "../map/requests.ts";
 import type { Calls } from "../rpc/calls.ts";
+import type { LentMemory } from "../rpc/lent-memory.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { ServedWatch } from "../served-watch.ts";
 import { StageTimes } from "../stage-times.ts";
@@ -220,6 +221,7 @@ export class GrainCompaction {
     const { extents } = entry.value;
     const chunks = await this.#read(entry);
     const content = chunks === null ? null : contentOf(plan, extents, (key) => chunks.of(key));
+    chunks?.release();
     const key = content === null ? null : chunkKey(content);
     const stored = key === null ? null : await this.#store(key, content!, entry, plan, volume);
     if (stored === null || !stored.ok) {
@@ -245,19 +247,30 @@ export class GrainCompaction {
   /** All chunks of the grain, verified; null when one cannot be had now. */
   async #read({ value }: TableEntry): Promise<ReadChunks | null> {
     const found = new Map<string, Buffer | null>();
+    const memories: LentMemory[] = [];
+    const release = () => {
+      for (const memory of memories) memory.release();
+    };
     const reads = value.extents.map(({ key, holders }) => {
       if (found.has(keyName(key))) return null;
       found.set(keyName(key), null);
       return new Promise<boolean>((resolve) => {
         this.#reader.fetch(key, holders, (outcome) => {
-          if (outcome.ok) found.set(keyName(key), outcome.bytes);
+          if (outcome.ok) {
+            found.set(keyName(key), outcome.bytes);
+            outcome.memory?.hold();
+            if (outcome.memory !== null) memories.push(outcome.memory);
+          }
           resolve(outcome.ok);
         });
       });
     });
     this.#reader.flush();
-    if ((await Promise.all(reads)).includes(false)) return null;
-    return { count: found.size, of: (key) => found.get(keyName(key))! };
+    if ((await Promise.all(reads)).includes(false)) {
+      release();
+      return null;
+    }
+    return { count: found.size, of: (key) => found.get(keyName(key))!, release };
   }
 
   /** On as many bricks as the volume promises, never on fewer; null: not now. */
@@ -318,4 +331,6 @@ interface Task {
 interface ReadChunks {
   readonly count: number;
   of(key: Buffer): Buffer;
+  /** They are needed no more. */
+  release(): void;
 }
