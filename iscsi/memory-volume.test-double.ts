@@ -79,6 +79,7 @@ export class MemoryVolume implements Volume {
       }
       at += buffer.length;
     }
+    task?.memory?.release();
     return { ok: true };
   }
 

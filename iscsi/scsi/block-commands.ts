@@ -86,6 +86,12 @@ export function writeDataBytes(unit: LogicalUnit, cdb: Buffer): number {
 }
 
 export function write(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
+  // Once it is written nobody needs the data any more.
+  command.task.memory = command.received;
+  return writeKept(command);
+}
+
+function writeKept(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
   const { unit, cdb } = command;
   const wrong = writeSense(unit, cdb);
   if (wrong !== null) return refused(wrong);
@@ -94,7 +100,6 @@ export function write(command: ScsiCommand): ScsiResult | Promise<ScsiResult> {
   // the residual tells. A part of a block cannot be written.
   if (command.dataOutBytes % blockBytes !== 0) return refused(sense.invalidInformationUnit);
   if (blocks === 0 || command.dataOutBytes === 0) return good;
-  command.task.memory = command.received;
   return unit.volume
     .write(lba * blockBytes, command.dataOut, command.task)
     .then((reply) => (reply.ok ? good : faultResult(reply.fault)));
@@ -140,7 +145,7 @@ export function writeAndVerifyDataBytes(unit: LogicalUnit, cdb: Buffer): number 
 export async function writeAndVerify(command: ScsiCommand): Promise<ScsiResult> {
   const { unit, cdb } = command;
   if (byteCheck(cdb) > 1) return refused(invalidFieldInCdb(1, 2));
-  const written = await write(command);
+  const written = await writeKept(command);
   if (written.status !== scsiStatus.good) return written;
   const data = byteCheck(cdb) === 0 ? null : Buffer.concat(command.dataOut);
   const range = { lba: blockRange(cdb).lba, blocks: command.dataOutBytes / blockBytes };

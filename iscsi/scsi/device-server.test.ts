@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { giveBack, LentMemory } from "../../brick/rpc/lent-memory.ts";
 import { VolumeTask } from "../../brick/volume/volume.ts";
 import { target } from "../initiator.test-double.ts";
 import { stepBytesMax } from "../limits.ts";
@@ -52,12 +53,14 @@ test("whatever a CDB and its data are, they end in a well-formed answer", async 
         );
         const length = { nothing: 0, half: wanted >>> 1, all: wanted }[sent];
         const dataOut = length === 0 ? [] : [Buffer.alloc(length, Buffer.from([...data, 1]))];
+        const received = new LentMemory();
+        for (const buffer of dataOut) received.add(() => giveBack(buffer));
         const task = new VolumeTask(nexus.id, unit.noticeNext);
         const peers = [{ unit, nexus }];
         const result = await runCommand(
           {
             ...{ unit, nexus, luns: [0], peers, queriesTasks: true, cdb, task },
-            ...{ dataOut, dataOutBytes: length, expectedBytes: length, received: null },
+            ...{ dataOut, dataOutBytes: length, expectedBytes: length, received },
           },
           row,
           wanted,
@@ -75,6 +78,34 @@ test("whatever a CDB and its data are, they end in a well-formed answer", async 
     }),
     { numRuns: 2000 },
   );
+});
+
+test("WRITE AND VERIFY compares with what it was sent, of which a plain WRITE lets go", async () => {
+  for (const opcode of [0x2a, 0x2e]) {
+    const volume = new MemoryVolume("disk", sizeBytes);
+    const unit = makeLogicalUnit({ volume, targetName: target, portalGroupTag: 1 });
+    const nexus = addNexus(unit, "iqn.2026-11.test:initiator", "800000000001");
+    nexus.attentions.pop();
+    const cdb = hex("00 02 00 00 00 00 00 00 02 00");
+    cdb[0] = opcode;
+    if (opcode === 0x2a) cdb[1] = 0;
+    const data = Buffer.alloc(1024, "w");
+    const received = new LentMemory();
+    received.add(() => giveBack(data));
+    const result = await runCommand(
+      {
+        ...{ unit, nexus, luns: [0], peers: [{ unit, nexus }], queriesTasks: true, cdb },
+        ...{ dataOut: [data], dataOutBytes: 1024, expectedBytes: 1024, received },
+        task: new VolumeTask(nexus.id, unit.noticeNext),
+      },
+      findCommand(cdb),
+      1024,
+    );
+    assert.equal(result.status, scsiStatus.good);
+    assert.equal(data.length, opcode === 0x2a ? 0 : 1024);
+    const read = await volume.read(0, 1024);
+    assert.ok(read.ok && Buffer.concat(read.buffers).equals(Buffer.alloc(1024, "w")));
+  }
 });
 
 test("START STOP UNIT starts and stops nothing, and knows its power conditions", async () => {
