@@ -53,7 +53,8 @@ interface Outstanding {
 
 /**
  * Requests and replies over the network's one-way messages: numbered, with deadlines, without a
- * promise per call. A reply is taken only from the brick that was asked.
+ * promise per call. A reply is taken only from the brick that was asked, and only by the start that
+ * asked: another one's request may have had the same number.
  */
 export class Calls {
   /**
@@ -65,11 +66,17 @@ export class Calls {
   readonly #handlers = new Map<number, CallHandler>();
   readonly #dataHandlers = new Map<number, DataHandler>();
   readonly #outstanding = new NumberMap<Outstanding>();
-  #requestNext = 1;
+  #requestNext: number;
+  /** Per brick the newest start that was heard. */
+  readonly #boots = new NumberMap<number>();
   #sweep: TimerHandle | null = null;
 
   constructor(host: Host) {
     this.#host = host;
+    // What an earlier start of this brick asked may be answered only now: it had other numbers, unless
+    // it began within the same 17 minutes and made more than so many calls a millisecond, or the wall
+    // clock went back.
+    this.#requestNext = (Math.floor(host.clock.wallMs()) % 2 ** 20) * 2 ** 12;
     host.network.onMessage((from, message) => this.#receive(from, message));
   }
 
@@ -137,6 +144,8 @@ export class Calls {
 
   #receive(from: BrickNumber, message: Message): void {
     const received = new Received(message.body, message.release ?? null);
+    const { boot } = message;
+    if (boot > (this.#boots.get(from) ?? 0)) this.#boots.set(from, boot);
     if (message.reply) {
       const waiting = this.#outstanding.get(message.request);
       if (waiting === undefined || waiting.to !== from) return;
@@ -146,7 +155,8 @@ export class Calls {
     }
     const { type, request } = message;
     const reply: Reply = (parts, release) => {
-      if (request === 0) {
+      // Whoever asked has started anew since: its successor asks other things under such numbers.
+      if (request === 0 || boot < (this.#boots.get(from) ?? 0)) {
         release?.();
         return;
       }
@@ -155,7 +165,7 @@ export class Calls {
       this.#host.network.send(from, answer);
     };
     const handler = this.#handlers.get(type);
-    if (handler !== undefined) handler(from, received.body, reply, message.boot);
+    if (handler !== undefined) handler(from, received.body, reply, boot);
     // An unknown type is a newer version's message: ignored, its sender's deadline tells it.
     else this.#dataHandlers.get(type)?.(from, received, reply);
   }
