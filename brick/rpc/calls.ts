@@ -38,7 +38,12 @@ export type Reply = (parts: readonly Buffer[], release?: () => void) => void;
 export type CallHandler = (from: BrickNumber, body: Buffer, reply: Reply, boot: number) => void;
 
 /** The same of large requests: their data need not be in one piece, and their memory is given back. */
-export type DataHandler = (from: BrickNumber, received: Received, reply: Reply) => void;
+export type DataHandler = (
+  from: BrickNumber,
+  received: Received,
+  reply: Reply,
+  boot: number,
+) => void;
 
 /** Calls under way from this brick; more answer `busy` at once. */
 export const callsOutstandingMax = 65_536;
@@ -63,8 +68,7 @@ export class Calls {
    */
   level = 1;
   readonly #host: Host;
-  readonly #handlers = new Map<number, CallHandler>();
-  readonly #dataHandlers = new Map<number, DataHandler>();
+  readonly #handlers = new Map<number, DataHandler>();
   readonly #outstanding = new NumberMap<Outstanding>();
   #requestNext: number;
   /** Per brick the newest start that was heard. */
@@ -82,17 +86,12 @@ export class Calls {
 
   /** Registers the one server of a message type (requests and one-way messages alike). */
   serve(type: number, handler: CallHandler): void {
-    assert(!this.#isServed(type), `message type ${type} has a handler already`);
-    this.#handlers.set(type, handler);
+    this.serveData(type, (from, { body }, reply, boot) => handler(from, body, reply, boot));
   }
 
   serveData(type: number, handler: DataHandler): void {
-    assert(!this.#isServed(type), `message type ${type} has a handler already`);
-    this.#dataHandlers.set(type, handler);
-  }
-
-  #isServed(type: number): boolean {
-    return this.#handlers.has(type) || this.#dataHandlers.has(type);
+    assert(!this.#handlers.has(type), `message type ${type} has a handler already`);
+    this.#handlers.set(type, handler);
   }
 
   call(
@@ -164,10 +163,8 @@ export class Calls {
       if (release !== undefined) answer.release = release;
       this.#host.network.send(from, answer);
     };
-    const handler = this.#handlers.get(type);
-    if (handler !== undefined) handler(from, received.body, reply, boot);
     // An unknown type is a newer version's message: ignored, its sender's deadline tells it.
-    else this.#dataHandlers.get(type)?.(from, received, reply);
+    this.#handlers.get(type)?.(from, received, reply, boot);
   }
 
   #expire(): void {
