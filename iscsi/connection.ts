@@ -57,20 +57,19 @@ export function openConnection(
   };
 }
 
-/** Bytes from the initiator. The chunk belongs to the connection from now on. */
+/** Bytes from the initiator that are somewhere else: put where a socket would have put them. */
 export function receiveChunk(connection: Connection, chunk: Buffer): void {
-  connection.stream.push(chunk);
-  receivePushed(connection);
+  for (let at = 0; at < chunk.length && connection.closing === null; ) {
+    const count = chunk.copy(connection.stream.room(), 0, at);
+    at += count;
+    receiveFilled(connection, count);
+  }
 }
 
-/** The same of bytes that came into the room that its stream gave last. */
+/** Bytes from the initiator, in the room that the connection's stream gave last. */
 export function receiveFilled(connection: Connection, count: number): void {
-  connection.stream.filled(count);
-  receivePushed(connection);
-}
-
-function receivePushed(connection: Connection): void {
   const { stream } = connection;
+  stream.filled(count);
   const nowMs = connection.node.clock.nowMs();
   while (connection.closing === null) {
     const event = stream.next();
