@@ -1,7 +1,8 @@
 import type { BrickNumber } from "../brick/units.ts";
 import { failureDomain, type Placement } from "../brick/volume/placement.ts";
 
-interface Holder {
+/** A brick that may hold replicas. */
+export interface Holder {
   readonly number: BrickNumber;
   readonly weight: number;
   readonly domain: string;

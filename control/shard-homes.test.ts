@@ -10,6 +10,15 @@ import {
 } from "./planner-model.test-support.ts";
 import { uuid } from "./testing.ts";
 
+/** All shards have been written, and `gateway` serves the volume "disk" from the beginning. */
+function servedModel(brickCount: number, gateway: number): Model {
+  const cluster = emptyModel(brickCount, 16, 4);
+  cluster.attach("disk", gateway);
+  cluster.settle();
+  writeAll(cluster);
+  return cluster;
+}
+
 function placesOf(
   cluster: Model,
   name: string,
@@ -69,10 +78,7 @@ test("a new volume's shards are led by its gateway, wherever that is, with one a
 });
 
 test("what has been written moves to a gateway only when that has stood long", () => {
-  const cluster = emptyModel(5, 16, 4);
-  cluster.attach("disk", 1);
-  cluster.settle();
-  writeAll(cluster);
+  const cluster = servedModel(5, 1);
   const [home] = placesOf(cluster, "disk").members;
   const elsewhere = [2, 3, 4, 5].find((one) => !home!.includes(one))!;
   cluster.attach("disk", elsewhere);
@@ -90,10 +96,7 @@ test("what has been written moves to a gateway only when that has stood long", (
 });
 
 test("the backup takes over the volume: it leads, and when the other is back nothing moves", () => {
-  const cluster = emptyModel(5, 16, 4);
-  cluster.attach("disk", 2);
-  cluster.settle();
-  writeAll(cluster);
+  const cluster = servedModel(5, 2);
   const before = membersOf(cluster);
   const partner = placesOf(cluster, "disk").members[0]!.find((one) => one !== 2)!;
   cluster.down(2);
@@ -130,10 +133,7 @@ test("a brick that was added takes nothing of volumes that are served", () => {
 });
 
 test("small writes leave bricks that are fuller than the others, also the gateway, and come back", () => {
-  const cluster = emptyModel(4, 16, 4);
-  cluster.attach("disk", 1);
-  cluster.settle();
-  writeAll(cluster);
+  const cluster = servedModel(4, 1);
   stand(cluster);
   const [home] = placesOf(cluster, "disk").members;
   const partner = home!.find((one) => one !== 1)!;

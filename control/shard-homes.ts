@@ -109,11 +109,12 @@ export class ShardHomes {
   #acrossDomains(order: readonly BrickNumber[]): BrickNumber[] {
     const met = new Set<string>();
     const repeated: BrickNumber[] = [];
-    const first = order.filter((one) => {
+    const first: BrickNumber[] = [];
+    for (const one of order) {
       const domain = failureDomain(one, brickOf(this.#state, one)!.domain);
-      if (met.has(domain)) repeated.push(one);
-      return met.size < met.add(domain).size;
-    });
+      (met.has(domain) ? repeated : first).push(one);
+      met.add(domain);
+    }
     return [...first, ...repeated];
   }
 }

@@ -8,7 +8,7 @@ import {
 import { leavingForRoom } from "../brick/map/full-bricks.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { isLasting, Placement } from "../brick/volume/placement.ts";
-import { balancedOrders } from "./balanced-orders.ts";
+import { balancedOrders, type Holder } from "./balanced-orders.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
 import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
 import { ShardHomes } from "./shard-homes.ts";
@@ -53,8 +53,8 @@ interface Planning {
   readonly state: ClusterState;
   readonly input: PlanInput;
   readonly wanted: number;
-  /** Where replicas belong when everyone is up, by `orderKey`. */
-  readonly orders: readonly (readonly BrickNumber[])[];
+  /** Where replicas of a shard belong when everyone is up. */
+  orderOf(number: number): readonly BrickNumber[];
   /** Where volumes are served. */
   readonly gateways: Placement;
   readonly homes: ShardHomes;
@@ -127,19 +127,12 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
     if (spare && !reportOf(input, number, shard).empty) growing += 1;
   }
   const growthLeft = Math.max(0, growthShardsMax - growing);
-  const placement = new Placement(holders);
-  const keyCount = orderKey(state, state.shards.length - 1) + 1;
-  const keys = Array.from({ length: keyCount }, (_, key) => shardKey(key));
-  const orders =
-    state.shardSpan === undefined
-      ? keys.map((key) => placement.order(key))
-      : balancedOrders(placement, holders, keys);
   const gateways = gatewaysOf(state);
   return {
     state,
     input,
     wanted,
-    orders,
+    orderOf: ordersOf(state, holders),
     gateways,
     homes: new ShardHomes(state, input.standing),
     led,
@@ -228,18 +221,27 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   return aim;
 }
 
-/** The shards of a family belong on the same bricks. */
-function orderKey({ shardSpan = 1 }: ClusterState, number: number): number {
-  return Math.floor(number / shardSpan);
+/** Each shard's by itself; but the shards of a family belong on the same bricks, evenly over all. */
+function ordersOf(
+  { shards, shardSpan }: ClusterState,
+  holders: readonly Holder[],
+): Planning["orderOf"] {
+  const placement = new Placement(holders);
+  if (shardSpan === undefined) return (number) => placement.order(shardKey(number));
+  const keys = Array.from({ length: Math.ceil(shards.length / shardSpan) }, (_, at) =>
+    shardKey(at),
+  );
+  const orders = balancedOrders(placement, holders, keys);
+  return (number) => orders[Math.floor(number / shardSpan)]!;
 }
 
 /** Where the shard belongs: the first ones, when all are up. */
 function orderFor(
-  { state, input, orders, homes, wanted }: Planning,
+  { input, orderOf, homes, wanted }: Planning,
   number: number,
   shard: ShardRecord,
 ): readonly BrickNumber[] {
-  const order = orders[orderKey(state, number)]!;
+  const order = orderOf(number);
   // Whoever is away for a moment has its place before those that stand in for it; and a replica that
   // a whole shard has begun is brought to its end.
   const [whole = shard] = shard.chain;
