@@ -180,6 +180,11 @@ export interface ShardView {
   readonly candidates: readonly BrickNumber[];
 }
 
+/** Every brick that takes part in the view. */
+export function replicasOf(view: Pick<ShardView, "members" | "candidates">): BrickNumber[] {
+  return [...view.members, ...view.candidates];
+}
+
 export interface ShardRecord extends ShardView {
   /** Whether the primary copies older records to the candidates now. */
   readonly transfer: boolean;

@@ -2,6 +2,7 @@ import {
   brickOf,
   type ClusterState,
   isReachable,
+  replicasOf,
   replicasWanted,
   type ShardRecord,
   type ShardView,
@@ -149,7 +150,7 @@ function wrongReplicas(state: ClusterState, command: CommandOf<"changeView">): s
   if (members.length + candidates.length > replicasMax) {
     return `${members.length + candidates.length} replicas; at most ${replicasMax}`;
   }
-  for (const number of [...members, ...candidates]) {
+  for (const number of replicasOf(command)) {
     const brick = brickOf(state, number);
     if (isReachable(brick)) continue;
     return `brick ${number} is ${brick?.status ?? "unknown"}; every replica of a new view must answer`;
@@ -232,10 +233,6 @@ function withoutRedundant(chain: readonly ShardView[], next: ShardView): ShardVi
     else at += 1;
   }
   return kept;
-}
-
-function replicasOf(view: ShardView): BrickNumber[] {
-  return [...view.members, ...view.candidates];
 }
 
 function inView(view: ShardView, number: BrickNumber): boolean {

@@ -1,3 +1,4 @@
+import { replicasOf } from "../cluster-state.ts";
 import type { Entry } from "./entry.ts";
 import type { Replica } from "./replica.ts";
 
@@ -11,8 +12,7 @@ import type { Replica } from "./replica.ts";
  */
 export function newHints(replica: Replica): Entry[] {
   const { facts, pending, effects } = replica;
-  const { members, candidates } = replica.view!;
-  const bricks = [...members, ...candidates];
+  const bricks = replicasOf(replica.view!);
   const isNew = ({ holders }: Entry) =>
     holders.length !== bricks.length || !bricks.every((brick) => holders.includes(brick));
   const stale = new Map<string, Entry>();

@@ -1,5 +1,5 @@
 import { assert } from "../assert.ts";
-import type { ShardRecord } from "../cluster-state.ts";
+import { replicasOf, type ShardRecord } from "../cluster-state.ts";
 import type { NumberMap } from "../number-map.ts";
 import type { Roster } from "../roster.ts";
 import type { StageTimes } from "../stage-times.ts";
@@ -98,7 +98,7 @@ export function isComplete(replica: Replica): boolean {
 export function others(replica: Replica): BrickNumber[] {
   const { view, self } = replica;
   if (view === null) return [];
-  return [...view.members, ...view.candidates].filter((brick) => brick !== self);
+  return replicasOf(view).filter((brick) => brick !== self);
 }
 
 export function send(

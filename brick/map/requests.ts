@@ -1,3 +1,4 @@
+import { replicasOf } from "../cluster-state.ts";
 import { isTooOld } from "../gc/epochs.ts";
 import type { BrickNumber } from "../units.ts";
 import { changesOf, type Entry, type EntryKind } from "./entry.ts";
@@ -49,11 +50,6 @@ function whenLanded(replica: Replica, role: Primary, answer: Answer): (entry: En
     const cancelled = entry.kind === "cancel";
     say(replica, answer, cancelled ? "cancelled" : "ok", entry.holders);
   };
-}
-
-function participants(replica: Replica): readonly BrickNumber[] {
-  const view = replica.view!;
-  return [...view.members, ...view.candidates];
 }
 
 interface Draft {
@@ -124,7 +120,7 @@ function known(
   else {
     const landed = window.settled.get(request.sequence);
     if (landed !== undefined) {
-      say(replica, answer, landed ? "ok" : "cancelled", participants(replica));
+      say(replica, answer, landed ? "ok" : "cancelled", replicasOf(replica.view!));
       return true;
     }
     const entry = underWay(role, request);
@@ -157,7 +153,7 @@ function hasSpace(replica: Replica, bricks: readonly BrickNumber[], answer: Answ
 export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
   const role = leadingForNew(replica, request, answer);
   if (role === null) return;
-  const bricks = participants(replica);
+  const bricks = replicasOf(replica.view!);
   if (request.key !== null && !hasSpace(replica, bricks, answer)) return;
   const stored = request.key !== null && request.inline === null;
   if (stored && isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
@@ -180,7 +176,7 @@ export function onGroup(replica: Replica, request: MapGroupRequest, answer: Answ
   const role = leadingForNew(replica, request, answer);
   if (role === null) return;
   if (request.parts.some(({ key }) => key !== null)) {
-    if (!hasSpace(replica, participants(replica), answer)) return;
+    if (!hasSpace(replica, replicasOf(replica.view!), answer)) return;
     if (isTooOld(request.gcEpoch, replica.effects.gcEpoch())) {
       say(replica, answer, "stale");
       return;
@@ -305,7 +301,7 @@ export function compactGrain(
 ): "proposed" | "changed" | "not_now" | "stale" {
   const role = leading(replica);
   if (role === null || !hasRoom(replica, role)) return "not_now";
-  if (replica.effects.spaceIn(participants(replica)) !== "room") return "not_now";
+  if (replica.effects.spaceIn(replicasOf(replica.view!)) !== "room") return "not_now";
   if (!isGrainAsItWas(replica, of)) return "changed";
   if (isTooOld(gcEpoch, replica.effects.gcEpoch())) return "stale";
   const { branch, generation, grain, keyDomain, holders } = of;

@@ -1,4 +1,4 @@
-import type { ShardView } from "../cluster-state.ts";
+import { replicasOf, type ShardView } from "../cluster-state.ts";
 import type { BrickNumber } from "../units.ts";
 import { type OverlayInterval, sharedTo, type ViewStart } from "./replica-state.ts";
 import type { WindowsImage } from "./windows.ts";
@@ -54,7 +54,7 @@ export function planUnion(
   const sound = reports.filter((report) => !report.damaged);
   if (!allReported) {
     for (const view of views) {
-      const bricks = [...view.members, ...view.candidates];
+      const bricks = replicasOf(view);
       if (!sound.some((report) => bricks.includes(report.brick))) {
         const text = `view ${view.view} (bricks ${bricks.join(", ")}) has no undamaged reporter`;
         return { ok: false, reason: text };

@@ -1,5 +1,5 @@
 import { assert } from "../assert.ts";
-import { isReachable, type ShardRecord } from "../cluster-state.ts";
+import { isReachable, replicasOf, type ShardRecord } from "../cluster-state.ts";
 import type { TimerHandle } from "../host.ts";
 import { spaceInView } from "../map/full-bricks.ts";
 import type { GroupPart } from "../map/group.ts";
@@ -226,8 +226,7 @@ export class ShardLink {
   }
 
   #isFull(): boolean {
-    const { members, candidates } = this.#record();
-    return spaceInView(this.#context.state(), [...members, ...candidates]) === "none";
+    return spaceInView(this.#context.state(), replicasOf(this.#record())) === "none";
   }
 
   #drain(): void {
