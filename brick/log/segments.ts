@@ -21,9 +21,14 @@ export const recordBodyBytesMax = 1 * MiB;
 /** Zeros kept ahead of a log that has hardly been written. */
 const aheadBytesMin = 4 * MiB;
 /** Segments of zeros kept ahead of a log that is written a lot, */
-const aheadSegmentsMax = 8;
+const aheadSegmentsMax = 16;
 /** but no more than this part of the capacity; one segment in any case. */
-const aheadCapacityShare = 1 / 16;
+const aheadCapacityShare = 1 / 8;
+/** A log that was not written for this long uses the time: half as many, whatever was written; */
+const idleMs = 5000;
+const idleShare = 1 / 2;
+/** but with so much rest before each slice, since nobody waits for it. */
+const idleRestMs = 50;
 /** While the log is busy, zeros wait until fewer than this many segments of them are left. */
 const aheadSegmentsUrgent = 1;
 /** A log that was not written for this long is not busy. */
@@ -139,6 +144,9 @@ export class Segments {
   /** What had been written when it was last asked whether the log is quiet. */
   #writtenAtLookBytes = 0;
   #quietTimer = false;
+  /** What had been written when the log was last found idle. */
+  #idleAtBytes = -1;
+  #idleTimer = false;
   #isPreparing = false;
   /** The end of the work last begun. */
   #preparing: Promise<void> = Promise.resolve();
@@ -361,6 +369,7 @@ export class Segments {
       this.#takeWritten();
       return;
     }
+    this.#lookForIdle();
     if (this.#toPrepare() === null || this.#isWaitingForQuiet()) return;
     // Not told from the promise: the work may end before it is there.
     this.#isPreparing = true;
@@ -369,18 +378,35 @@ export class Segments {
 
   /** Zeros cost commits their speed: best they are written while nobody waits for the disk. */
   #isWaitingForQuiet(): boolean {
+    const aheadBytes = this.#preparedAheadBytes();
     const urgentBytes = Math.max(aheadBytesMin, this.segmentBytes * aheadSegmentsUrgent);
-    if (this.#preparedAheadBytes() < urgentBytes) return false;
+    if (aheadBytes < urgentBytes) return false;
     if (!this.#quietTimer && this.#writtenAtLookBytes === this.#writtenThisBootBytes) return false;
     if (!this.#quietTimer) {
       this.#quietTimer = true;
       this.#writtenAtLookBytes = this.#writtenThisBootBytes;
-      this.#host.clock.after(quietMs, () => {
+      const isForLater = aheadBytes >= this.#wantedAheadBytes("soon");
+      this.#host.clock.after(isForLater ? idleRestMs : quietMs, () => {
         this.#quietTimer = false;
         this.prepare();
       });
     }
     return true;
+  }
+
+  get #isIdle(): boolean {
+    return this.#idleAtBytes === this.#writtenThisBootBytes;
+  }
+
+  #lookForIdle(): void {
+    if (this.#idleTimer || this.#isIdle) return;
+    this.#idleTimer = true;
+    const writtenBytes = this.#writtenThisBootBytes;
+    this.#host.clock.after(idleMs, () => {
+      this.#idleTimer = false;
+      if (this.#writtenThisBootBytes === writtenBytes) this.#idleAtBytes = writtenBytes;
+      this.prepare();
+    });
   }
 
   async #prepareAll(): Promise<void> {
@@ -390,6 +416,9 @@ export class Segments {
         if (segment === null || this.#isWaitingForQuiet()) return;
         await this.#prepareSlice(segment);
         this.onChange();
+        // Beyond what is wanted soon each slice waits for a rest of its own.
+        if (this.#preparedAheadBytes() >= this.#wantedAheadBytes("soon"))
+          this.#writtenAtLookBytes = -1;
       }
     } catch (error) {
       if (!isNoSpace(error)) this.#host.crash(error);
@@ -470,14 +499,17 @@ export class Segments {
     return unfinished(segment) ? segment : null;
   }
 
-  /** Little before data comes; then as much as was written, within bounds. */
-  #wantedAheadBytes(): number {
+  /** Little before data comes; then as much as was written, within bounds. An idle log has time for more. */
+  #wantedAheadBytes(when: "soon" | "any" = "any"): number {
     const { segmentBytes } = this;
-    if (this.#writtenThisBootBytes < aheadBytesMin / 4)
-      return Math.min(aheadBytesMin, segmentBytes);
     const share = this.#limits.capacityBytes * aheadCapacityShare;
     const bytesMax = Math.max(segmentBytes, Math.min(aheadSegmentsMax * segmentBytes, share));
-    return Math.min(bytesMax, Math.max(segmentBytes, this.#writtenThisBootBytes));
+    const written = this.#writtenThisBootBytes;
+    const soon =
+      written < aheadBytesMin / 4
+        ? Math.min(aheadBytesMin, segmentBytes)
+        : Math.min(bytesMax, Math.max(segmentBytes, written));
+    return when === "any" && this.#isIdle ? Math.max(soon, bytesMax * idleShare) : soon;
   }
 
   #takeSegment(): Segment {

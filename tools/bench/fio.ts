@@ -36,6 +36,8 @@ export async function runFio(options: {
   spanBytes: number;
   /** Of a job that is measured. */
   seconds: number;
+  /** Not measured itself: at other places than the run that is. */
+  warmsUp?: boolean;
 }): Promise<JobResult> {
   const { job, seconds } = options;
   const folder = mkdtempSync(join(tmpdir(), "endisk-fio-"));
@@ -57,6 +59,7 @@ export function fioArguments(options: {
   job: Job;
   spanBytes: number;
   seconds: number;
+  warmsUp?: boolean;
 }): string[] {
   const { job, seconds } = options;
   // Each volume is prepared once, however many use it then.
@@ -78,6 +81,7 @@ export function fioArguments(options: {
     "--scramble_buffers=1",
   ];
   if (job.alignBytes !== undefined) args.push(`--blockalign=${job.alignBytes}`);
+  if (options.warmsUp === true) args.push("--randrepeat=0");
   if (job.flush === true) args.push("--fsync=1");
   if (job.prepares === undefined) args.push("--time_based", `--runtime=${seconds}`);
   else args.push(`--io_size=${spanBytes * job.prepares}`);

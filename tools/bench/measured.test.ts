@@ -13,7 +13,7 @@ const one = (more: Partial<Measured>): Measured => ({
   p999Us: 30,
   clientCpuPercent: 5,
   cpuUsPerCommand: 50,
-  residentBytes: 1,
+  memoryBytes: 1,
   diskBytesPerByte: null,
   ...more,
 });
@@ -22,17 +22,17 @@ test("medians of rounds, by job, depth and target", () => {
   assert.equal(median([3, 1, 2]), 2);
   assert.equal(median([4, 1, 2, 3]), 2.5);
   const rounds = [
-    one({ iops: 100, residentBytes: 7 }),
+    one({ iops: 100, memoryBytes: 7 }),
     one({ target: "tgtd", iops: 500 }),
-    one({ iops: 300, residentBytes: 9 }),
-    one({ iops: 200, residentBytes: 8 }),
+    one({ iops: 300, memoryBytes: 9 }),
+    one({ iops: 200, memoryBytes: 8 }),
     one({ depth: 32, iops: 900, diskBytesPerByte: 2 }),
     one({ depth: 32, iops: 700, diskBytesPerByte: 3 }),
   ];
   const found = mediansOf(rounds);
   assert.deepEqual(
-    found.map(({ target, depth, iops, residentBytes, diskBytesPerByte }) => {
-      return [target, depth, iops, residentBytes, diskBytesPerByte];
+    found.map(({ target, depth, iops, memoryBytes, diskBytesPerByte }) => {
+      return [target, depth, iops, memoryBytes, diskBytesPerByte];
     }),
     [
       ["END", 1, 200, 9, null],

@@ -8,7 +8,7 @@ export interface Measured extends Omit<JobResult, "writtenBytes" | "writeCount">
   depth: number;
   /** Of all its processes together. */
   cpuUsPerCommand: number;
-  residentBytes: number;
+  memoryBytes: number;
   /** Bytes that reached the disk for each byte that the client wrote; null for reads. */
   diskBytesPerByte: number | null;
   /** Of all bricks' logs, for each write; null for reads and for others than END. */
@@ -45,7 +45,7 @@ export function mediansOf(rounds: readonly Measured[]): Measured[] {
       p99Us: of((one) => one.p99Us),
       p999Us: of((one) => one.p999Us),
       cpuUsPerCommand: of((one) => one.cpuUsPerCommand),
-      residentBytes: Math.max(...same.map((one) => one.residentBytes)),
+      memoryBytes: Math.max(...same.map((one) => one.memoryBytes)),
       diskBytesPerByte: known((one) => one.diskBytesPerByte),
       flushesPerWrite: known((one) => one.flushesPerWrite ?? null),
       stages: medianStages(same),
@@ -125,7 +125,7 @@ export function rowsOf(
       Math.round(row.p99Us),
       Math.round(row.p999Us),
       Math.round(row.cpuUsPerCommand),
-      Math.round(row.residentBytes / MiB),
+      Math.round(row.memoryBytes / MiB),
       row.diskBytesPerByte === null ? "" : row.diskBytesPerByte.toFixed(2),
       row.flushesPerWrite?.toFixed(2) ?? "",
       tgtd === undefined ? "" : `${(row.iops / tgtd.iops).toFixed(2)}x`,

@@ -15,7 +15,7 @@ const one = (more: Partial<Measured>): Measured => ({
   p999Us: 56_885,
   clientCpuPercent: 5,
   cpuUsPerCommand: 171,
-  residentBytes: 1,
+  memoryBytes: 1,
   diskBytesPerByte: null,
   ...more,
 });

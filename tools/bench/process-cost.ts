@@ -17,11 +17,15 @@ export function cpuSeconds(pids: readonly number[]): number {
   return ticks / ticksPerSecond;
 }
 
-export function residentBytes(pids: readonly number[]): number {
+/**
+ * Memory of the processes together. What several of them map of one file, the program above all, counts
+ * once: each has its share of it.
+ */
+export function memoryBytes(pids: readonly number[]): number {
   let kib = 0;
   for (const pid of pids) {
-    const status = readFileSync(`/proc/${pid}/status`, "latin1");
-    kib += Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
+    const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "latin1");
+    kib += Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1] ?? 0);
   }
   return kib * 1024;
 }
