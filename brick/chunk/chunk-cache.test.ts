@@ -1,20 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { ChunkCache } from "./chunk-cache.ts";
+import { ChunkCache, outlinePart, slicesPart } from "./chunk-cache.ts";
 
 const keyOf = (number: number) => Buffer.alloc(32, number);
+
+/** Many keys that are looked for at the same places. */
+const crowdedKeyOf = (number: number) => Buffer.alloc(32, number).fill(number % 3, 0, 4);
 
 test("holds at most its bytes, and what it returns is what was put", () => {
   const step = fc.record({
     put: fc.boolean(),
-    number: fc.nat(30),
+    number: fc.nat(250),
     lengthBytes: fc.integer({ min: 1, max: 5000 }),
   });
   fc.assert(
     fc.property(
-      fc.array(step, { maxLength: 200, size: "max" }),
-      fc.nat(20_000),
+      fc.array(step, { maxLength: 600, size: "max" }),
+      fc.nat(400_000),
       (steps, bytesMax) => {
         const cache = new ChunkCache(bytesMax);
         const model = new Map<number, Buffer>();
@@ -22,13 +25,18 @@ test("holds at most its bytes, and what it returns is what was put", () => {
           if (put) {
             const bytes = model.get(number) ?? Buffer.alloc(lengthBytes, number);
             model.set(number, bytes);
-            cache.put(keyOf(number), bytes);
+            cache.put(crowdedKeyOf(number), bytes);
           } else {
-            const found = cache.get(keyOf(number));
+            const found = cache.get(crowdedKeyOf(number));
             if (found !== undefined) assert.ok(found.equals(model.get(number)!));
           }
           assert.ok(cache.bytes <= bytesMax);
         }
+        let found = 0;
+        for (const [number, bytes] of model) {
+          if (cache.has(crowdedKeyOf(number))) found += bytes.length + 256;
+        }
+        assert.equal(found, cache.bytes);
       },
     ),
   );
@@ -62,11 +70,11 @@ test("once it has been full, what comes once pushes nothing out, and what comes 
 test("outlines are kept at once, and parts of a chunk are told apart", () => {
   const cache = new ChunkCache(40 * 1500);
   for (let number = 1; number <= 42; number += 1) put(cache, number);
-  cache.put(keyOf(99), Buffer.alloc(512, 1), "outline");
-  assert.equal(cache.get(keyOf(99), "outline")?.length, 512);
-  for (const _ of [1, 2]) cache.put(keyOf(99), Buffer.alloc(1024, 2), "3+1");
-  assert.equal(cache.get(keyOf(99), "3+1")?.length, 1024);
-  assert.equal(cache.get(keyOf(99), "3+2"), undefined);
+  cache.put(keyOf(99), Buffer.alloc(512, 1), outlinePart);
+  assert.equal(cache.get(keyOf(99), outlinePart)?.length, 512);
+  for (const _ of [1, 2]) cache.put(keyOf(99), Buffer.alloc(1024, 2), slicesPart(3, 1));
+  assert.equal(cache.get(keyOf(99), slicesPart(3, 1))?.length, 1024);
+  assert.equal(cache.get(keyOf(99), slicesPart(3, 2)), undefined);
   assert.equal(cache.get(keyOf(99)), undefined);
 });
 

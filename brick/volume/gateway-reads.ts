@@ -1,3 +1,4 @@
+import { slicesPart } from "../chunk/chunk-cache.ts";
 import { sliceBytes } from "../chunk/outline.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import { neededOf, type VolumeCipher } from "../crypt/volume-cipher.ts";
@@ -456,14 +457,14 @@ export class Reads {
       return;
     }
     const fromBytes = plan.first * sliceBytes;
-    const name = `${plan.first}+${plan.count}` as const;
-    const cached = chunks.get(key, name);
+    const slice = slicesPart(plan.first, plan.count);
+    const cached = chunks.get(key, slice);
     if (cached !== undefined) {
       this.#have(part, index, cached, fromBytes);
       return;
     }
     slices.fetch({ key, ...plan }, reader.likeliest(key, holders), (bytes) => {
-      if (bytes !== null) chunks.put(key, bytes, name);
+      if (bytes !== null) chunks.put(key, bytes, slice);
       if (part.round !== round) return;
       if (bytes === null) {
         this.#fetchWhole(part, index, round);

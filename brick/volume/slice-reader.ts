@@ -1,4 +1,4 @@
-import type { ChunkCache } from "../chunk/chunk-cache.ts";
+import { type ChunkCache, outlinePart } from "../chunk/chunk-cache.ts";
 import { getStatus } from "../chunk/chunk-messages.ts";
 import { areSlicesOf, isOutlineOf, outlineBytes, sliceBytes } from "../chunk/outline.ts";
 import {
@@ -66,7 +66,7 @@ export class SliceReader {
       done(null);
       return;
     }
-    const outline = this.#cache.get(wanted.key, "outline") ?? null;
+    const outline = this.#cache.get(wanted.key, outlinePart) ?? null;
     const wish: Wish = { ...wanted, done, outline };
     this.#outgoing.add(brick, wish);
   }
@@ -125,7 +125,7 @@ export class SliceReader {
       if (result.outline?.length !== outlineBytes(chunkBytes)) return null;
       if (!isOutlineOf(result.outline, key)) return null;
       outline = result.outline;
-      this.#cache.put(key, outline, "outline");
+      this.#cache.put(key, outline, outlinePart);
     }
     return areSlicesOf(outline, first, result.bytes) ? result.bytes : null;
   }
