@@ -152,20 +152,30 @@ class RealFile implements DiskFile {
     this.#paces = paces;
   }
 
-  read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+  readNow(offsetBytes: number, lengthBytes: number): Buffer | null {
     this.#check();
+    if (lengthBytes > blockingReadBytesMax) return null;
+    if (!this.#paces.read.mayBlock(performance.now())) return null;
+    const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    try {
+      const filled = this.#blocking(this.#paces.read, () =>
+        fs.readSync(this.#fd, bytes, 0, lengthBytes, offsetBytes),
+      );
+      return filled === lengthBytes ? bytes : null;
+    } catch (error) {
+      throw toDiskError(error as NodeJS.ErrnoException);
+    }
+  }
+
+  read(offsetBytes: number, lengthBytes: number): Promise<Buffer> {
+    try {
+      const now = this.readNow(offsetBytes, lengthBytes);
+      if (now !== null) return Promise.resolve(now);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     const bytes = Buffer.allocUnsafeSlow(lengthBytes);
     let filled = 0;
-    if (lengthBytes <= blockingReadBytesMax && this.#paces.read.mayBlock(performance.now())) {
-      try {
-        filled = this.#blocking(this.#paces.read, () =>
-          fs.readSync(this.#fd, bytes, 0, lengthBytes, offsetBytes),
-        );
-      } catch (error) {
-        return Promise.reject(toDiskError(error as NodeJS.ErrnoException));
-      }
-      if (filled === lengthBytes) return Promise.resolve(bytes);
-    }
     return new Promise((resolve, reject) => {
       const more = () => {
         const left = lengthBytes - filled;

@@ -77,6 +77,8 @@ export interface Disk {
 export interface DiskFile {
   /** Resolves to what is there: shorter than asked only at the end of the file. */
   read(offsetBytes: number, lengthBytes: number): Promise<Buffer>;
+  /** All of that at once, where it can be had without waiting; null: it is to be asked for by `read`. */
+  readNow?(offsetBytes: number, lengthBytes: number): Buffer | null;
   /** One gathered write. The buffers belong to the call until it resolves. */
   write(offsetBytes: number, buffers: readonly Buffer[]): Promise<void>;
   /** fdatasync: everything written before is on the medium when it resolves. */

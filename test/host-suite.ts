@@ -61,6 +61,7 @@ export function examineDisk(name: string, open: () => Promise<DiskRig>): void {
       const prng = new Prng(7);
       const model = Buffer.alloc(300 * KiB);
       let sizeBytes = 0;
+      let atOnce = 0;
       const file = await disk.open("random", { create: true });
       for (let round = 0; round < 60; round += 1) {
         const parts = [1, 2, 3].map(() => prng.fill(Buffer.alloc(prng.between(0, 20 * KiB))));
@@ -79,7 +80,13 @@ export function examineDisk(name: string, open: () => Promise<DiskRig>): void {
         const length = prng.between(0, 50 * KiB);
         const expected = model.subarray(from, Math.max(from, Math.min(from + length, sizeBytes)));
         assert.ok((await file.read(from, length)).equals(expected));
+        const now = file.readNow?.(from, length) ?? null;
+        if (now === null) continue;
+        // On the spot there is all that was asked for, or nothing.
+        assert.ok(now.equals(expected) && now.length === length);
+        if (length > 0) atOnce += 1;
       }
+      assert.ok(atOnce > 0, "nothing was ever to be had on the spot");
       assert.equal(await file.sizeBytes(), sizeBytes);
       await file.close();
     });

@@ -2,6 +2,7 @@ import type { Calls } from "../rpc/calls.ts";
 import { giveBack, lentBytesMin } from "../rpc/lent-memory.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { ChunkRead } from "../store/chunk-reads.ts";
+import type { SliceRead } from "../store/slice-reads.ts";
 import type { PutResult, Store } from "../store/store.ts";
 import type { BrickNumber } from "../units.ts";
 import {
@@ -68,8 +69,9 @@ export function serveChunks(calls: Calls, store: Store, self: BrickNumber): void
   calls.serve(messageType.chunkSlices, (_from, body, reply) => {
     const wishes = decodeSliceRequest(body);
     if (wishes === null) return;
-    Promise.all(wishes.map((wish) => readSlices(store, wish))).then((results) => {
-      reply(encodeSliceReply(results));
+    const reads = wishes.map(({ key, first, count }) => store.readSlices(key, first, count));
+    whenAll(reads, (read) => {
+      reply(encodeSliceReply(read.map((one, at) => sliceResult(one, wishes[at]!))));
     });
   });
   calls.serve(messageType.chunkHas, (_from, body, reply) => {
@@ -105,9 +107,17 @@ function giveBackReads(reads: readonly ChunkRead[]): void {
   }
 }
 
-async function readSlices(store: Store, wish: SliceWish): Promise<SliceResult> {
-  const { key, first, count, withOutline } = wish;
-  const read = await store.readSlices(key, first, count);
+/** In this turn when nothing is waited for. */
+function whenAll<T extends object>(
+  values: readonly (T | Promise<T>)[],
+  action: (all: readonly T[]) => void,
+): void {
+  const isHere = (value: T | Promise<T>): value is T => !(value instanceof Promise);
+  if (values.every(isHere)) action(values);
+  else Promise.all(values).then(action);
+}
+
+function sliceResult(read: SliceRead, { withOutline }: SliceWish): SliceResult {
   if (!read.ok) return { status: getStatus[read.fault.code] };
   const { outline, bytes } = read;
   return { status: getStatus.found, outline: withOutline ? outline : null, bytes };

@@ -19,6 +19,8 @@ export function segmentOfName(name: string): number | null {
 
 interface OpenFile {
   file: Promise<DiskFile>;
+  /** The same, once it is open. */
+  opened: DiskFile | null;
   users: number;
   /** Counts uses of all files: the lowest is the longest ago. */
   usedAt: number;
@@ -49,6 +51,15 @@ export class SegmentFiles {
     }
   }
 
+  /** As DiskFile.readNow, of a segment's file; null also when that is not open. */
+  readNow(segment: number, offsetBytes: number, lengthBytes: number): Buffer | null {
+    const known = this.#open.get(segment);
+    if (known === undefined || known.opened === null) return null;
+    this.#uses += 1;
+    known.usedAt = this.#uses;
+    return known.opened.readNow?.(offsetBytes, lengthBytes) ?? null;
+  }
+
   #take(segment: number, create: boolean): OpenFile {
     this.#uses += 1;
     const known = this.#open.get(segment);
@@ -57,10 +68,15 @@ export class SegmentFiles {
       return known;
     }
     const file = this.#disk.open(segmentPath(segment), { create });
-    const opened: OpenFile = { file, users: 0, usedAt: this.#uses };
-    file.catch(() => {
-      if (this.#open.get(segment) === opened) this.#open.delete(segment);
-    });
+    const opened: OpenFile = { file, opened: null, users: 0, usedAt: this.#uses };
+    file.then(
+      (known) => {
+        opened.opened = known;
+      },
+      () => {
+        if (this.#open.get(segment) === opened) this.#open.delete(segment);
+      },
+    );
     this.#open.set(segment, opened);
     if (this.#open.size > openFilesMax) this.#closeOne();
     return opened;

@@ -32,12 +32,27 @@ export class SliceReads {
     this.#reads = reads;
   }
 
+  /** As `read`, if it can be had on the spot; null when `read` is to be asked. */
+  readNow(key: Buffer, entry: ChunkEntry, first: number, count: number): SliceRead | null {
+    if (entry.damaged || !isWithin(entry, first, count)) return null;
+    const outline = this.#outlines.get(key);
+    if (outline === undefined) return null;
+    const offsetBytes = entry.offsetBytes + first * sliceBytes;
+    try {
+      const bytes = this.#files.readNow(entry.segment, offsetBytes, count * sliceBytes);
+      return bytes === null ? null : { ok: true, outline, bytes };
+    } catch (error) {
+      if (!(error instanceof DiskError)) throw error;
+      return unread;
+    }
+  }
+
   /** Slices `first`, `first` + 1, ... of the chunk; `absent` when it has no such slices. */
   async read(key: Buffer, entry: ChunkEntry, first: number, count: number): Promise<SliceRead> {
     const { lengthBytes, damaged } = entry;
     const fromBytes = first * sliceBytes;
     const partBytes = count * sliceBytes;
-    if (!isSliced(lengthBytes) || fromBytes + partBytes > lengthBytes) return absent;
+    if (!isWithin(entry, first, count)) return absent;
     const known = damaged ? undefined : this.#outlines.get(key);
     if (known !== undefined) {
       const bytes = await this.#readPart(entry, fromBytes, partBytes);
@@ -68,6 +83,10 @@ export class SliceReads {
     // The segment may have been recycled meanwhile.
     return bytes?.length === partBytes && this.#index.isCurrent(entry) ? bytes : null;
   }
+}
+
+function isWithin({ lengthBytes }: ChunkEntry, first: number, count: number): boolean {
+  return isSliced(lengthBytes) && (first + count) * sliceBytes <= lengthBytes;
 }
 
 const absent: SliceRead = { ok: false, fault: { code: "absent" } };

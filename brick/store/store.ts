@@ -388,12 +388,13 @@ export class Store {
     return this.#reads.read(key, entry);
   }
 
-  /** Slices `first`, `first` + 1, ... of a chunk and the outline that proves them. */
-  readSlices(key: Buffer, first: number, count: number): Promise<SliceRead> {
+  /** Slices `first`, `first` + 1, ... of a chunk and the outline that proves them; at once if it can be. */
+  readSlices(key: Buffer, first: number, count: number): SliceRead | Promise<SliceRead> {
     const entry = this.#index.find(key);
     // What is not durable yet is too young to be asked for in parts.
     if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
-    return this.#slices.read(key, entry, first, count);
+    const now = this.#slices.readNow(key, entry, first, count);
+    return now ?? this.#slices.read(key, entry, first, count);
   }
 
   /** Told of each chunk that a read or the scrub finds damaged. */

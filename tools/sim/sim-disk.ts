@@ -23,6 +23,9 @@ const operation = {
   close: 13,
 };
 
+/** Reads that are not to be had on the spot: both ways are taken. */
+const readsNotNowChance = 1 / 2;
+
 /** How one machine's disk behaves; every dial may be turned at any time. */
 export interface DiskDials {
   readMs: readonly [number, number];
@@ -230,6 +233,13 @@ export class SimDiskStore {
             },
             lengthBytes,
           );
+        },
+        readNow: (offsetBytes, lengthBytes) => {
+          check();
+          if (prng.chance(readsNotNowChance)) return null;
+          this.#failIf("read", path, offsetBytes, lengthBytes);
+          const bytes = this.#read(file, offsetBytes, lengthBytes);
+          return bytes.length === lengthBytes ? bytes : null;
         },
         write: (offsetBytes, buffers) => {
           check();
