@@ -397,6 +397,12 @@ export class Store {
     return now ?? this.#slices.read(key, entry, first, count);
   }
 
+  /** The same, where it needs no waiting; else null. */
+  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null {
+    const entry = this.#index.find(key);
+    return entry === null ? null : this.#slices.readNow(key, entry, first, count);
+  }
+
   /** Told of each chunk that a read or the scrub finds damaged. */
   set onDamaged(action: (key: Buffer) => void) {
     this.#reads.onDamaged = action;

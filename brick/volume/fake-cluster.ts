@@ -37,6 +37,7 @@ import { owedBranch } from "../map/owed.ts";
 import { Prng } from "../prng.ts";
 import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import type { SliceRead } from "../store/slice-reads.ts";
 import { type BrickNumber, GiB, grainBytes, sectorsPerGrain } from "../units.ts";
 import { FakeTime } from "./fake-time.ts";
 
@@ -62,6 +63,11 @@ export class FakeBrick {
   puts = 0;
   gets = 0;
   sliceGets = 0;
+  /** Slices are to be had on the spot; of an outline that is true, whatever became of the bytes. */
+  atHand = false;
+  ownReads = 0;
+  /** Outlines as they were when the chunk was put. */
+  readonly outlines = new Map<string, Buffer>();
   receive: (from: BrickNumber, message: Message) => void = () => {};
 
   constructor(cluster: FakeCluster, number: BrickNumber) {
@@ -69,6 +75,17 @@ export class FakeBrick {
     this.host = cluster.hostOf(this);
     this.calls = new Calls(this.host);
     this.calls.level = ownLevels.newest;
+  }
+
+  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null {
+    const name = key.toString("hex");
+    const bytes = this.chunks.get(name);
+    if (!this.atHand || bytes === undefined || !isSliced(bytes.length)) return null;
+    this.ownReads += 1;
+    const outline = this.outlines.get(name) ?? outlineOf(bytes);
+    this.outlines.set(name, outline);
+    const part = bytes.subarray(first * sliceBytes, (first + count) * sliceBytes);
+    return { ok: true, outline, bytes: part };
   }
 }
 

@@ -65,7 +65,7 @@ export function makeBench(
     context,
     chunks,
     reader: new ChunkReader(context),
-    slices: new SliceReader(context, chunks),
+    slices: new SliceReader(context, chunks, cluster.brick(self)),
     writer,
     leaseValid: () => lease.valid,
     cipherOf,

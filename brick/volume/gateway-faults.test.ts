@@ -391,6 +391,22 @@ test("sequential reads look ahead; readers of one chunk share its search", async
   assert.equal(gets() - before, 1);
 });
 
+test("slices of its own brick are read without a message, and proven all the same", async () => {
+  const bench = makeBench(makeCluster(16, {}, 2), noCache);
+  const own = bench.cluster.brick(1);
+  own.atHand = true;
+  const chunk = randomBytes(64 * KiB);
+  await write(bench, 0, chunk);
+  const expected = chunk.subarray(8 * KiB, 12 * KiB);
+  assert.ok(bytesOf(await read(bench, 8 * KiB, 4 * KiB)).equals(expected));
+  assert.deepEqual([own.ownReads, own.sliceGets, own.gets], [1, 0, 0]);
+  // What is damaged there is not served: it is asked for like that of any other brick.
+  for (const [name, bytes] of own.chunks)
+    own.chunks.set(name, Buffer.from(bytes).fill(0, 8 * KiB, 9 * KiB));
+  assert.ok(bytesOf(await read(bench, 8 * KiB, 4 * KiB)).equals(expected));
+  assert.deepEqual([own.ownReads, own.sliceGets], [2, 1]);
+});
+
 test("a small part of a large chunk moves alone, and is proven all the same", async () => {
   const bench = makeBench(makeCluster(16), noCache);
   const { cluster } = bench;

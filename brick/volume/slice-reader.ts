@@ -11,6 +11,7 @@ import type { TimerHandle } from "../host.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
 import { stage } from "../stage-times.ts";
+import type { SliceRead } from "../store/slice-reads.ts";
 import type { BrickNumber } from "../units.ts";
 import { ByBrick } from "./by-brick.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -32,6 +33,11 @@ interface Wish extends SlicesWanted {
   readonly outline: Buffer | null;
 }
 
+/** The chunks of this brick: slices that are to be had on the spot, with a proven outline; else null. */
+export interface OwnSlices {
+  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null;
+}
+
 interface Frame {
   readonly brick: BrickNumber;
   readonly wishes: readonly Wish[];
@@ -46,17 +52,19 @@ interface Frame {
 export class SliceReader {
   readonly #context: ChunkContext;
   readonly #cache: ChunkCache;
+  readonly #own: OwnSlices;
   #frames: Frame[] = [];
   /** To be asked for when `flush` is called. */
   readonly #outgoing = new ByBrick<Wish>();
   #sweep: TimerHandle | null = null;
 
-  constructor(context: ChunkContext, cache: ChunkCache) {
+  constructor(context: ChunkContext, cache: ChunkCache, own: OwnSlices) {
     this.#context = context;
     this.#cache = cache;
+    this.#own = own;
   }
 
-  /** `done` runs before `fetch` returns only when there is nobody to ask. */
+  /** `done` runs before `fetch` returns when they are at hand, or there is nobody to ask. */
   fetch(
     wanted: SlicesWanted,
     brick: BrickNumber | null,
@@ -66,9 +74,27 @@ export class SliceReader {
       done(null);
       return;
     }
+    if (brick === this.#context.self) {
+      const bytes = this.#ownNow(wanted);
+      if (bytes !== null) {
+        done(bytes);
+        return;
+      }
+    }
     const outline = this.#cache.get(wanted.key, outlinePart) ?? null;
     const wish: Wish = { ...wanted, done, outline };
     this.#outgoing.add(brick, wish);
+  }
+
+  /** Proven like everybody's; what is amiss is left to the way by messages. */
+  #ownNow({ key, first, count }: SlicesWanted): Buffer | null {
+    const read = this.#own.readSlicesNow(key, first, count);
+    if (read === null || !read.ok) return null;
+    const { stages } = this.#context.stats;
+    const sinceMs = stages.since(stage.readVerify);
+    const isProven = areSlicesOf(read.outline, first, read.bytes);
+    stages.took(stage.readVerify, sinceMs);
+    return isProven ? read.bytes : null;
   }
 
   flush(): void {

@@ -31,6 +31,7 @@ export class VolumesBench {
         boot: () => 1,
         state: () => this.states.get(number)!,
         submit: (command: Command) => this.#submit(number, command),
+        own: brick,
         refresh: async () => true,
         leaseValid: () => brick.alive && !brick.frozen,
         mappedBytes: async (of: BrickNumber) => this.mapped.get(of) ?? null,

@@ -19,7 +19,7 @@ import { Gateway, type GatewayParts } from "./gateway.ts";
 import type { Portal } from "./operation.ts";
 import { type VolumeOptions, volumeOptionsDefault } from "./options.ts";
 import { Sanitizer } from "./sanitizer.ts";
-import { SliceReader } from "./slice-reader.ts";
+import { type OwnSlices, SliceReader } from "./slice-reader.ts";
 import { MappedBytes, spaceOf } from "./space.ts";
 import { type VolumeHooks, VolumeStats } from "./stats.ts";
 import { type Submitted, Units } from "./units.ts";
@@ -42,6 +42,8 @@ export interface VolumesParts {
   refresh(): Promise<boolean>;
   /** Whether this brick may act under its lease, at this instant. */
   leaseValid(): boolean;
+  /** The chunks that this brick stores itself. */
+  readonly own: OwnSlices;
   /** Mapped bytes by branch, of the shards that a brick leads; null: it does not answer. */
   mappedBytes(brick: BrickNumber): Promise<ReadonlyMap<number, number> | null>;
   /** Absent: this brick has no keys, and serves what is not encrypted. */
@@ -247,7 +249,7 @@ export class Volumes implements VolumeDirectory {
       context,
       chunks,
       reader: new ChunkReader(context),
-      slices: new SliceReader(context, chunks),
+      slices: new SliceReader(context, chunks, parts.own),
       writer: new ChunkWriter(context),
       leaseValid: () => parts.leaseValid(),
       cipherOf: (volume) => keys.cipherOf(volume),
