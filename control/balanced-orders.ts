@@ -1,11 +1,29 @@
+import type { ClusterState } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { failureDomain, type Placement } from "../brick/volume/placement.ts";
+import { failureDomain, Placement } from "../brick/volume/placement.ts";
 
 /** A brick that may hold replicas. */
 export interface Holder {
   readonly number: BrickNumber;
   readonly weight: number;
   readonly domain: string;
+}
+
+/**
+ * Where replicas of a shard belong when everyone is up. Each shard's by itself; but the shards of a family
+ * belong on the same bricks, evenly over all.
+ */
+export function shardOrders(
+  { shards, shardSpan }: ClusterState,
+  holders: readonly Holder[],
+): (shard: number) => readonly BrickNumber[] {
+  const placement = new Placement(holders);
+  if (shardSpan === undefined) return (number) => placement.order(shardKey(number));
+  const keys = Array.from({ length: Math.ceil(shards.length / shardSpan) }, (_, at) =>
+    shardKey(at),
+  );
+  const orders = balancedOrders(placement, holders, keys);
+  return (number) => orders[Math.floor(number / shardSpan)]!;
 }
 
 /**
@@ -50,4 +68,12 @@ function take(
   }
   taken.set(best, (taken.get(best) ?? 0) + 1);
   return best;
+}
+
+/** Spreads neighbouring shards; the placement mixes it further. */
+export function shardKey(number: number): Buffer {
+  const key = Buffer.alloc(8);
+  key.writeUInt32BE(Math.imul(number + 1, 0x9e3779b1) >>> 0, 0);
+  key.writeUInt32BE(number, 4);
+  return key;
 }

@@ -16,6 +16,7 @@ import {
   damageCommands,
   garbageReports,
   grant,
+  hasLongBeenCalm,
   hear,
   heardBricks,
   isTimeWorthNoting,
@@ -282,6 +283,7 @@ export class Leadership {
         heard: heardBricks(this.#book, state, this.#parts.host.clock.nowMs()),
         reports: shardReports(this.#book, state),
         standing: standingVolumes(this.#book, state, this.#parts.host.clock.nowMs()),
+        calm: hasLongBeenCalm(this.#book, state, this.#parts.host.clock.nowMs()),
       });
       this.#unfinished = changes.length > 0;
       this.#releases = new Map();

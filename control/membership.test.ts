@@ -225,6 +225,7 @@ test("a damaged primary that is the only member is not made the primary of one v
       heard: new Set([1]),
       reports: shardReports(book, cluster.state),
       standing: new Set(),
+      calm: false,
     }).filter(({ shard }) => shard === 0);
   assert.deepEqual(cluster.state.shards[0]!.members, [1]);
   assert.deepEqual(plan(), []);

@@ -11,6 +11,7 @@ import { levelOf, levelRefusal, levelsBefore } from "../brick/feature-level.ts";
 import { gcOf } from "../brick/gc/epochs.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { noHealth, staleStore } from "./brick-commands.ts";
+import { type CalmSpell, nextSpell } from "./calm.ts";
 import type { Command } from "./commands.ts";
 import type { GarbageReport } from "./gc-planner.ts";
 import type { Keepalive, ShardStatus } from "./keepalive.ts";
@@ -73,6 +74,8 @@ export interface LeaderBook {
   readonly falling: Set<BrickNumber>;
   /** Per attached volume, by uuid: the brick that serves it, and since when that is known here. */
   readonly served: Map<string, { readonly brick: BrickNumber; readonly sinceMs: number }>;
+  /** Since when nothing is missing and nothing is under way; null: something is. */
+  calm: CalmSpell | null;
 }
 
 interface HeardBrick {
@@ -98,6 +101,7 @@ export function beginBook(
     newsCount: 0,
     falling: new Set(),
     served: new Map(),
+    calm: null,
   };
 }
 
@@ -338,6 +342,12 @@ export function standingVolumes(book: LeaderBook, state: ClusterState, nowMs: nu
     else if (nowMs - known.sinceMs >= timing.transferAfterMs) standing.add(uuid);
   }
   return standing;
+}
+
+/** Whether the cluster has been calm for `transferAfterMs`, for each plan that this leader made. */
+export function hasLongBeenCalm(book: LeaderBook, state: ClusterState, nowMs: number): boolean {
+  book.calm = nextSpell(book.calm, state, heardBricks(book, state, nowMs), nowMs);
+  return book.calm !== null && nowMs - book.calm.sinceMs >= book.timing.transferAfterMs;
 }
 
 /** Shards whose primary has marked all that they refer to, in the present epoch. */

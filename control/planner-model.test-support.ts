@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type ClusterState, type ShardRecord, shardsOfFamily } from "../brick/cluster-state.ts";
+import { type CalmSpell, nextSpell } from "./calm.ts";
 import { chainBricks, chainViewsMax, replicasNow } from "./shard-commands.ts";
 import { TestCluster, uuid } from "./testing.ts";
 import { type PlanInput, type PlannedChange, planViews, type ShardReport } from "./view-planner.ts";
@@ -25,6 +26,7 @@ export class Model extends TestCluster {
   readonly #reported = new Map<number, number>();
   /** Volumes that have been served by the same brick for long. */
   readonly standing = new Set<string>();
+  #calm: CalmSpell | null = null;
 
   constructor(brickCount: number, shardCount: number, shardSpan?: number) {
     super(brickCount, shardCount, shardSpan);
@@ -78,7 +80,9 @@ export class Model extends TestCluster {
     }
     const heard = new Set(up.map((brick) => brick.number));
     const { nowMs, standing } = this;
-    return { nowMs, transferAfterMs, heard, reports, standing };
+    this.#calm = nextSpell(this.#calm, this.state, heard, nowMs);
+    const calm = this.#calm !== null && nowMs - this.#calm.sinceMs >= transferAfterMs;
+    return { nowMs, transferAfterMs, heard, reports, standing, calm };
   }
 
   /** Lets primaries copy to candidates where they may. */

@@ -3,13 +3,16 @@ import {
   brickOf,
   type ClusterState,
   isReachable,
+  replicasOf,
   type ShardRecord,
 } from "../brick/cluster-state.ts";
 import { leavingForRoom } from "../brick/map/full-bricks.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { isLasting, Placement } from "../brick/volume/placement.ts";
-import { balancedOrders, type Holder } from "./balanced-orders.ts";
+import { BackupSpread } from "./backup-spread.ts";
+import { shardKey, shardOrders } from "./balanced-orders.ts";
 import { type CommandOf, replicasMax } from "./commands.ts";
+import { LeadCounts } from "./lead-counts.ts";
 import { chainBricks, isDamaged, liveMembers, replicasNow } from "./shard-commands.ts";
 import { ShardHomes } from "./shard-homes.ts";
 
@@ -29,6 +32,8 @@ export interface PlanInput {
   readonly reports: ReadonlyMap<number, ShardReport>;
   /** Volumes, by uuid, that one brick has served for `transferAfterMs` as far as this leader knows. */
   readonly standing: ReadonlySet<string>;
+  /** The cluster has been calm (calm.ts) for `transferAfterMs`, and is. */
+  readonly calm: boolean;
 }
 
 export interface ShardReport {
@@ -58,8 +63,8 @@ interface Planning {
   /** Where volumes are served. */
   readonly gateways: Placement;
   readonly homes: ShardHomes;
-  /** Shards led by each brick, kept up to date while planning. */
-  readonly led: Map<BrickNumber, number>;
+  readonly spread: BackupSpread;
+  readonly led: LeadCounts;
   /** Full bricks whose place in a view others take, as if they were down. */
   readonly leaving: ReadonlySet<BrickNumber>;
   growthLeft: number;
@@ -86,7 +91,8 @@ export function planViews(state: ClusterState, input: PlanInput): PlannedChange[
   if (!changes.some((change) => change.type === "recover")) {
     changes.push(...planHandovers(planning, changes));
   }
-  return changes;
+  // Backups are evened out when there is nothing else to do.
+  return changes.length === 0 && input.calm ? planSpread(planning) : changes;
 }
 
 /**
@@ -101,7 +107,7 @@ export function replicasAfterRecovery(
   const reachable = Object.values(state.bricks).filter((brick) => isReachable(brick));
   const heard = new Set(reachable.map((brick) => brick.number));
   const standing = new Set<string>();
-  const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map(), standing };
+  const input = { nowMs: 0, transferAfterMs: 0, heard, reports: new Map(), standing, calm: false };
   const planning = beginPlanning(state, input);
   const shard = state.shards[number]!;
   const order = orderFor(planning, number, shard);
@@ -119,23 +125,23 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
       // A full brick cannot log what its shards are asked to: they belong where there is room.
       return { number, weight: full ? 1 : Math.max(1, capacityBytes), domain };
     });
-  const led = new Map<BrickNumber, number>();
   let growing = 0;
   for (const [number, shard] of state.shards.entries()) {
-    led.set(shard.primary, (led.get(shard.primary) ?? 0) + 1);
     const spare = shard.members.length >= wanted && shard.candidates.length > 0;
     if (spare && !reportOf(input, number, shard).empty) growing += 1;
   }
   const growthLeft = Math.max(0, growthShardsMax - growing);
+  const homes = new ShardHomes(state, input.standing);
   const gateways = gatewaysOf(state);
   return {
     state,
     input,
     wanted,
-    orderOf: ordersOf(state, holders),
+    orderOf: shardOrders(state, holders),
     gateways,
-    homes: new ShardHomes(state, input.standing),
-    led,
+    homes,
+    spread: new BackupSpread(state, homes),
+    led: new LeadCounts(state.shards.map(({ primary }) => primary)),
     leaving: leavingForRoom(state),
     growthLeft,
     handoversLeft: handoversMax,
@@ -169,7 +175,7 @@ function planShard(planning: Planning, number: number, shard: ShardRecord): Plan
   if (!stands) {
     aim.primary = nextPrimary(planning, number, leaders, aim.members);
     if (!aim.members.includes(aim.primary)) aim.members = sorted([...aim.members, aim.primary]);
-    move(planning.led, shard.primary, aim.primary);
+    planning.led.move(shard.primary, aim.primary);
   }
   return stepTo(planning, number, shard, aim);
 }
@@ -221,34 +227,32 @@ function aimFor(planning: Planning, number: number, shard: ShardRecord, report: 
   return aim;
 }
 
-/** Each shard's by itself; but the shards of a family belong on the same bricks, evenly over all. */
-function ordersOf(
-  { shards, shardSpan }: ClusterState,
-  holders: readonly Holder[],
-): Planning["orderOf"] {
-  const placement = new Placement(holders);
-  if (shardSpan === undefined) return (number) => placement.order(shardKey(number));
-  const keys = Array.from({ length: Math.ceil(shards.length / shardSpan) }, (_, at) =>
-    shardKey(at),
-  );
-  const orders = balancedOrders(placement, holders, keys);
-  return (number) => orders[Math.floor(number / shardSpan)]!;
+/** Where the shard belongs: the first ones, when all are up. */
+function orderFor(planning: Planning, number: number, shard: ShardRecord): readonly BrickNumber[] {
+  const { input, orderOf, homes } = planning;
+  const order = orderOf(number);
+  const holders = holdersOf(planning, number, shard, order);
+  return homes.orderFor(number, holders, reportOf(input, number, shard).empty, order);
 }
 
-/** Where the shard belongs: the first ones, when all are up. */
-function orderFor(
-  { input, orderOf, homes, wanted }: Planning,
+/** Who has replicas of the shard, first those that shall keep them. */
+function holdersOf(
+  { homes, spread, wanted }: Planning,
   number: number,
   shard: ShardRecord,
+  order: readonly BrickNumber[],
 ): readonly BrickNumber[] {
-  const order = orderOf(number);
-  // Whoever is away for a moment has its place before those that stand in for it; and a replica that
-  // a whole shard has begun is brought to its end.
   const [whole = shard] = shard.chain;
   const more = shard.members.length >= wanted ? shard.candidates : [];
+  const home = homes.of(number, shard.members);
+  if (more.length > 0 && home !== null && shard.members.includes(home.brick)) {
+    // A backup more than is wanted: one that has many others goes.
+    return spread.ranked(number, replicasOf(shard));
+  }
+  // Whoever is away for a moment has its place before those that stand in for it; and a replica that
+  // a whole shard has begun is brought to its end.
   const groups = [whole.members, shard.members, more];
-  const holders = groups.flatMap((group) => order.filter((one) => group.includes(one)));
-  return homes.orderFor(number, holders, reportOf(input, number, shard).empty, order);
+  return groups.flatMap((group) => order.filter((one) => group.includes(one)));
 }
 
 /** Candidates for a shard with too few members: those it had, those that return, then fresh ones. */
@@ -395,14 +399,33 @@ function planHandovers(planning: Planning, changes: readonly PlannedChange[]): P
     );
     const gateway = gatewayAmong(planning, number, [shard.primary, ...others]);
     if (gateway === shard.primary) continue;
-    const next = gateway ?? leastLed(led, others);
+    const next = gateway ?? led.least(others);
     if (next === null) continue;
-    if (gateway === null && ledBy(led, shard.primary) - ledBy(led, next) < 2) continue;
-    move(led, shard.primary, next);
+    if (gateway === null && led.of(shard.primary) - led.of(next) < 2) continue;
+    led.move(shard.primary, next);
     planning.handoversLeft -= 1;
     handovers.push({ type: "release", shard: number, view: shard.view, primary: shard.primary });
   }
   return handovers;
+}
+
+/** Begins the replicas that make backups more even: those of one volume, while all is calm. */
+function planSpread(planning: Planning): PlannedChange[] {
+  const { state, homes, spread, orderOf, wanted, growthLeft } = planning;
+  const move = spread.next((number, from, to) => {
+    if (!mayBegin(planning, to) || brickOf(state, to)!.full) return false;
+    const { members } = state.shards[number]!;
+    const holders = spread.ranked(number, [...members, to]);
+    const ideal = homes.orderFor(number, holders, false, orderOf(number)).slice(0, wanted);
+    return ideal.includes(to) && members.every((one) => one === from || ideal.includes(one));
+  });
+  if (move === null) return [];
+  return move.shards.slice(0, growthLeft).flatMap((number) => {
+    const shard = state.shards[number]!;
+    const { primary, members } = shard;
+    const aim = { primary, members: [...members], candidates: [move.to], release: false };
+    return stepTo(planning, number, shard, aim) ?? [];
+  });
 }
 
 /**
@@ -421,9 +444,9 @@ function nextPrimary(
   const { led } = planning;
   const next =
     gatewayAmong(planning, number, staying) ??
-    leastLed(led, staying) ??
-    leastLed(led, again) ??
-    leastLed(led, others) ??
+    led.least(staying) ??
+    led.least(again) ??
+    led.least(others) ??
     leaders[0];
   assert(next !== undefined);
   return next;
@@ -457,26 +480,6 @@ function reportOf(input: PlanInput, number: number, shard: ShardRecord): ShardRe
   return { view: shard.view, complete: [], released: false, empty: false };
 }
 
-function leastLed(
-  led: ReadonlyMap<BrickNumber, number>,
-  bricks: readonly BrickNumber[],
-): BrickNumber | null {
-  let best: BrickNumber | null = null;
-  for (const one of bricks) {
-    if (best === null || ledBy(led, one) < ledBy(led, best)) best = one;
-  }
-  return best;
-}
-
-function ledBy(led: ReadonlyMap<BrickNumber, number>, number: BrickNumber): number {
-  return led.get(number) ?? 0;
-}
-
-function move(led: Map<BrickNumber, number>, from: BrickNumber, to: BrickNumber): void {
-  led.set(from, ledBy(led, from) - 1);
-  led.set(to, ledBy(led, to) + 1);
-}
-
 function sameReplicas(shard: ShardRecord, aim: Aim): boolean {
   return equal(shard.members, aim.members) && equal(shard.candidates, aim.candidates);
 }
@@ -487,12 +490,4 @@ function equal(a: readonly BrickNumber[], b: readonly BrickNumber[]): boolean {
 
 function sorted(numbers: readonly BrickNumber[]): BrickNumber[] {
   return [...new Set(numbers)].sort((a, b) => a - b);
-}
-
-/** Spreads neighbouring shards; the placement mixes it further. */
-function shardKey(number: number): Buffer {
-  const key = Buffer.alloc(8);
-  key.writeUInt32BE(Math.imul(number + 1, 0x9e3779b1) >>> 0, 0);
-  key.writeUInt32BE(number, 4);
-  return key;
 }

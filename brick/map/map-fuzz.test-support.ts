@@ -287,6 +287,7 @@ export class MapFuzz implements FuzzWorld {
       heard,
       reports,
       standing: new Set<string>(),
+      calm: false,
     });
   }
 

@@ -1,0 +1,334 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import {
+  emptyModel,
+  event,
+  happen,
+  type Model,
+  transferAfterMs,
+  writeAll,
+} from "./planner-model.test-support.ts";
+
+const span = 4;
+
+/** That many volumes, made and written while the cluster had two bricks; then it has `bricks`. */
+function grownModel(bricks: number, volumes: number): Model {
+  const cluster = emptyModel(2, volumes * span, span);
+  for (let at = 0; at < volumes; at += 1) cluster.attach(`v${at}`, (at % 2) + 1);
+  cluster.settle();
+  writeAll(cluster);
+  for (let number = 3; number <= bricks; number += 1) cluster.join(number);
+  stand(cluster);
+  cluster.settle();
+  return cluster;
+}
+
+function stand(cluster: Model): void {
+  for (const one of Object.keys(cluster.state.attachments)) cluster.standing.add(one);
+}
+
+function membersOf(cluster: Model): (readonly number[])[] {
+  return cluster.state.shards.map(({ members }) => members);
+}
+
+/** Replicas of used shards, per brick. */
+function heldBy(cluster: Model): number[] {
+  const used = new Set(
+    Object.keys(cluster.state.volumes).flatMap((name) => cluster.shardsOf(name)),
+  );
+  return Object.values(cluster.state.bricks).map(
+    ({ number }) => [...used].filter(({ members }) => members.includes(number)).length,
+  );
+}
+
+/** Shards whose members are others than they were. */
+function moved(cluster: Model, before: readonly (readonly number[])[]): number[] {
+  return membersOf(cluster).flatMap((members, at) =>
+    members.join() === before[at]!.join() ? [] : [at],
+  );
+}
+
+/** Lets the plans come to their end, which moves the replicas of one volume at most; how many shards'. */
+function settle(cluster: Model): number {
+  const before = membersOf(cluster);
+  cluster.settle();
+  const shards = moved(cluster, before);
+  const families = new Set(shards.map((at) => Math.floor(at / span)));
+  assert.ok(families.size < 2, "one volume at a time");
+  return shards.length;
+}
+
+/** Passes time in which nothing happens, until nothing moves any more; how often something did. */
+function rest(cluster: Model, limit: number): number {
+  for (let moves = 0; moves <= limit; moves += 1) {
+    if (settle(cluster) > 0) continue;
+    cluster.nowMs += transferAfterMs;
+    if (settle(cluster) === 0) return moves;
+  }
+  assert.fail(`more than ${limit} moves`);
+}
+
+/** What bricks offer, and which of them fail together; they say it themselves at each start. */
+function offer(cluster: Model, sizes: readonly number[], domains: readonly string[]): void {
+  const bricks = Object.values(cluster.state.bricks).map((brick, at) => {
+    const capacityBytes = 2 ** 30 * sizes[at]!;
+    return [brick.number, { ...brick, capacityBytes, domain: domains[at]! }];
+  });
+  cluster.state = { ...cluster.state, bricks: Object.fromEntries(bricks) };
+}
+
+test("volumes made on two bricks are backed up evenly once there are eight, one after the other", () => {
+  const cluster = grownModel(8, 16);
+  for (let at = 0; at < 16; at += 1) cluster.attach(`v${at}`, (at % 8) + 1);
+  stand(cluster);
+  cluster.settle();
+  const primaries = cluster.state.shards.map(({ primary }) => primary);
+  const least = Math.min(...heldBy(cluster));
+  const moves = rest(cluster, 16);
+  assert.ok(moves > 4, `${moves} moves from ${least}`);
+  assert.deepEqual(new Set(heldBy(cluster)), new Set([4 * span]));
+  assert.deepEqual(
+    cluster.state.shards.map(({ primary }) => primary),
+    primaries,
+    "gateways lead as before",
+  );
+  for (let at = 0; at < 16; at += 1) {
+    const members = cluster.shardsOf(`v${at}`).map((shard) => shard.members.join());
+    assert.equal(new Set(members).size, 1, "one backup for all shards of a volume");
+  }
+  cluster.assertWhole();
+});
+
+test("a gateway that serves all keeps its replicas; their backups are shared by the others", () => {
+  const cluster = grownModel(5, 8);
+  for (let at = 0; at < 8; at += 1) cluster.attach(`v${at}`, 1);
+  stand(cluster);
+  cluster.settle();
+  rest(cluster, 8);
+  const [first, ...others] = heldBy(cluster);
+  assert.equal(first, 8 * span);
+  assert.deepEqual(new Set(others), new Set([2 * span]));
+});
+
+test("by what bricks offer", () => {
+  const cluster = grownModel(4, 12);
+  offer(cluster, [1, 1, 1, 3], ["", "", "", ""]);
+  for (let at = 0; at < 12; at += 1) cluster.attach(`v${at}`, 1);
+  stand(cluster);
+  cluster.settle();
+  rest(cluster, 12);
+  const [, two, three, four] = heldBy(cluster);
+  assert.ok(four! >= 6 * span && two! + three! <= 6 * span, `${[two, three, four]}`);
+});
+
+test("a backup moves to another failure domain than the gateway's, or not at all", () => {
+  const cluster = grownModel(5, 8);
+  offer(cluster, [1, 1, 1, 1, 1], ["a", "", "a", "a", ""]);
+  for (let at = 0; at < 8; at += 1) cluster.attach(`v${at}`, 1);
+  stand(cluster);
+  cluster.settle();
+  rest(cluster, 8);
+  assert.deepEqual(heldBy(cluster), [8 * span, 4 * span, 0, 0, 4 * span]);
+});
+
+test("bricks that are full, or fuller than others, take no backups", () => {
+  const cluster = grownModel(4, 8);
+  for (let at = 0; at < 8; at += 1) cluster.attach(`v${at}`, 1);
+  stand(cluster);
+  cluster.settle();
+  cluster.setFull(3, true);
+  cluster.fill(4, 0.3);
+  const before = membersOf(cluster);
+  assert.equal(rest(cluster, 1), 0);
+  assert.deepEqual(membersOf(cluster), before);
+  cluster.fill(4, 0);
+  assert.equal(rest(cluster, 8), 4);
+});
+
+/** What keeps a cluster from being calm, and how it ends. */
+const disturbances: { [name: string]: (cluster: Model) => () => void } = {
+  "a brick that is down": (cluster) => {
+    cluster.down(5);
+    return () => cluster.up(5);
+  },
+  "a brick that drains": (cluster) => {
+    cluster.ok({ type: "drainBrick", number: 5, drain: true });
+    return () => cluster.ok({ type: "drainBrick", number: 5, drain: false });
+  },
+  "repair that is under way": (cluster) => {
+    const repairing = (repairPending: number) => {
+      const { capacityBytes, usedBytes, full } = cluster.state.bricks[5]!;
+      const health = { corruptChunks: 0, repairPending };
+      cluster.ok({ type: "brickSpace", number: 5, capacityBytes, usedBytes, full, health });
+    };
+    repairing(3);
+    return () => repairing(0);
+  },
+  "a brick that has just restarted": (cluster) => {
+    cluster.announce(5, 2);
+    return () => cluster.announce(5, 3);
+  },
+};
+
+for (const [name, disturb] of Object.entries(disturbances)) {
+  test(`backups move once the cluster has been calm for long: ${name} begins the time anew`, () => {
+    const cluster = grownModel(5, 8);
+    const before = membersOf(cluster);
+    cluster.nowMs += transferAfterMs - 1;
+    cluster.settle();
+    const end = disturb(cluster);
+    cluster.settle();
+    cluster.nowMs += transferAfterMs - 1;
+    cluster.settle();
+    end();
+    cluster.settle();
+    cluster.nowMs += transferAfterMs - 1;
+    cluster.settle();
+    assert.deepEqual(moved(cluster, before), []);
+    cluster.nowMs += 1;
+    cluster.settle();
+    assert.equal(moved(cluster, before).length, span);
+  });
+}
+
+test("a backup leaves when the other is complete, and writes are on both until then", () => {
+  const cluster = grownModel(5, 8);
+  const before = membersOf(cluster);
+  cluster.nowMs += transferAfterMs;
+  cluster.plan();
+  const begun = cluster.state.shards.filter(({ candidates }) => candidates.length > 0);
+  assert.equal(begun.length, span);
+  assert.equal(new Set(begun.map(({ candidates }) => candidates.join())).size, 1);
+  assert.deepEqual(moved(cluster, before), []);
+  for (let round = 0; round < 5; round += 1) {
+    writeAll(cluster);
+    cluster.plan();
+    assert.deepEqual(moved(cluster, before), [], "not complete yet");
+  }
+  cluster.settle();
+  assert.equal(moved(cluster, before).length, span);
+  cluster.assertWhole();
+});
+
+test("a reboot in the middle of a move ends it, begins no other, and it is made up for later", () => {
+  for (let lost = 1; lost <= 5; lost += 1) {
+    const cluster = grownModel(5, 8);
+    const before = membersOf(cluster);
+    cluster.nowMs += transferAfterMs;
+    cluster.plan();
+    const to = cluster.state.shards.flatMap(({ candidates }) => candidates)[0]!;
+    // One of the four has been moved already.
+    const first = cluster.state.shards.findIndex(({ candidates }) => candidates.length > 0);
+    for (const op of cluster.holds(first, cluster.state.shards[first]!.primary)) {
+      cluster.holds(first, to).add(op);
+    }
+    cluster.plan();
+    cluster.plan();
+    assert.deepEqual(moved(cluster, before), [first]);
+    cluster.down(lost);
+    writeAll(cluster);
+    cluster.plan();
+    writeAll(cluster);
+    cluster.announce(lost, 2);
+    cluster.settle();
+    assert.ok(
+      moved(cluster, before).every((at) => Math.floor(at / span) === Math.floor(first / span)),
+    );
+    rest(cluster, 16);
+    for (let at = 0; at < 8; at += 1) {
+      const members = cluster.shardsOf(`v${at}`).map((shard) => shard.members.join());
+      assert.equal(new Set(members).size, 1, "one backup for all shards of a volume");
+    }
+    cluster.assertWhole();
+  }
+});
+
+test("reboots move nothing, also when backups take over for good", () => {
+  const cluster = grownModel(8, 16);
+  for (let at = 0; at < 16; at += 1) cluster.attach(`v${at}`, (at % 8) + 1);
+  stand(cluster);
+  cluster.settle();
+  rest(cluster, 16);
+  const before = membersOf(cluster);
+  for (let number = 1; number <= 8; number += 1) {
+    cluster.down(number);
+    cluster.plan();
+    for (let at = 0; at < 16; at += 1) {
+      const { primary, members } = cluster.shardsOf(`v${at}`)[0]!;
+      const held = Object.values(cluster.state.attachments)[at]!;
+      if (held.brick === number) cluster.attach(`v${at}`, members.find((one) => one !== number)!);
+      assert.notEqual(primary, number);
+    }
+    writeAll(cluster);
+    cluster.announce(number, 2);
+    cluster.settle();
+    assert.equal(rest(cluster, 0), 0);
+    assert.deepEqual(membersOf(cluster), before);
+  }
+  cluster.assertWhole();
+});
+
+const volumeCount = 10;
+const brickCountMax = 8;
+
+const history = fc.record({
+  bricks: fc.integer({ min: 2, max: 4 }),
+  more: fc.integer({ min: 0, max: brickCountMax - 4 }),
+  domains: fc.array(fc.constantFrom("", "a", "b", "c"), {
+    minLength: brickCountMax,
+    maxLength: brickCountMax,
+  }),
+  sizes: fc.array(fc.integer({ min: 1, max: 4 }), {
+    minLength: brickCountMax,
+    maxLength: brickCountMax,
+  }),
+  before: fc.array(event, { maxLength: 40 }),
+  gateways: fc.array(fc.nat(), { minLength: volumeCount, maxLength: volumeCount }),
+  after: fc.array(event, { maxLength: 60 }),
+  copies: fc.constantFrom(2, 2, 2, 3),
+});
+
+test("from any history backups come to rest, and then a reboot moves nothing", () => {
+  fc.assert(
+    fc.property(history, ({ bricks, more, domains, sizes, before, gateways, after, copies }) => {
+      const cluster = emptyModel(bricks, volumeCount * span, span);
+      const serve = () => {
+        for (const [at, gateway] of gateways.entries()) {
+          const up = Object.values(cluster.state.bricks).filter(({ reachable }) => reachable);
+          if (up.length > 0) cluster.attach(`v${at}`, up[gateway % up.length]!.number);
+        }
+      };
+      serve();
+      for (const one of before) happen(cluster, one);
+      for (let number = bricks + 1; number <= bricks + more; number += 1) cluster.join(number);
+      serve();
+      if (copies === 3) {
+        const size = { sizeBytes: 2 ** 30, copies, degradedWrites: true };
+        cluster.ok({ type: "createVolume", name: "three", uuid: "3".repeat(32), ...size });
+      }
+      for (const one of after) happen(cluster, one);
+      for (const { number, reachable } of Object.values(cluster.state.bricks)) {
+        if (!reachable) cluster.up(number);
+      }
+      offer(cluster, sizes, domains);
+      writeAll(cluster);
+      stand(cluster);
+      cluster.settle();
+      rest(cluster, 2 * volumeCount);
+      cluster.assertWhole();
+      const still = membersOf(cluster);
+      for (const { number, boot } of Object.values(cluster.state.bricks)) {
+        cluster.down(number);
+        cluster.plan();
+        writeAll(cluster);
+        cluster.announce(number, boot + 1);
+        offer(cluster, sizes, domains);
+        cluster.settle();
+        assert.equal(rest(cluster, 0), 0);
+        assert.deepEqual(membersOf(cluster), still);
+      }
+    }),
+    { numRuns: 150 },
+  );
+});
