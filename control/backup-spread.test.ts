@@ -308,8 +308,9 @@ test("from any history backups come to rest, and then a reboot moves nothing", (
         cluster.ok({ type: "createVolume", name: "three", uuid: "3".repeat(32), ...size });
       }
       for (const one of after) happen(cluster, one);
-      for (const { number, reachable } of Object.values(cluster.state.bricks)) {
+      for (const { number, reachable, full } of Object.values(cluster.state.bricks)) {
         if (!reachable) cluster.up(number);
+        if (full) cluster.setFull(number, false);
       }
       offer(cluster, sizes, domains);
       writeAll(cluster);

@@ -36,6 +36,10 @@ export interface ScalingPlan {
   readonly shardCount: number;
   readonly shardSpan: number;
   readonly volumesPerBrick: number;
+  /** The volumes were made and written while the cluster had so many bricks; absent: all of them. */
+  readonly madeOn?: number;
+  /** What is measured is the cluster once backups have been evened out. */
+  readonly evened?: boolean;
   readonly depth: number;
   readonly warmUpMs: number;
   readonly measureMs: number;
@@ -54,16 +58,19 @@ const spanBytes = 64 * GiB;
 const growMs = 5_000;
 /** A few leads a second go to another brick, and map records follow a gateway that has stood so long. */
 const spreadMs = 90_000;
+/** In this time the next backups would have moved, if there were any to be moved. */
+const restMs = 180_000;
+const restsMax = 100;
 
 export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]> {
-  const { seed, bricks, shardCount, shardSpan, volumesPerBrick } = plan;
+  const { seed, bricks, shardCount, shardSpan, volumesPerBrick, madeOn = bricks } = plan;
   const cluster = new SimCluster({
     seed,
-    bricks,
+    bricks: madeOn,
     shardCount,
     shardSpan,
     volumeBytes: spanBytes,
-    copies: Math.min(2, bricks),
+    copies: Math.min(2, madeOn),
     disk: brickModel.disk,
     // Reads are to go to the bricks that hold the chunks.
     memory: { chunkCacheBytes: 4 * KiB },
@@ -73,22 +80,14 @@ export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]
   // Bricks that join one after the other have their share of the shards before there are volumes.
   await cluster.world.runFor(growMs);
   await cluster.settled();
-  const names: string[] = [];
-  for (let at = 1; at <= bricks * volumesPerBrick; at += 1) {
-    names.push(`scaling${at}`);
-    await cluster.addVolume(names.at(-1)!, at.toString(16).padStart(32, "f"));
-  }
-  const known = () =>
-    names.every((name, at) => cluster.volumeAt((at % bricks) + 1, name) !== undefined);
-  await cluster.world.runUntil(known);
-  // Attached, its shards fenced: what a volume does once is not what is measured.
-  const first = names.map((name, at) =>
-    cluster.volumeAt((at % bricks) + 1, name)!.write(0, [Buffer.alloc(4 * KiB, at + 1)]),
-  );
-  await cluster.world.complete(Promise.all(first));
+  const names = await makeVolumes(cluster, bricks * volumesPerBrick, madeOn);
+  for (let brick = madeOn + 1; brick <= bricks; brick += 1) await cluster.join();
+  await cluster.settled();
+  await serveEvenly(cluster, names, bricks);
   // Every shard has its replicas, and bricks that joined late have their share of the leads.
   await cluster.settled();
   await cluster.world.runFor(spreadMs);
+  if (plan.evened) await untilEvened(cluster);
   cluster.world.network.handlingMs = brickModel.handlingMs;
   const prng = new Prng(seed);
   const clients = names.flatMap((name, at) =>
@@ -99,6 +98,42 @@ export async function measureScaling(plan: ScalingPlan): Promise<ScalingResult[]
   const results: ScalingResult[] = [];
   for (const job of plan.jobs) results.push(await runJob(cluster, plan, job, clients));
   return results;
+}
+
+/** Attached, their shards fenced: what a volume does once is not what is measured. */
+async function makeVolumes(cluster: SimCluster, count: number, bricks: number): Promise<string[]> {
+  const names = Array.from({ length: count }, (_, at) => `scaling${at + 1}`);
+  for (const [at, name] of names.entries()) {
+    await cluster.addVolume(name, (at + 1).toString(16).padStart(32, "f"));
+  }
+  const volumes = () => names.map((name, at) => cluster.volumeAt((at % bricks) + 1, name));
+  await cluster.world.runUntil(() => !volumes().includes(undefined));
+  const first = volumes().map((volume, at) => volume!.write(0, [Buffer.alloc(4 * KiB, at + 1)]));
+  await cluster.world.complete(Promise.all(first));
+  return names;
+}
+
+async function serveEvenly(cluster: SimCluster, names: string[], bricks: number): Promise<void> {
+  const volumes = () => names.map((name, at) => cluster.volumeAt((at % bricks) + 1, name));
+  await cluster.world.runUntil(() => !volumes().includes(undefined));
+  const moves = volumes().map((volume, at) => volume!.moveTo((at % bricks) + 1));
+  const moved = await cluster.world.complete(Promise.all(moves));
+  if (moved.some(({ ok }) => !ok)) throw new Error("a volume is not served where it should be");
+}
+
+/** Until no shard has got a new view for so long that nothing can be left to do. */
+async function untilEvened(cluster: SimCluster): Promise<void> {
+  const views = () =>
+    cluster
+      .anyNode()!
+      .control.state()
+      .shards.map(({ view }) => view);
+  for (let rests = 0; rests < restsMax; rests += 1) {
+    const before = views().join();
+    await cluster.world.runFor(restMs);
+    if (views().join() === before) return;
+  }
+  throw new Error("backups never come to rest");
 }
 
 interface Client {
