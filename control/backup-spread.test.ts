@@ -171,26 +171,26 @@ const disturbances: { [name: string]: (cluster: Model) => () => void } = {
   },
 };
 
-for (const [name, disturb] of Object.entries(disturbances)) {
-  test(`backups move once the cluster has been calm for long: ${name} begins the time anew`, () => {
+test("backups move once the cluster has been calm for long: whatever disturbs it begins the time anew", () => {
+  for (const [name, disturb] of Object.entries(disturbances)) {
     const cluster = grownModel(5, 8);
     const before = membersOf(cluster);
-    cluster.nowMs += transferAfterMs - 1;
-    cluster.settle();
+    const pass = (ms: number) => {
+      cluster.nowMs += ms;
+      cluster.settle();
+    };
+    pass(transferAfterMs - 1);
     const end = disturb(cluster);
     cluster.settle();
-    cluster.nowMs += transferAfterMs - 1;
-    cluster.settle();
+    pass(transferAfterMs - 1);
     end();
     cluster.settle();
-    cluster.nowMs += transferAfterMs - 1;
-    cluster.settle();
-    assert.deepEqual(moved(cluster, before), []);
-    cluster.nowMs += 1;
-    cluster.settle();
-    assert.equal(moved(cluster, before).length, span);
-  });
-}
+    pass(transferAfterMs - 1);
+    assert.deepEqual(moved(cluster, before), [], name);
+    pass(1);
+    assert.equal(moved(cluster, before).length, span, name);
+  }
+});
 
 test("a backup leaves when the other is complete, and writes are on both until then", () => {
   const cluster = grownModel(5, 8);
@@ -330,6 +330,6 @@ test("from any history backups come to rest, and then a reboot moves nothing", (
         assert.deepEqual(membersOf(cluster), still);
       }
     }),
-    { numRuns: 150 },
+    { numRuns: 60 },
   );
 });

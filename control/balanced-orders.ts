@@ -1,6 +1,7 @@
 import type { ClusterState } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { failureDomain, Placement } from "../brick/volume/placement.ts";
+import { failureDomain } from "../brick/volume/failure-domain.ts";
+import { Placement } from "../brick/volume/placement.ts";
 
 /** A brick that may hold replicas. */
 export interface Holder {

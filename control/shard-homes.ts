@@ -4,8 +4,9 @@ import {
   shardsOfFamily,
   type VolumeRecord,
 } from "../brick/cluster-state.ts";
+import { spread } from "../brick/repair/spread.ts";
 import type { BrickNumber } from "../brick/units.ts";
-import { failureDomain, isLasting } from "../brick/volume/placement.ts";
+import { isLasting } from "../brick/volume/placement.ts";
 
 /** A brick is crowded when its used share is above the cluster's by more than this. */
 const crowdedShare = 1 / 8;
@@ -84,7 +85,7 @@ export class ShardHomes {
     );
     const isCrowded = (one: BrickNumber) => this.#isCrowded(one, holders.includes(one));
     const crowded = known.filter(isCrowded);
-    return this.#acrossDomains([...known.filter((one) => !crowded.includes(one)), ...crowded]);
+    return spread(this.#state, [], [...known.filter((one) => !crowded.includes(one)), ...crowded]);
   }
 
   #count({ uuid, family, status }: VolumeRecord, standing: ReadonlySet<string>): void {
@@ -104,17 +105,5 @@ export class ShardHomes {
     const brick = brickOf(this.#state, number)!;
     const usedShare = brick.usedBytes / Math.max(1, brick.capacityBytes);
     return brick.full || usedShare > this.#usedShare + (isHolder ? crowdedShare : roomyShare);
-  }
-
-  #acrossDomains(order: readonly BrickNumber[]): BrickNumber[] {
-    const met = new Set<string>();
-    const repeated: BrickNumber[] = [];
-    const first: BrickNumber[] = [];
-    for (const one of order) {
-      const domain = failureDomain(one, brickOf(this.#state, one)!.domain);
-      (met.has(domain) ? repeated : first).push(one);
-      met.add(domain);
-    }
-    return [...first, ...repeated];
   }
 }

@@ -1,6 +1,6 @@
 import { brickOf, type ClusterState } from "../cluster-state.ts";
 import type { BrickNumber } from "../units.ts";
-import { failureDomain } from "../volume/placement.ts";
+import { acrossDomains, failureDomain } from "../volume/failure-domain.ts";
 
 /** The bricks, those first whose failure domain holds no copy yet; else in the order given. */
 export function spread(
@@ -8,15 +8,7 @@ export function spread(
   kept: readonly BrickNumber[],
   order: readonly BrickNumber[],
 ): BrickNumber[] {
-  const taken = new Set(kept.map((brick) => domainOf(state, brick)));
-  const apart: BrickNumber[] = [];
-  const others: BrickNumber[] = [];
-  for (const brick of order) {
-    const domain = domainOf(state, brick);
-    (taken.has(domain) ? others : apart).push(brick);
-    taken.add(domain);
-  }
-  return [...apart, ...others];
+  return acrossDomains(order, (brick) => domainOf(state, brick), kept);
 }
 
 /** In how many failure domains the bricks are. */

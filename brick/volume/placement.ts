@@ -1,6 +1,7 @@
 import { assert } from "../assert.ts";
 import type { BrickRecord, ClusterState } from "../cluster-state.ts";
 import type { BrickNumber } from "../units.ts";
+import { acrossDomains, failureDomain } from "./failure-domain.ts";
 
 /** Below this free share of its capacity a brick's weight falls in proportion. */
 const freeShareWanted = 1 / 4;
@@ -11,13 +12,11 @@ interface Candidate {
   readonly number: BrickNumber;
   readonly weight: number;
   /** Equal for bricks that fail together. */
-  readonly domain: number;
+  readonly domain: string;
   /** Only when no other is left. */
   readonly last: boolean;
   readonly seed: number;
   score: number;
-  /** Whether a better brick of the same domain stands before it. */
-  repeated: boolean;
 }
 
 /**
@@ -28,25 +27,18 @@ interface Candidate {
 export class Placement {
   readonly #candidates: Candidate[];
   readonly #domainCount: number;
-  /** Per domain, the number of the last call of `order` in which it was met. */
-  readonly #domainSeen: Uint32Array;
   readonly #someLast: boolean;
-  #calls = 0;
 
   constructor(
     bricks: readonly { number: BrickNumber; weight: number; domain: string; last?: boolean }[],
   ) {
-    const domains = new Map<string, number>();
     this.#candidates = bricks.map(({ number, weight, domain, last = false }) => {
       assert(weight > 0);
-      const name = failureDomain(number, domain);
-      if (!domains.has(name)) domains.set(name, domains.size);
       const seed = Math.imul(number, 0x9e3779b1) >>> 0;
-      return { number, weight, domain: domains.get(name)!, last, seed, score: 0, repeated: false };
+      return { number, weight, domain: failureDomain(number, domain), last, seed, score: 0 };
     });
-    this.#domainCount = domains.size;
+    this.#domainCount = new Set(this.#candidates.map(domainOf)).size;
     this.#someLast = this.#candidates.some(({ last }) => last);
-    this.#domainSeen = new Uint32Array(domains.size);
   }
 
   get size(): number {
@@ -63,27 +55,10 @@ export class Placement {
     const candidates = this.#candidates;
     for (const one of candidates) one.score = scoreOf(first, second, one);
     candidates.sort(this.#someLast ? compareLast : compareScores);
-    if (this.#domainCount < candidates.length) this.#spreadDomains();
-    return candidates.map(numberOf);
+    if (this.#domainCount === candidates.length) return candidates.map(numberOf);
+    const apart = acrossDomains(candidates, domainOf);
+    return (this.#someLast ? apart.sort(compareLastOnly) : apart).map(numberOf);
   }
-
-  #spreadDomains(): void {
-    if (this.#calls >= 0xffff_ffff) {
-      this.#domainSeen.fill(0);
-      this.#calls = 0;
-    }
-    this.#calls += 1;
-    for (const one of this.#candidates) {
-      one.repeated = this.#domainSeen[one.domain] === this.#calls;
-      this.#domainSeen[one.domain] = this.#calls;
-    }
-    this.#candidates.sort(this.#someLast ? compareLastRepeated : compareRepeated);
-  }
-}
-
-/** Equal for bricks that fail together. A name cannot begin with NUL: a brick without one is alone. */
-export function failureDomain(number: BrickNumber, domain: string): string {
-  return domain === "" ? `\0${number}` : domain;
 }
 
 /** Where new chunks belong now: bricks that are up and neither full, draining nor spare. */
@@ -163,16 +138,16 @@ function compareScores(a: Candidate, b: Candidate): number {
 }
 
 function compareLast(a: Candidate, b: Candidate): number {
-  return Number(a.last) - Number(b.last) || compareScores(a, b);
+  return compareLastOnly(a, b) || compareScores(a, b);
 }
 
-function compareLastRepeated(a: Candidate, b: Candidate): number {
-  return Number(a.last) - Number(b.last) || compareRepeated(a, b);
+/** The sort is stable: whoever comes last does so in the order that there is. */
+function compareLastOnly(a: Candidate, b: Candidate): number {
+  return Number(a.last) - Number(b.last);
 }
 
-/** The sort is stable: the order by score stays within each group. */
-function compareRepeated(a: Candidate, b: Candidate): number {
-  return Number(a.repeated) - Number(b.repeated);
+function domainOf(one: Candidate): string {
+  return one.domain;
 }
 
 function numberOf(one: Candidate): BrickNumber {
