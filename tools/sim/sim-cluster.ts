@@ -11,6 +11,7 @@ import { GiB, MiB } from "../../brick/units.ts";
 import type { Volume } from "../../brick/volume/volume.ts";
 import type { Command } from "../../control/commands.ts";
 import type { Bootstrap } from "../../control/control-io.ts";
+import type { MembershipTiming } from "../../control/membership.ts";
 import { BrickNode, type MemoryUse } from "../brick-node.ts";
 import type { DiskDials } from "./sim-disk.ts";
 import { SimWorld } from "./sim-host.ts";
@@ -29,6 +30,7 @@ export interface SimClusterOptions {
   readonly copies: number;
   /** Small bricks on which epochs of garbage collection follow one another this fast. */
   readonly gcEveryMs?: number;
+  readonly timing?: Partial<MembershipTiming>;
   readonly healOptions?: Partial<HealOptions>;
   readonly copyRates?: Partial<CopyRates>;
   /** The build that a brick is started with, by what that knows. */
@@ -204,11 +206,11 @@ export class SimCluster {
     return { shardCount, ...(shardSpan !== undefined && { shardSpan }) };
   }
 
-  #gcTiming() {
-    const { gcEveryMs } = this.options;
-    if (gcEveryMs === undefined) return {};
+  #timing() {
+    const { gcEveryMs, timing } = this.options;
+    if (gcEveryMs === undefined) return timing === undefined ? {} : { timing };
     return {
-      timing: { gcEveryMs, gcUrgentEveryMs: gcEveryMs },
+      timing: { gcEveryMs, gcUrgentEveryMs: gcEveryMs, ...timing },
       gcOptions: { releasedShare: 0, idleMs: 0, markPageRecords: 16, sweepStepChunks: 32 },
     };
   }
@@ -226,7 +228,7 @@ export class SimCluster {
     const opened = BrickNode.open(host, {
       self: brick,
       ...this.#bytes,
-      ...this.#gcTiming(),
+      ...this.#timing(),
       ...(this.options.healOptions !== undefined && { healOptions: this.options.healOptions }),
       ...(this.options.copyRates !== undefined && { copyRates: this.options.copyRates }),
       ...(this.options.levelsOf !== undefined && { levels: this.options.levelsOf(brick) }),
