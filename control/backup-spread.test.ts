@@ -111,6 +111,20 @@ test("a gateway that serves all keeps its replicas; their backups are shared by 
   assert.deepEqual(new Set(others), new Set([2 * span]));
 });
 
+test("what would leave two bricks as uneven as before, the other way round, does not move", () => {
+  const cluster = emptyModel(3, 3 * span, span);
+  cluster.setFull(2, true);
+  for (let at = 0; at < 3; at += 1) cluster.attach(`v${at}`, 1);
+  cluster.settle();
+  writeAll(cluster);
+  cluster.setFull(2, false);
+  stand(cluster);
+  cluster.settle();
+  assert.deepEqual(heldBy(cluster), [3 * span, 0, 3 * span]);
+  assert.equal(rest(cluster, 3), 1);
+  assert.deepEqual(heldBy(cluster), [3 * span, span, 2 * span]);
+});
+
 test("by what bricks offer", () => {
   const cluster = grownModel(4, 12);
   offer(cluster, [1, 1, 1, 3], ["", "", "", ""]);

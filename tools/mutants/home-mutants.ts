@@ -60,11 +60,12 @@ export const homeMutants: readonly Mutant[] = [
       scenario: "reboots move nothing, also when backups take over for good",
     },
     {
-      name: "a backup moves to whoever has fewer, though that has more afterwards",
+      name: "a backup moves to whoever has fewer, though that gains nothing",
       file: "control/backup-spread.ts",
       text: "return this.#shareWith(family, to) <= without;",
       instead: "return without >= 0;",
-      scenario: "from any history backups come to rest, and then a reboot moves nothing",
+      scenario:
+        "what would leave two bricks as uneven as before, the other way round, does not move",
     },
     {
       name: "a backup that has been begun in another's place is given up again",
