@@ -27,8 +27,8 @@ interface Family {
 
 /**
  * Evens out backups among bricks. What counts is how many replicas of used shards a brick has for its
- * capacity, whoever leads: when a backup takes over from its primary nothing has changed, so that
- * reboots move nothing. What may go is a backup, never the gateway's own replica; and the backups of a
+ * capacity, whoever leads: when a backup takes over from its primary, nobody has more or fewer, and
+ * a reboot moves nothing. What may go is a backup, never the gateway's own replica; and the backups of a
  * volume go together, because company of one backup is what makes small writes cheap.
  *
  * Every move lowers a measure, so that without other changes there is a last one. A volume whose
