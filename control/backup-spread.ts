@@ -33,7 +33,7 @@ interface Family {
  *
  * Every move lowers a measure, so that without other changes there is a last one. A volume whose
  * backups were divided is brought together first: bricks that hold its backups are one fewer. Any
- * other move leaves those as many, and lowers the sum of squares of the bricks' shares.
+ * other move leaves those as many, and lowers the sum of replicas² / capacity over the bricks.
  */
 export class BackupSpread {
   readonly #state: ClusterState;
