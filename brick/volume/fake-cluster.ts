@@ -1,24 +1,8 @@
 import { assert } from "../assert.ts";
-import {
-  type ChunkPut,
-  decodeChunkGet,
-  decodeChunkPut,
-  encodeChunkGetReply,
-  encodeChunkHasReply,
-  encodeChunkPutReply,
-  getStatus,
-  type PutStatus,
-  putStatus,
-} from "../chunk/chunk-messages.ts";
 import { chunkKey } from "../chunk/key.ts";
-import { isSliced, outlineOf, sliceBytes } from "../chunk/outline.ts";
-import { decodeChunkPuts, encodeChunkPutsReply } from "../chunk/puts-messages.ts";
-import { decodeSliceRequest, encodeSliceReply } from "../chunk/slice-messages.ts";
 import type { BrickStatus, ClusterState, ShardRecord, VolumeRecord } from "../cluster-state.ts";
 import { shardOf } from "../cluster-state.ts";
-import { ownLevels } from "../feature-level.ts";
 import { isTooOld } from "../gc/epochs.ts";
-import { decodeChunkMark } from "../gc/mark-messages.ts";
 import type { Host, Message } from "../host.ts";
 import { type Extent, withKeyDomain } from "../map/grain.ts";
 import type { MapChange } from "../map/group.ts";
@@ -35,10 +19,9 @@ import {
 } from "../map/map-messages.ts";
 import { owedBranch } from "../map/owed.ts";
 import { Prng } from "../prng.ts";
-import { Calls } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
-import type { SliceRead } from "../store/slice-reads.ts";
 import { type BrickNumber, GiB, grainBytes, sectorsPerGrain } from "../units.ts";
+import { FakeBrick } from "./fake-brick.ts";
 import { FakeTime } from "./fake-time.ts";
 
 /**
@@ -50,43 +33,6 @@ export interface FakeFaults {
   lossShare: number;
   doubleShare: number;
   delayMsMax: number;
-}
-
-export class FakeBrick {
-  readonly number: BrickNumber;
-  alive = true;
-  frozen = false;
-  full = false;
-  readonly chunks = new Map<string, Buffer>();
-  readonly host: Host;
-  readonly calls: Calls;
-  puts = 0;
-  gets = 0;
-  sliceGets = 0;
-  /** Slices are to be had on the spot; of an outline that is true, whatever became of the bytes. */
-  atHand = false;
-  ownReads = 0;
-  /** Outlines as they were when the chunk was put. */
-  readonly outlines = new Map<string, Buffer>();
-  receive: (from: BrickNumber, message: Message) => void = () => {};
-
-  constructor(cluster: FakeCluster, number: BrickNumber) {
-    this.number = number;
-    this.host = cluster.hostOf(this);
-    this.calls = new Calls(this.host);
-    this.calls.level = ownLevels.newest;
-  }
-
-  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null {
-    const name = key.toString("hex");
-    const bytes = this.chunks.get(name);
-    if (!this.atHand || bytes === undefined || !isSliced(bytes.length)) return null;
-    this.ownReads += 1;
-    const outline = this.outlines.get(name) ?? outlineOf(bytes);
-    this.outlines.set(name, outline);
-    const part = bytes.subarray(first * sliceBytes, (first + count) * sliceBytes);
-    return { ok: true, outline, bytes: part };
-  }
 }
 
 /** One shard: a single truth, which only its present primary may touch. */
@@ -137,7 +83,7 @@ export class FakeCluster {
     this.state = makeState(options.bricks, options.shards, options.volume);
     this.shards = this.state.shards.map(() => new FakeShard());
     for (let number = 1; number <= options.bricks; number += 1) {
-      const brick = new FakeBrick(this, number);
+      const brick = new FakeBrick(number, (one) => this.hostOf(one));
       this.bricks.set(number, brick);
       this.#serve(brick);
     }
@@ -266,38 +212,6 @@ export class FakeCluster {
 
   #serve(brick: FakeBrick): void {
     const { calls } = brick;
-    calls.serveData(messageType.chunkPut, (_from, { parts }, reply) => {
-      brick.puts += 1;
-      reply(encodeChunkPutReply(putInto(brick, decodeChunkPut(parts)!)));
-    });
-    calls.serveData(messageType.chunkPuts, (_from, { parts }, reply) => {
-      brick.puts += 1;
-      reply(encodeChunkPutsReply(decodeChunkPuts(parts)!.map((put) => putInto(brick, put))));
-    });
-    calls.serve(messageType.chunkGet, (_from, body, reply) => {
-      brick.gets += 1;
-      const results = decodeChunkGet(body)!.map((key) => {
-        const bytes = brick.chunks.get(key.toString("hex"));
-        if (bytes === undefined) return { status: getStatus.absent };
-        return { status: getStatus.found, bytes };
-      });
-      reply(encodeChunkGetReply(results));
-    });
-    calls.serve(messageType.chunkSlices, (_from, body, reply) => {
-      brick.sliceGets += 1;
-      const results = decodeSliceRequest(body)!.map(({ key, first, count, withOutline }) => {
-        const bytes = brick.chunks.get(key.toString("hex"));
-        if (bytes === undefined || !isSliced(bytes.length)) return { status: getStatus.absent };
-        const part = bytes.subarray(first * sliceBytes, (first + count) * sliceBytes);
-        const outline = withOutline ? outlineOf(bytes) : null;
-        return { status: getStatus.found, outline, bytes: part };
-      });
-      reply(encodeSliceReply(results));
-    });
-    calls.serve(messageType.chunkMark, (_from, body, reply) => {
-      const { keys } = decodeChunkMark(body)!;
-      reply(encodeChunkHasReply(keys.map((key) => brick.chunks.has(key.toString("hex")))));
-    });
     calls.serve(messageType.mapFence, (_from, body, reply) => {
       const request = decodeMapFence(body)!;
       this.#asPrimary(brick, { ...request, sequence: 0 }, reply, (shard) => {
@@ -600,14 +514,4 @@ function makeState(
     gcEpoch: 1,
     joinTokens: {},
   };
-}
-
-function putInto(brick: FakeBrick, { key, data }: ChunkPut): PutStatus {
-  const bytes = Buffer.concat(data);
-  if (!chunkKey(bytes).equals(key)) return putStatus.bad;
-  const name = key.toString("hex");
-  if (brick.chunks.has(name)) return putStatus.deduplicated;
-  if (brick.full) return putStatus.noSpace;
-  brick.chunks.set(name, bytes);
-  return putStatus.stored;
 }
