@@ -102,6 +102,8 @@ export interface Kv {
   range(start: Buffer, end: Buffer, limit: number): [Buffer, Buffer][];
   /** A write, or a step of its own behind the writes, found no space: it takes none until reopened. */
   hasFailed(): boolean;
+  /** About what is in memory and its own log alone: opening it writes as much, and needs room for it. */
+  unflushedBytes(): number;
   /**
    * Opens it anew, in place, and blocks meanwhile, so that no read meets it closed. What was written
    * is there; of a batch that failed, all or nothing. When this throws it is closed for good.

@@ -108,7 +108,8 @@ export async function openRealKv(
       }
     },
     range: (start, end, limit) => checked(() => readRange(store, start, end, limit)),
-    hasFailed: () => writeFailed || backgroundErrors(store) > 0,
+    hasFailed: () => writeFailed || numberOf(store, "rocksdb.background-errors") > 0,
+    unflushedBytes: () => numberOf(store, "rocksdb.cur-size-all-mem-tables"),
     reopen: () => {
       assert(open, "the key-value store is closed");
       open = false;
@@ -129,8 +130,8 @@ export async function openRealKv(
   };
 }
 
-function backgroundErrors(store: RocksStore): number {
-  return Number(rocks.db_get_property(store, "rocksdb.background-errors"));
+function numberOf(store: RocksStore, property: string): number {
+  return Number(rocks.db_get_property(store, property));
 }
 
 /**
@@ -228,5 +229,6 @@ function failing(act: (done: (error: Error | null) => void) => void): Promise<vo
 
 function toDiskError(error: unknown): DiskError {
   const message = error instanceof Error ? error.message : String(error);
-  return new DiskError(/no space/i.test(message) ? "ENOSPC" : "EIO", `key-value store: ${message}`);
+  const isFull = /no space|quota exceeded/i.test(message);
+  return new DiskError(isFull ? "ENOSPC" : "EIO", `key-value store: ${message}`);
 }

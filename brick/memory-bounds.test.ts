@@ -40,6 +40,7 @@ function endlessKv(entries: number): Kv {
       return found;
     },
     hasFailed: () => false,
+    unflushedBytes: () => 0,
     reopen: () => {},
     close: async () => {},
   };

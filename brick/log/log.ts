@@ -18,7 +18,12 @@ export interface RecordLocation {
 /** A record on its way into the log. */
 export interface LogRecord extends BatchRecord {
   readonly claim: Claim;
-  /** Runs once, in append order: durable at `location`, or refused for want of space (null). */
+  /** Whose it is: records of one order stay in it, whatever waits. */
+  readonly order: number;
+  /**
+   * Runs once: durable at `location`, or refused for want of space, or given up (null). In append order,
+   * but that control records pass those of other orders that wait for room.
+   */
   readonly done: (location: RecordLocation | null) => void;
 }
 
@@ -115,6 +120,21 @@ export class Log {
     this.#wake();
   }
 
+  /** While records wait for room, those of this order are given up: none of them will be there. */
+  giveUp(order: number): boolean {
+    if (!this.#segments.waitsForRoom) return false;
+    const waiting = this.#queue.slice(this.#queueAt);
+    const given = waiting.filter((record) => record.order === order);
+    if (given.length === 0) return false;
+    this.#queue = waiting.filter((record) => record.order !== order);
+    this.#queueAt = 0;
+    for (const record of given) {
+      this.queuedBytes -= record.bodyBytes;
+      record.done(null);
+    }
+    return true;
+  }
+
   /** Resolves when nothing is queued or under way. */
   idle(): Promise<void> {
     if (!this.#committing && this.#queue.length === 0) return Promise.resolve();
@@ -150,7 +170,7 @@ export class Log {
       if (written.length === 0) {
         const room = this.#segments.room(pages, record.claim);
         if (room === "later") {
-          if (this.#segments.waitsForRoom) records.push(...this.#takeOthers());
+          if (this.#segments.waitsForRoom) this.#takePast(records, written);
           break;
         }
         if (room === "never") this.counters.refused += 1;
@@ -177,15 +197,38 @@ export class Log {
     return { records, written };
   }
 
-  /** While one that must be logged waits for room, the others are refused: they need not wait for it. */
-  #takeOthers(): LogRecord[] {
-    const waiting = this.#queue.slice(this.#queueAt);
-    this.#queue = waiting.filter(({ claim }) => claim === "reserve");
+  /**
+   * While one that must be logged waits for room, those that need not be are refused, and control
+   * records go, as far as none of their own order is before them.
+   */
+  #takePast(records: LogRecord[], written: LogRecord[]): void {
+    const held = new Set<number>();
+    const left: LogRecord[] = [];
+    let bytes = batchHeaderBytes;
+    for (const record of this.#queue.slice(this.#queueAt)) {
+      const { claim, order, bodyBytes } = record;
+      if (claim === "reserve" || claim === "control") {
+        const bytesAfter = bytes + recordBytesInBatch(bodyBytes);
+        const may = claim === "control" && !held.has(order) && written.length < batchRecordsMax;
+        if (!may || !this.#fitsControl(bytesAfter, written.length === 0)) {
+          held.add(order);
+          left.push(record);
+          continue;
+        }
+        written.push(record);
+        bytes = bytesAfter;
+      } else this.counters.refused += 1;
+      records.push(record);
+      this.queuedBytes -= bodyBytes;
+    }
+    this.#queue = left;
     this.#queueAt = 0;
-    const others = waiting.filter(({ claim }) => claim !== "reserve");
-    for (const { bodyBytes } of others) this.queuedBytes -= bodyBytes;
-    this.counters.refused += others.length;
-    return others;
+  }
+
+  #fitsControl(bytes: number, isFirst: boolean): boolean {
+    const pages = alignUp(bytes, batchAlignBytes);
+    if (isFirst) return this.#segments.room(pages, "control") === "now";
+    return pages <= batchBytesMax && this.#segments.fits(pages, "control");
   }
 
   async #commit(taken: { records: LogRecord[]; written: LogRecord[] }): Promise<void> {

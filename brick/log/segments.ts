@@ -43,6 +43,12 @@ const roomAboveFloorShare = 1 / 4;
  */
 const reserveBytesMax = 32 * MiB;
 const reserveSegmentShare = 1 / 2;
+/**
+ * Of these, what is left to small control records alone, such as promises and the beginnings of views:
+ * what a shard must log to be led again, a few times over.
+ */
+const controlBytesMax = 1 * MiB;
+const controlSegmentShare = 1 / 8;
 
 const zeros = Buffer.alloc(sliceBytes);
 
@@ -102,9 +108,10 @@ export type Room = "now" | "later" | "never";
 /**
  * Who wants to write, by how far they may go when space is short. Each leaves something for those
  * after it: ordinary records for compaction, without which a full brick would never have room
- * again; compaction for the records that keep the brick governable.
+ * again; compaction for the records that keep the brick governable; these for the small ones without
+ * which a shard of the map could not change hands.
  */
-export type Claim = "ordinary" | "compaction" | "reserve";
+export type Claim = "ordinary" | "compaction" | "reserve" | "control";
 
 /** Stores of fewer segments have none to set aside for compaction. */
 const compactionSegmentsMin = 16;
@@ -167,7 +174,7 @@ export class Segments {
     this.segmentBytes = segmentBytes;
     this.countMax = Math.max(segmentCountMin, Math.floor(capacityBytes / segmentBytes));
     const ordinary = this.countMax < compactionSegmentsMin ? 1 : 2;
-    this.#keptSegments = { ordinary, compaction: 1, reserve: 0 };
+    this.#keptSegments = { ordinary, compaction: 1, reserve: 0, control: 0 };
   }
 
   get current(): Segment {
@@ -228,7 +235,7 @@ export class Segments {
       } else this.#free.push(segment);
     }
     this.#free.sort((a, b) => b.number - a.number);
-    this.#current = current ?? this.#takeSegment();
+    this.#current = current ?? this.#takeSegment({ zeroed: true });
     this.#current.state = "current";
     this.#usedCount += 1;
     this.prepare();
@@ -241,9 +248,11 @@ export class Segments {
    */
   room(bytes: number, claim: Claim): Room {
     const room = this.#roomFor(bytes, claim);
-    if (claim !== "reserve") return room;
-    this.#waitsForRoom = room === "never" && !this.#waitsEnded;
-    return this.#waitsForRoom ? "later" : room;
+    if (claim === "ordinary" || claim === "compaction") return room;
+    const waits = room === "never" && !this.#waitsEnded;
+    // That a control record finds room says nothing of the others.
+    if (claim === "reserve" || waits) this.#waitsForRoom = waits;
+    return waits ? "later" : room;
   }
 
   /** The brick stops serving: what waits for room is refused. */
@@ -256,12 +265,16 @@ export class Segments {
     const kept = this.#keptSegments[claim];
     if (this.leftCount < kept) return "never";
     if (this.fits(bytes, claim)) return "now";
-    if (this.current.writtenBytes + bytes <= this.segmentBytes) {
-      return this.#stuck ? "never" : "later";
+    const { preparedBytes, writtenBytes } = this.current;
+    // A full disk takes no zeros behind those that are there.
+    const endBytes = this.#stuck ? preparedBytes : this.segmentBytes;
+    if (writtenBytes + bytes <= endBytes) {
+      return this.#stuck || this.#isKeptFrom(bytes, claim) ? "never" : "later";
     }
     if (this.leftCount < kept + 1) return "never";
     const next = this.#ready[0];
-    const may = claim === "reserve" || !this.#shortWith(bytes);
+    const lostBytes = preparedBytes - writtenBytes;
+    const may = !this.#isKeptFrom(bytes + lostBytes, claim);
     if (next !== undefined && next.preparedBytes >= bytes && may) {
       this.#switch();
       return "now";
@@ -272,7 +285,7 @@ export class Segments {
   /** Whether `bytes` can be written in the current segment as it stands. */
   fits(bytes: number, claim: Claim): boolean {
     if (this.leftCount < this.#keptSegments[claim]) return false;
-    if (claim !== "reserve" && this.#shortWith(bytes)) return false;
+    if (this.#isKeptFrom(bytes, claim)) return false;
     return this.current.writtenBytes + bytes <= this.current.preparedBytes;
   }
 
@@ -317,6 +330,7 @@ export class Segments {
     this.#closedBytes -= this.segmentBytes;
     this.#free.push(segment);
     this.#free.sort((a, b) => b.number - a.number);
+    this.#waitsForRoom = false;
     this.prepare();
     this.onChange();
   }
@@ -337,10 +351,20 @@ export class Segments {
     return Math.min(reserveBytesMax, this.segmentBytes * reserveSegmentShare);
   }
 
-  /** With a full disk the zeros at hand are all there is: the last of them are the reserve. */
-  #shortWith(bytes: number): boolean {
-    if (!this.#stuck) return false;
-    return this.#preparedAheadBytes() - bytes < this.#reserveBytes;
+  get #controlBytes(): number {
+    return Math.min(controlBytesMax, this.segmentBytes * controlSegmentShare);
+  }
+
+  /**
+   * With a full disk the zeros at hand are all there is: the last of them are the reserve, and the last
+   * of these are for control records, as is the end of the last segment of all.
+   */
+  #isKeptFrom(bytes: number, claim: Claim): boolean {
+    if (claim === "control") return false;
+    const keptBytes = claim === "reserve" ? this.#controlBytes : this.#reserveBytes;
+    if (this.#stuck) return this.#preparedAheadBytes() - bytes < keptBytes;
+    if (claim !== "reserve" || this.leftCount > 0) return false;
+    return this.segmentBytes - this.current.writtenBytes - bytes < keptBytes;
   }
 
   #preparedAheadBytes(): number {
@@ -411,6 +435,7 @@ export class Segments {
 
   async #prepareAll(): Promise<void> {
     try {
+      await this.#prepareForControl();
       for (;;) {
         const segment = this.#stopped || this.#stuck ? null : this.#toPrepare();
         if (segment === null || this.#isWaitingForQuiet()) return;
@@ -448,10 +473,8 @@ export class Segments {
     });
   }
 
-  /** Segments that were written before need nothing of the file system. */
+  /** As far as segments were written before, they need nothing of the file system. */
   #takeWritten(): void {
-    const isWritten = ({ preparedBytes, wipe }: Segment) =>
-      preparedBytes === this.segmentBytes && !wipe;
     while (this.leftCount > this.#ready.length) {
       if (this.#preparedAheadBytes() >= this.#wantedAheadBytes()) return;
       const at = this.#free.findLastIndex(isWritten);
@@ -466,6 +489,7 @@ export class Segments {
   async #tryAgain(): Promise<void> {
     const { diskFloorBytes } = this.#limits;
     try {
+      await this.#prepareForControl();
       const freeBytes = await this.#host.disk.freeBytes();
       if (freeBytes < diskFloorBytes * (1 + roomAboveFloorShare)) {
         throw new DiskError("ENOSPC", `${freeBytes} bytes are left of the file system`);
@@ -473,6 +497,8 @@ export class Segments {
       const segment = this.#stopped ? null : this.#toPrepare();
       if (segment !== null) await this.#prepareSlice(segment);
       this.#stuck = false;
+      // What waits still is asked again, and there may be nothing that does.
+      this.#waitsForRoom = false;
       this.#host.log("log: there is space again");
     } catch (error) {
       if (!isNoSpace(error)) this.#host.crash(error);
@@ -482,6 +508,13 @@ export class Segments {
       this.prepare();
       this.onChange();
     }
+  }
+
+  /** What is below the floor is not for the log, but for what control records need of it. */
+  async #prepareForControl(): Promise<void> {
+    if (this.#stopped || this.#preparedAheadBytes() >= this.#controlBytes) return;
+    const segment = this.#toPrepare();
+    if (segment !== null) await this.#prepareSlice(segment, { floorBytes: 0 });
   }
 
   /** The segment that needs a slice of zeros now. */
@@ -512,8 +545,9 @@ export class Segments {
     return when === "any" && this.#isIdle ? Math.max(soon, bytesMax * idleShare) : soon;
   }
 
-  #takeSegment(): Segment {
-    let segment = this.#free.pop();
+  #takeSegment({ zeroed } = { zeroed: false }): Segment {
+    const at = zeroed ? this.#free.findLastIndex(isWritten) : -1;
+    let segment = at < 0 ? this.#free.pop() : this.#free.splice(at, 1)[0];
     if (segment === undefined) {
       segment = newSegment(this.#numberNext);
       this.add(segment);
@@ -523,11 +557,14 @@ export class Segments {
     return segment;
   }
 
-  async #prepareSlice(segment: Segment): Promise<void> {
+  async #prepareSlice(
+    segment: Segment,
+    { floorBytes } = { floorBytes: this.#limits.diskFloorBytes },
+  ): Promise<void> {
     const from = segment.preparedBytes;
     const length = Math.min(sliceBytes, this.segmentBytes - from);
     const { disk } = this.#host;
-    if ((await disk.freeBytes()) < length + this.#limits.diskFloorBytes) {
+    if ((await disk.freeBytes()) < length + floorBytes) {
       throw new DiskError("ENOSPC", "the file system is at its floor");
     }
     const write = async (file: DiskFile) => {
@@ -543,4 +580,9 @@ export class Segments {
     }
     segment.preparedBytes = from + length;
   }
+}
+
+/** Zeros, or an earlier use that is over: it can be written, as far as it reaches. */
+function isWritten({ preparedBytes, wipe }: Segment): boolean {
+  return preparedBytes > 0 && !wipe;
 }

@@ -43,6 +43,7 @@ import {
 } from "./recovery.ts";
 import { checkpointImage, replayRecord, restore, shardOfRecord } from "./replay.ts";
 import {
+  giveUpWaiting,
   isLiveIncarnation,
   journalFacts,
   type MapCounters,
@@ -54,6 +55,7 @@ import {
 import { decodeReplicaHead } from "./replica-messages.ts";
 import { emptyFacts } from "./replica-state.ts";
 import { lookUp, onCancel, onFence, onGroup, onRehint, onWrite } from "./requests.ts";
+import { type ShardStatus, statusOf } from "./shard-status.ts";
 import { onRecordsTaken } from "./transfer.ts";
 import { planUnion, type ReplicaReport, type UnionPlan } from "./union.ts";
 
@@ -65,17 +67,6 @@ const sweepEveryMs = 1000;
 const lossNote = "lost-records";
 /** Of a replica whose facts cannot be read: above all incarnations that it may have had. */
 const brokenIncarnation = 2 ** 31;
-
-/** What a replica says to the control plane about its present view. */
-export interface ShardStatus {
-  shard: number;
-  view: number;
-  complete?: boolean;
-  released?: boolean;
-  empty?: boolean;
-  damaged?: boolean;
-  marked?: number;
-}
 
 /** All replicas of one brick, their log records and their messages. */
 export class MapService implements StoreParticipant {
@@ -110,6 +101,8 @@ export class MapService implements StoreParticipant {
   /** Once it lost records: a shard that it knows nothing of may be one that it has lost all of. */
   #hasLostRecords = false;
   #closed = false;
+  /** Records that wait for room are being given up. */
+  #givesUp = false;
 
   constructor(
     host: Host,
@@ -191,8 +184,10 @@ export class MapService implements StoreParticipant {
     }
     if (store.cut || store.damaged) {
       // Every replica knows of it now, and will after a restart.
-      await this.#checkpoint();
-      await store.settleLoss();
+      const settled = this.#checkpoint().then(() => store.settleLoss());
+      // Without room for it the superblock goes on to say so; nobody has to wait.
+      if (!store.putsOffCheckpoints) await settled;
+      else settled.catch((error: unknown) => this.#host.crash(error));
     }
     this.#sweepLater();
   }
@@ -230,7 +225,7 @@ export class MapService implements StoreParticipant {
     }
     replica ??= this.#replica(shard);
     const same = replica.view !== null && replica.view.view === record.view;
-    if (replica.facts.promised > record.view) {
+    if (replica.facts.promised > record.view || replica.isGathering) {
       // A newer view is being prepared, and what is reported for it must not change.
       replica.view = null;
       replica.role = { is: "idle" };
@@ -253,21 +248,9 @@ export class MapService implements StoreParticipant {
   // MapControl: what the control plane asks.
 
   shardStatus(): ShardStatus[] {
-    const all: ShardStatus[] = [];
-    for (const { view, role, facts, shard } of this.#replicas.values()) {
-      if (view === null) continue;
-      const status: ShardStatus = { shard, view: view.view };
-      if (facts.lossy) status.damaged = true;
-      if (role.is === "backup" && role.completeDurable) status.complete = true;
-      if (role.is === "primary") {
-        if (role.released) status.released = true;
-        if (facts.lastOp === 0) status.empty = true;
-        const marked = this.markedIn(shard, view.view);
-        if (marked !== undefined) status.marked = marked;
-      }
-      if (Object.keys(status).length > 2) all.push(status);
-    }
-    return all;
+    return [...this.#replicas.values()]
+      .map((replica) => statusOf(replica, this.markedIn))
+      .filter((status) => status !== null);
   }
 
   release(shard: number, view: number): void {
@@ -289,11 +272,16 @@ export class MapService implements StoreParticipant {
     const { facts } = replica;
     const known = this.#state?.shards[shard]?.view ?? 0;
     if (facts.promised > view || facts.accepted >= view || known >= view) return null;
+    if (replica.isGathering) return null;
     // From here on nothing of an older view is answered.
     replica.view = null;
     replica.role = { is: "idle" };
+    giveUpWaiting(replica);
     facts.promised = view;
-    await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));
+    // Asked again, it says what it has said.
+    if (replica.promisedDurable !== view || replica.acceptedUnderWay.size > 0) {
+      await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));
+    }
     if (replica.facts.promised !== view) return null;
     return Buffer.from(JSON.stringify(reportOf(replica)));
   }
@@ -327,7 +315,12 @@ export class MapService implements StoreParticipant {
         );
       });
     const store = (entry: Entry) => this.#storeChunk(entry);
-    return assemble(this.#replica(shard), view, union, fetch, store, () => this.#checkpoint());
+    const replica = this.#replica(shard);
+    const made = await assemble(replica, view, union, fetch, store, () => this.#checkpoint());
+    // A view may have begun meanwhile.
+    const record = this.#state?.shards[shard];
+    if (replica.view === null && record !== undefined) this.#onShard(shard, record);
+    return made;
   }
 
   #storeChunk(entry: Entry): Promise<boolean> {
@@ -448,6 +441,9 @@ export class MapService implements StoreParticipant {
         pending: new NumberMap(),
         undurable: new Roster(),
         acceptedDurable: 0,
+        acceptedUnderWay: new Roster(),
+        promisedDurable: 0,
+        isGathering: false,
         cuts: [],
         view: null,
         role: { is: "idle" },
@@ -483,7 +479,10 @@ export class MapService implements StoreParticipant {
         this.#store!.stamps.reach(gcEpoch);
         return this.#store!.protect(key);
       },
-      journal: (parts, inline, done) => this.#journal(parts, inline, done),
+      journal: (shard, record, done) => this.#journal(shard, record, done),
+      mayCheckpoint: () => !this.#store!.putsOffCheckpoints,
+      isLogShort: () => this.#store!.waitsForRoom,
+      giveUp: (shard) => this.#giveUp(shard),
       send: (to, parts) => this.#calls.tell(to, messageType.mapReplica, parts),
       checkpoint: (durable) => {
         this.#onCollected.push(durable);
@@ -494,7 +493,22 @@ export class MapService implements StoreParticipant {
     };
   }
 
-  #journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void {
+  #giveUp(shard: number): boolean {
+    this.#givesUp = true;
+    const gaveUp = this.#store!.giveUp(orderOf(shard));
+    this.#givesUp = false;
+    return gaveUp;
+  }
+
+  #journal(
+    shard: number,
+    {
+      parts,
+      inline,
+      control,
+    }: { parts: readonly Buffer[]; inline: Entry | null; control: boolean },
+    done: (isThere: boolean) => void,
+  ): void {
     const chunk =
       inline === null
         ? null
@@ -506,11 +520,12 @@ export class MapService implements StoreParticipant {
           };
     const logged = (ok: boolean) => {
       // What was agreed on is logged: the reserve is for that, and without it the entry waits for
-      // room, acknowledged to nobody. Only a brick that stops gives it up.
-      if (ok) done();
-      else assert(this.#closed, "an entry of the map was refused by the log");
+      // room, acknowledged to nobody. Given up it is by its own shard, or when the brick stops.
+      assert(ok || this.#closed || this.#givesUp, "an entry of the map was refused by the log");
+      if (ok || this.#givesUp) done(ok);
     };
-    this.#store!.appendMap(parts, chunk, logged, { reserve: true });
+    const claim = control ? "control" : "reserve";
+    this.#store!.appendMap(parts, chunk, logged, { claim, order: orderOf(shard) });
   }
 
   #checkpoint(): Promise<void> {
@@ -548,6 +563,11 @@ export class MapService implements StoreParticipant {
       this.#sweepLater();
     });
   }
+}
+
+/** Of a shard's records in the log. */
+function orderOf(shard: number): number {
+  return shard + 1;
 }
 
 function isIn(view: ShardView, brick: BrickNumber): boolean {

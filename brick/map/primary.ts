@@ -6,6 +6,7 @@ import { type Entry, encodeEntryHead } from "./entry.ts";
 import { newHints } from "./new-hints.ts";
 import {
   commitTo,
+  giveUpWaiting,
   isComplete,
   journalEntry,
   journalFacts,
@@ -22,8 +23,8 @@ import { imageOf } from "./windows.ts";
 export const pipelineOpsMax = 1024;
 export const pipelineBytesMax = 16 * 1024 * 1024;
 /**
- * Entries pending when a view begins, above which hints are left as they are: they would add up over
- * views in which nothing commits. Garbage collection finds and corrects what they have wrong.
+ * Entries pending when a view begins, above which hints are left as they are, as while the log has no
+ * room: they would add up over views in which nothing commits. Garbage collection finds and corrects what they have wrong.
  */
 export const pendingHintedMax = 4 * pipelineOpsMax;
 /** What was not answered is sent again after this. */
@@ -75,6 +76,7 @@ export interface Primary {
 
 /** Begins to lead the present view. */
 export function becomePrimary(replica: Replica): void {
+  giveUpWaiting(replica);
   const { facts, effects } = replica;
   const view = replica.view!;
   const fit = isComplete(replica) && !facts.lossy && facts.promised <= view.view;
@@ -119,7 +121,7 @@ export function becomePrimary(replica: Replica): void {
   });
   for (const peer of role.peers.values()) sendStart(replica, peer);
   effects.wakeAfter(replica.shard, resendAfterMs);
-  if (replica.pending.size > pendingHintedMax) return;
+  if (replica.pending.size > pendingHintedMax || effects.isLogShort()) return;
   for (const hint of newHints(replica)) {
     role.hintedOp = facts.lastOp + 1;
     propose(

@@ -34,6 +34,7 @@ export function reportOf(replica: Replica): ReplicaReport {
     damaged: facts.lossy,
     windows: imageOf(windows),
     starts,
+    ...(!replica.effects.mayCheckpoint() && { noRoom: true }),
   };
 }
 
@@ -135,6 +136,9 @@ export async function assemble(
 ): Promise<boolean> {
   const { facts } = replica;
   if (facts.promised !== view || replica.view !== null) return false;
+  // It has said nothing but what it has durably.
+  if (isHeldAlready(replica, plan)) return true;
+  if (!replica.effects.mayCheckpoint()) return false;
   // 1. Everything is fetched before anything is changed.
   const gathered: ({ records: ReturnType<typeof decodeRecords> } | { entries: Entry[] })[] = [];
   for (const step of plan.steps) {
@@ -185,8 +189,19 @@ export async function assemble(
   // 4. All of it at once, in a checkpoint: its entries are in no log of this brick.
   replica.undurable.clear();
   replica.acceptedDurable = plan.accepted;
+  replica.isGathering = true;
   await durable();
+  replica.isGathering = false;
   return replica.facts === facts && facts.promised === view;
+}
+
+/** Whether the union is what the replica holds, to the last entry: its own log has it, and its tables. */
+function isHeldAlready({ facts, self }: Replica, plan: UnionPlan): boolean {
+  const isOwn = plan.steps.every(({ kind, from }) => kind === "entries" && from === self);
+  const isWhole = facts.overlayFrom === 0 && !facts.lossy;
+  const reached = [plan.endOp, plan.windowsOp, plan.accepted];
+  const held = [facts.lastOp, facts.commitOp, facts.accepted];
+  return isOwn && isWhole && reached.every((one, at) => one === held[at]);
 }
 
 function mergeOwn(replica: Replica, step: { firstOp: number; lastOp: number }): void {

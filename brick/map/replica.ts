@@ -38,11 +38,25 @@ export interface ReplicaEffects {
   has(key: Buffer): boolean;
   /** The same; and if it is, it is protected from garbage collection as one stored in that epoch. */
   protect(key: Buffer, gcEpoch: number): boolean;
-  /** Appends a record to the log; `inline` is its last part, and a chunk of that key. */
-  journal(parts: readonly Buffer[], inline: Entry | null, done: () => void): void;
+  /**
+   * Appends a record to the log; `inline` is its last part, and a chunk of that key. A small one that
+   * the shard needs to change hands is for control: it has room when others wait for some. `done`: it is
+   * there, or was given up. Records of one shard stay in order.
+   */
+  journal(
+    shard: number,
+    record: { parts: readonly Buffer[]; inline: Entry | null; control: boolean },
+    done: (isThere: boolean) => void,
+  ): void;
+  /** The log has no room for all that it must take. */
+  isLogShort(): boolean;
+  /** Gives up what waits for room of the shard's records; false when nothing does. */
+  giveUp(shard: number): boolean;
   send(to: BrickNumber, parts: readonly Buffer[]): void;
   /** Makes tables and facts durable, then calls back. */
   checkpoint(durable: () => void): void;
+  /** Without room a checkpoint is made once there is some. */
+  mayCheckpoint(): boolean;
   /** Runs the action once this tick's work is done. */
   soon(action: () => void): void;
   /** Asks for a call of `wake` once, not before so many milliseconds. */
@@ -76,6 +90,12 @@ export interface Replica {
   readonly undurable: Roster<Entry>;
   /** `accepted` as far as the log has it. */
   acceptedDurable: number;
+  /** `accepted` as facts on their way to the log say it. */
+  readonly acceptedUnderWay: Roster<number>;
+  /** `promised` as far as facts that this boot has logged say it. */
+  promisedDurable: number;
+  /** What it has gathered for a recovery is not on the medium yet: it takes part in nothing. */
+  isGathering: boolean;
   /**
    * What was dropped from the log by facts that no flush has covered yet. A checkpoint made now is
    * ahead of the log: when entries before those facts are read again, these tell which still count.
@@ -133,9 +153,9 @@ export function journalEntry(
 ): void {
   const { effects, undurable } = replica;
   const seat = undurable.enter(entry);
-  const done = () => {
+  const done = (isThere: boolean) => {
     undurable.leave(seat);
-    durable();
+    if (isThere) durable();
   };
   const stored =
     entry.inlineBytes > 0 && (effects.protect(entry.key!, entry.gcEpoch) || entry.inline === null);
@@ -145,20 +165,43 @@ export function journalEntry(
   }
   const withInline = entry.inlineBytes > 0 && !stored;
   const head = encodeEntryHead(entry, commitOp, withInline);
-  if (withInline) effects.journal([entryTag, head, entry.inline!], entry, done);
-  else effects.journal([entryTag, head], null, done);
+  const inline = withInline ? entry : null;
+  const parts = withInline ? [entryTag, head, entry.inline!] : [entryTag, head];
+  // Without its fences no other gateway could go on.
+  effects.journal(replica.shard, { parts, inline, control: entry.kind === "fence" }, done);
 }
 
 /** Logs the facts; `acceptedTo`: pending entries up to there count as accepted in `accepted`. */
 export function journalFacts(replica: Replica, acceptedTo: number, durable: () => void): void {
   replica.facts.number += 1;
-  const { accepted, number } = replica.facts;
+  const { accepted, promised, number } = replica.facts;
   const image = encodeFacts(replica.shard, replica.facts, acceptedTo);
-  replica.effects.journal([factsTag, image], null, () => {
+  const seat = replica.acceptedUnderWay.enter(accepted);
+  const record = { parts: [factsTag, image], inline: null, control: true };
+  replica.effects.journal(replica.shard, record, (isThere) => {
+    replica.acceptedUnderWay.leave(seat);
+    if (!isThere) return;
     replica.acceptedDurable = accepted;
+    replica.promisedDurable = promised;
     replica.cuts = replica.cuts.filter((cut) => cut.number > number);
     durable();
   });
+}
+
+/**
+ * A view ends for this replica while records of it wait for room in the log: they are given up, as by a
+ * crash, so that what comes next has not to wait behind them. Nobody was told of them. Not so once what
+ * one of them says has committed, elsewhere: without it the log could not be followed.
+ */
+export function giveUpWaiting(replica: Replica): void {
+  const { facts, effects, undurable, acceptedUnderWay, shard } = replica;
+  const before = undurable.members();
+  if (before.some(({ op }) => op <= facts.commitOp) || !effects.giveUp(shard)) return;
+  const left = new Set(undurable);
+  const given = before.filter((entry) => !left.has(entry)).map(({ op }) => op);
+  if (given.length > 0) truncate(replica, Math.max(facts.commitOp, Math.min(...given) - 1));
+  // What was accepted with them was not.
+  facts.accepted = Math.max(replica.acceptedDurable, ...acceptedUnderWay);
 }
 
 /** Entries logged so far count only up to `keptTo`; the facts logged next will say so. */

@@ -17,6 +17,8 @@ export interface ReplicaReport {
   readonly damaged: boolean;
   readonly windows: WindowsImage;
   readonly starts: readonly ViewStart[];
+  /** It can make nothing durable that it gathers; but lead it can with what it holds. */
+  readonly noRoom?: boolean;
 }
 
 /** Gather in this order at `leader`; everything before the last overlay is committed. */
@@ -73,6 +75,7 @@ export function planUnion(
   // The largest base first: least to gather.
   const bases = [...usable].sort((a, b) => b.baseOp - a.baseOp || a.brick - b.brick);
   let reason = "";
+  let withoutRoom: UnionPlan | null = null;
   for (const base of bases) {
     const steps = cover(base.baseOp, endOp, logs);
     if (typeof steps === "string") {
@@ -89,9 +92,12 @@ export function planUnion(
       accepted: newest.accepted,
       starts: newest.starts,
     };
-    return { ok: true, plan };
+    const isOwn = steps.every(({ from }) => from === base.brick);
+    if (base.noRoom !== true || isOwn) return { ok: true, plan };
+    withoutRoom ??= plan;
   }
-  return { ok: false, reason };
+  // It is asked again and again until it has room.
+  return withoutRoom === null ? { ok: false, reason } : { ok: true, plan: withoutRoom };
 }
 
 function isNewer(a: ReplicaReport, b: ReplicaReport): boolean {

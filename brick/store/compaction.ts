@@ -192,6 +192,7 @@ export class Compaction {
         bodyBytes: chunk.lengthBytes,
         chunk: moved,
         claim: "compaction",
+        order: 0,
         done: (location) => {
           if (location !== null) {
             // It may have been dropped, or found damaged, while the copy was on its way.

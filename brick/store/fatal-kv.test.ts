@@ -12,6 +12,7 @@ const broken: Kv = {
   write: fails,
   range: fails,
   hasFailed: () => false,
+  unflushedBytes: () => 0,
   reopen: fails,
   close: async () => {},
 };

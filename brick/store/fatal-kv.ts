@@ -39,6 +39,10 @@ export class FatalKv implements Kv {
     return this.#kv.hasFailed();
   }
 
+  unflushedBytes(): number {
+    return this.#kv.unflushedBytes();
+  }
+
   reopen(): void {
     this.#act(() => this.#kv.reopen());
   }

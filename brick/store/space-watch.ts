@@ -1,6 +1,7 @@
-import type { Host } from "../host.ts";
+import type { Host, Kv } from "../host.ts";
 import type { Segments } from "../log/segments.ts";
 import type { IndexRoom } from "./index-room.ts";
+import type { KeptRoom } from "./kept-room.ts";
 
 /** How often it is looked what others have left of the file system. */
 const lookEveryMs = 500;
@@ -9,6 +10,9 @@ interface WatchParts {
   readonly host: Host;
   readonly segments: Segments;
   readonly indexRoom: IndexRoom;
+  readonly keptRoom: KeptRoom;
+  readonly kv: Kv;
+  readonly diskFloorBytes: number;
   isFull(): boolean;
   isClosed(): boolean;
   /** The brick is full now, or is no longer. */
@@ -19,6 +23,7 @@ interface WatchParts {
 export class SpaceWatch {
   readonly #parts: WatchParts;
   #wasFull = false;
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(parts: WatchParts) {
     this.#parts = parts;
@@ -27,12 +32,18 @@ export class SpaceWatch {
   start(): void {
     const { host, isClosed } = this.#parts;
     host.clock.after(lookEveryMs, () => {
-      if (!isClosed()) this.#look().catch((error: unknown) => host.crash(error));
+      if (isClosed()) return;
+      this.#looking = this.#look().catch((error: unknown) => host.crash(error));
     });
   }
 
+  /** To be asked once the store is closed: resolves when nothing of it is under way. */
+  ended(): Promise<void> {
+    return this.#looking;
+  }
+
   async #look(): Promise<void> {
-    const { host, segments, indexRoom, isFull, isClosed, changed } = this.#parts;
+    const { host, segments, indexRoom, keptRoom, isFull, isClosed, changed } = this.#parts;
     const freeBytes = await host.disk.freeBytes();
     if (isClosed()) return;
     segments.look(freeBytes);
@@ -40,6 +51,7 @@ export class SpaceWatch {
     const full = isFull();
     if (full !== this.#wasFull) changed();
     this.#wasFull = full;
-    this.start();
+    await keptRoom.keep(freeBytes, this.#parts.kv.unflushedBytes(), this.#parts.diskFloorBytes);
+    if (!isClosed()) this.start();
   }
 }

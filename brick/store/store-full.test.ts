@@ -30,7 +30,7 @@ function put(store: Store, seed: number): Promise<PutResult> {
 
 function append(store: Store): Promise<boolean> {
   return new Promise((resolve) =>
-    store.appendMap([Buffer.alloc(8192)], null, resolve, { reserve: true }),
+    store.appendMap([Buffer.alloc(8192)], null, resolve, { claim: "reserve" }),
   );
 }
 

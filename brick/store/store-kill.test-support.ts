@@ -63,7 +63,7 @@ async function workForEver(dataFolder: string, seed: number): Promise<never> {
             say(`record ${id}`);
             resolve();
           };
-          store.appendMap([head], null, done, { reserve: true });
+          store.appendMap([head], null, done, { claim: "reserve" });
         }),
       );
     }

@@ -273,7 +273,7 @@ export class StoreWork {
     const parts = known === null ? [head] : [head, known.bytes];
     const place = { offsetBytes: head.length, lengthBytes: known?.bytes.length ?? 0, origin };
     const chunk = known === null ? null : { key: known.key, ...place };
-    const reserve = store.space().freeBytes < spareBytes;
+    const claim = store.space().freeBytes < spareBytes ? "reserve" : "ordinary";
     const done = new Promise<void>((resolve) => {
       const answer = (ok: boolean) => {
         assert.equal(ok, true);
@@ -284,7 +284,7 @@ export class StoreWork {
         if (known !== null) this.#mark({ type: "ackChunk", seed: known.seed });
         resolve();
       };
-      store.appendMap(parts, chunk, answer, { reserve });
+      store.appendMap(parts, chunk, answer, { claim });
     });
     this.#waiting.push(done);
   }

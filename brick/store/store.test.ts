@@ -24,7 +24,8 @@ function put(store: Store, bytes: Buffer): Promise<PutResult> {
 }
 
 function append(store: Store, record: Buffer, reserve = false): Promise<boolean> {
-  return new Promise((resolve) => store.appendMap([record], null, resolve, { reserve }));
+  const claim = reserve ? "reserve" : "ordinary";
+  return new Promise((resolve) => store.appendMap([record], null, resolve, { claim }));
 }
 
 /** The disk after a power cut that kept everything that was synced. */

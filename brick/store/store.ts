@@ -9,7 +9,7 @@ import { type ChunkOrigin, type RecordChunk, recordType } from "../log/batch-for
 import { Log, type RecordLocation } from "../log/log.ts";
 import type { DamagedRange } from "../log/replay.ts";
 import { SegmentFiles } from "../log/segment-files.ts";
-import { Segments } from "../log/segments.ts";
+import { type Claim, Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
@@ -18,6 +18,7 @@ import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
 import { FatalKv } from "./fatal-kv.ts";
 import { IndexRoom, indexFloors } from "./index-room.ts";
+import { KeptRoom } from "./kept-room.ts";
 import { recycleSegments } from "./recycle.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
@@ -33,12 +34,12 @@ import {
   readCheckpoint,
   refuseLostIndex,
   replayFrom,
-  type StoreIdentity,
 } from "./store-open.ts";
+import type { PutFault, PutResult, StoreOptions, StoreParticipant } from "./store-options.ts";
 import type { Superblock, SuperblockCopies } from "./superblock.ts";
 import { type SweepStep, sweepStep } from "./sweep.ts";
 
-export type { ChunkOrigin, RecordLocation };
+export type { ChunkOrigin, PutFault, PutResult, RecordLocation, StoreOptions, StoreParticipant };
 
 /** A checkpoint is made when more index entries than this have changed, */
 export const checkpointEntriesMax = 16_384;
@@ -50,42 +51,9 @@ export const checkpointLogBytesMax = 64 * MiB;
 /** Damaged chunks that a start remembers; the scrub meets the others. */
 const damagedAtOpenMax = 4096;
 
-export type PutFault =
-  /** The brick is full: put it elsewhere. */
-  | { code: "no_space" }
-  /** No chunk has this size. */
-  | { code: "bad_size"; lengthBytes: number }
-  /** Too much waits for the log already: put it elsewhere, or later. */
-  | { code: "busy" };
-export type PutResult = { ok: true; deduplicated: boolean } | { ok: false; fault: PutFault };
 type PutDone = (result: PutResult) => void;
 /** In any number of parts. */
 type ChunkData = Buffer | readonly Buffer[];
-
-/** Whoever keeps state in the key-value store that follows from records of the log. */
-export interface StoreParticipant {
-  /** Before the first replay: the state as of the last checkpoint is in the key-value store. */
-  begin?(kv: Kv): void;
-  /** Records since the last checkpoint, in order, possibly some before it; the buffer is yours. */
-  replay(record: Buffer, location: RecordLocation): void;
-  /** Everything that a checkpoint made now must hold. */
-  collect(): KvChange[];
-  /** What `collect` gave is durable. */
-  collected(): void;
-  dirtyCount(): number;
-}
-
-export interface StoreOptions {
-  capacityBytes: number;
-  /** Counts only when the folder is new. */
-  segmentBytes?: number;
-  participants: readonly StoreParticipant[];
-  /** Who the brick is; counts only when the folder is new. */
-  identity?: StoreIdentity;
-  /** Free bytes of the file system below which no segment is made, and the brick is soon full. */
-  diskFloorBytes?: number;
-  memory?: MemoryParts;
-}
 
 interface PendingChunk extends Keyed<PendingChunk> {
   parts: readonly Buffer[];
@@ -126,10 +94,12 @@ export class Store {
   readonly #host: Host;
   readonly #options: StoreOptions;
   readonly #memory: MemoryParts;
+  readonly #diskFloorBytes: number;
   readonly #copies: SuperblockCopies;
   readonly #segments: Segments;
   readonly #files: SegmentFiles;
   readonly #indexRoom: IndexRoom;
+  readonly #keptRoom: KeptRoom;
   readonly #log: Log;
   readonly #index: ChunkIndex;
   readonly #reads: ChunkReads;
@@ -143,6 +113,7 @@ export class Store {
   #checkpointLogBytes = 0;
   #recycling = false;
   readonly #learning: FilterLearning;
+  #spaceWatch: SpaceWatch | null = null;
   #closed = false;
 
   /**
@@ -151,6 +122,9 @@ export class Store {
    */
   static async open(host: Host, options: StoreOptions): Promise<Store> {
     const segmentBytes = options.segmentBytes ?? segmentBytesFor(options.capacityBytes);
+    // 0. Room for all that follows, before anything of it begins.
+    const keptRoom = await KeptRoom.find(host);
+    await keptRoom.untilStart();
     // 1. A boot number of our own, durable in both copies before anything else happens.
     const { superblock, copies } = await beginBoot(host, options.identity, segmentBytes);
     const identity = logIdentity(superblock);
@@ -161,7 +135,7 @@ export class Store {
       diskFloorBytes: options.diskFloorBytes ?? diskFloorBytesDefault,
     });
     // 2. What the last checkpoint covers.
-    const kv = new FatalKv(host, await host.disk.openKv("index"));
+    const kv = new FatalKv(host, await keptRoom.opening(() => host.disk.openKv("index")));
     const { checkpoint, rows } = readCheckpoint(kv);
     await host.disk.syncFolder("");
     await findSegments(host, segments, rows);
@@ -187,9 +161,14 @@ export class Store {
     segments.start(last ?? null);
     const log = new Log(host, identity, segments, files, replayed.end);
     kv.start();
-    const parts = { superblock: known, copies, files, segments, kv, index, log };
+    const parts = { superblock: known, copies, files, segments, kv, index, log, keptRoom };
     const found = { damage: replayed.damage, damagedKeys };
-    return new Store(host, options, parts, found, checkpoint.position);
+    const store = new Store(host, options, parts, found, checkpoint.position);
+    // Who starts full says so from the first moment on.
+    const freeBytes = await host.disk.freeBytes();
+    segments.look(freeBytes);
+    store.#indexRoom.look(freeBytes);
+    return store;
   }
 
   private constructor(
@@ -203,6 +182,7 @@ export class Store {
       kv: Kv;
       index: ChunkIndex;
       log: Log;
+      keptRoom: KeptRoom;
     },
     { damage, damagedKeys }: { damage: readonly DamagedRange[]; damagedKeys: readonly Buffer[] },
     checkpointPosition: number,
@@ -220,7 +200,9 @@ export class Store {
     this.#segments = parts.segments;
     this.#index = parts.index;
     this.#log = parts.log;
-    const floors = indexFloors(options.diskFloorBytes ?? diskFloorBytesDefault);
+    this.#keptRoom = parts.keptRoom;
+    this.#diskFloorBytes = options.diskFloorBytes ?? diskFloorBytesDefault;
+    const floors = indexFloors(this.#diskFloorBytes);
     this.#indexRoom = new IndexRoom(host, this.kv, floors, () => {
       if (this.#checkpointWanted && !this.#closed) this.checkpoint();
     });
@@ -318,6 +300,7 @@ export class Store {
       bodyBytes: lengthBytes,
       chunk,
       claim: "ordinary",
+      order: 0,
       done: (location) => {
         this.#settleChunk(name, chunk, location);
         if (location !== null) done({ ok: true, deduplicated: false });
@@ -329,13 +312,13 @@ export class Store {
 
   /**
    * Appends a record of a participant. With `chunk`, the body holds a chunk, which is indexed like
-   * any other once durable. `done` runs in append order; false means no space.
+   * any other once durable. `done`: see LogRecord; false means no space.
    */
   appendMap(
     parts: readonly Buffer[],
     chunk: RecordChunk | null,
     done: (ok: boolean, location: RecordLocation | null) => void,
-    options: { reserve: boolean } = { reserve: false },
+    { claim = "ordinary", order = 0 }: { claim?: Claim; order?: number } = {},
   ): void {
     this.counters.mapRecords += 1;
     let bodyBytes = 0;
@@ -351,13 +334,24 @@ export class Store {
       parts,
       bodyBytes,
       chunk,
-      claim: options.reserve ? "reserve" : "ordinary",
+      claim,
+      order,
       done: (location) => {
         if (chunk !== null) this.#settleChunk(name, chunk, location);
         done(location !== null, location);
         if (offered !== null) this.#settleWaiters(offered, location !== null);
       },
     });
+  }
+
+  /** Something that must be logged waits for room. */
+  get waitsForRoom(): boolean {
+    return this.#segments.waitsForRoom;
+  }
+
+  /** What waits of this order is refused after all; false when nothing does. */
+  giveUp(order: number): boolean {
+    return this.#log.giveUp(order);
   }
 
   /** Durable, indexed, and not known to be damaged. */
@@ -461,9 +455,18 @@ export class Store {
 
   /** From now on others are reckoned with who fill the file system; told when it makes a difference. */
   watchSpace(changed: () => void): void {
-    const parts = { host: this.#host, segments: this.#segments, indexRoom: this.#indexRoom };
-    const isFull = () => this.space().full;
-    new SpaceWatch({ ...parts, isFull, isClosed: () => this.#closed, changed }).start();
+    this.#spaceWatch = new SpaceWatch({
+      host: this.#host,
+      kv: this.kv,
+      segments: this.#segments,
+      indexRoom: this.#indexRoom,
+      keptRoom: this.#keptRoom,
+      diskFloorBytes: this.#diskFloorBytes,
+      isFull: () => this.space().full,
+      isClosed: () => this.#closed,
+      changed,
+    });
+    this.#spaceWatch.start();
   }
 
   /**
@@ -527,13 +530,15 @@ export class Store {
         parts: [],
         bodyBytes: 0,
         chunk: null,
-        claim: "reserve",
+        claim: "control",
+        order: 0,
         done: () => resolve(),
       });
     });
     await this.#log.idle();
     this.#closed = true;
     this.#learning.end();
+    await this.#spaceWatch?.ended();
     await this.#segments.stop();
     await this.#files.closeAll();
     await this.kv.close();

@@ -330,7 +330,10 @@ export class TraceHost implements Host {
     },
     syncFolder: async (folder) => void this.trace.push({ type: "syncFolder", folder }),
     freeBytes: async () => this.freeBytes,
-    openKv: async () => this.#openKv(),
+    openKv: async () => {
+      this.#check("openKv", "index");
+      return this.#openKv();
+    },
   };
 
   #named(path: string): number {
@@ -405,6 +408,7 @@ export class TraceHost implements Host {
         return keys.slice(0, limit).map((key) => [Buffer.from(key, "latin1"), store.get(key)!]);
       },
       hasFailed: () => failed,
+      unflushedBytes: () => 0,
       reopen: () => {
         this.#check("openKv", "index");
         failed = false;

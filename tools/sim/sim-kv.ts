@@ -208,6 +208,7 @@ export function openSimKv(
       store.apply(batch, sync);
     },
     hasFailed: () => failed,
+    unflushedBytes: () => 0,
     reopen: () => {
       check();
       checkRoom();
