@@ -11,7 +11,12 @@ import { bootstrapDefault } from "../control/control-io.ts";
 import { type Portal, startPortal } from "../iscsi/portal.ts";
 import { NodeBackend } from "./admin-backend.ts";
 import { ClusterAuthority } from "./authority.ts";
-import { type BrickIdentity, establishIdentity, markBegun } from "./brick-identity-io.ts";
+import {
+  type BrickIdentity,
+  establishIdentity,
+  markBegun,
+  readIdentity,
+} from "./brick-identity-io.ts";
 import { brickMetrics } from "./brick-metrics.ts";
 import { BrickNode } from "./brick-node.ts";
 import { type BrickOptions, BrickStartError, type RunningBrick } from "./brick-options.ts";
@@ -20,16 +25,17 @@ import { LateNetwork } from "./late-network-io.ts";
 import { masterKeyOf } from "./master-key-io.ts";
 import { settleCollector } from "./memory-settings.ts";
 import { metricsText } from "./metrics.ts";
-
-/** The store lies beside the brick's identity. */
-const storeFolderName = "store";
+import { storeFolderName, withStartRoom } from "./start-room-io.ts";
 
 /** Joins the real parts of one brick: the only place where they meet. */
 export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   const { log, memoryBytes } = options;
   settleCollector(memoryBytes);
   const parts = memoryParts(memoryBytes);
-  const established = await establishIdentity(options);
+  const { dataFolder } = options;
+  const isKnown = readIdentity(dataFolder) !== null;
+  const establish = () => establishIdentity(options);
+  const established = await (isKnown ? withStartRoom(dataFolder, log, establish) : establish());
   let { identity } = established;
   const { secret } = established;
   const { clusterId, number: self, uuid } = identity;

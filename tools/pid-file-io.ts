@@ -1,4 +1,4 @@
-import { linkSync, mkdirSync, readFileSync, unlinkSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { BrickStartError } from "./brick-options.ts";
 
@@ -9,8 +9,8 @@ import { BrickStartError } from "./brick-options.ts";
 export function takePidFile(path: string): { release(): void } {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const own = `${path}.${process.pid}`;
-  writeFileSync(own, `${process.pid}\n`);
   try {
+    writeFileSync(own, `${process.pid}\n`);
     for (let attempt = 1; ; attempt += 1) {
       try {
         linkSync(own, path);
@@ -26,7 +26,7 @@ export function takePidFile(path: string): { release(): void } {
       unlinkSync(path);
     }
   } finally {
-    unlinkSync(own);
+    rmSync(own, { force: true });
   }
   return {
     release() {

@@ -17,6 +17,7 @@ import {
   UsageError,
 } from "../options.ts";
 import { takePidFile } from "../pid-file-io.ts";
+import { withStartRoom } from "../start-room-io.ts";
 import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
 import { bricksText } from "./status.ts";
 
@@ -154,7 +155,8 @@ function detailText(detail: BrickDetail): string {
 async function runBrick(options: BrickOptions, supervised: boolean): Promise<void> {
   if (options.memoryBytes !== null) beginWithin(options.memoryBytes);
   mkdirSync(options.dataFolder, { recursive: true, mode: 0o700 });
-  const pidFile = takePidFile(pidFileIn(options.dataFolder));
+  const { dataFolder, log } = options;
+  const pidFile = await withStartRoom(dataFolder, log, () => takePidFile(pidFileIn(dataFolder)));
   try {
     const stopAsked = stopRequest(supervised);
     const { startBrick } = await import("../brick-process.ts");

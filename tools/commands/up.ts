@@ -26,6 +26,7 @@ import {
   volumeSpecSchema,
 } from "../options.ts";
 import { pidFileHolder, takePidFile } from "../pid-file-io.ts";
+import { withStartRoom } from "../start-room-io.ts";
 import { Supervisor } from "../supervisor-io.ts";
 import { pidFileIn } from "./brick.ts";
 
@@ -165,7 +166,8 @@ function say(line: string): void {
 
 async function up(plan: UpPlan): Promise<void> {
   mkdirSync(plan.folder, { recursive: true, mode: 0o700 });
-  const lock = takePidFile(join(plan.folder, "endisk.pid"));
+  const pidPath = join(plan.folder, "endisk.pid");
+  const lock = await withStartRoom(brickFolder(plan, 1), say, () => takePidFile(pidPath));
   try {
     await bricksGone(plan);
     await checkFree(plan);

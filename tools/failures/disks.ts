@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { LoopDisk } from "./loop-disk-io.ts";
 import { type Scenario, type Setting, unharmed } from "./scenarios.ts";
 import type { Stage, StageOptions } from "./stage-io.ts";
@@ -7,6 +8,9 @@ import type { Stage, StageOptions } from "./stage-io.ts";
 
 const victim = 3;
 const diskBytes = 700 * 1024 * 1024;
+/** By then a brick has made its first checkpoints, and what it keeps for a start. */
+const keptRoomMs = 10_000;
+const settleMs = 3_000;
 /** Until a brick says that its file system has become full, or has room again. */
 const noticeMsMax = 20_000;
 
@@ -49,6 +53,37 @@ export const diskScenarios: readonly Scenario[] = [
       const told = problems.some(({ what }) => what.includes(`the file system of brick ${victim}`));
       if (!told) throw new Error(`nobody says so: ${JSON.stringify(problems)}`);
       await stage.rejoin([victim], () => disk.makeRoom());
+      await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull()));
+      await stage.progress(3_000);
+      if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {
+        throw new Error("the brick has stopped");
+      }
+    }),
+  },
+  {
+    name: "filesystem-full-start",
+    about: "a brick is killed and started, twice, in a file system that someone else keeps full",
+    rounds: 3,
+    promised: unharmed,
+    begin: onItsOwnDisk(async (stage, disk) => {
+      const { cluster } = stage;
+      const isFull = async () => (await cluster.metric(victim, "endisk_full")) === 1;
+      await sleep(keptRoomMs);
+      await stage.aboutToFail();
+      await disk.fill();
+      await cluster.waitFor("the brick says that it is full", noticeMsMax, isFull);
+      for (const _start of ["first", "second"]) {
+        await stage.progress();
+        await stage.kill(victim);
+        await disk.fill();
+        await stage.startAgain(victim);
+        await cluster.waitFor("it is full from its start on", noticeMsMax, isFull);
+        // What it gave up for this start it has taken back by now.
+        await sleep(settleMs);
+      }
+      const pid = cluster.pid(victim);
+      await stage.progress();
+      disk.makeRoom();
       await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull()));
       await stage.progress(3_000);
       if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {

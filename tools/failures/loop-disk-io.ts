@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, rmSync, statfsSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, statfsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { runTool } from "../run-tool-io.ts";
 import { CannotRun } from "./scenarios.ts";
@@ -49,7 +49,9 @@ export class LoopDisk {
   async fill(): Promise<void> {
     const { bavail, bsize } = statfsSync(this.#folder);
     // A few blocks of it go to the file's own description.
-    const result = await runTool("fallocate", ["-l", String(bavail * bsize), this.#ballast]);
+    const taken = statSync(this.#ballast, { throwIfNoEntry: false })?.size ?? 0;
+    const wanted = String(taken + bavail * bsize);
+    const result = await runTool("fallocate", ["-l", wanted, this.#ballast]);
     if (result.code !== 0 && !/No space left/.test(result.output)) throw new Error(result.output);
     const rest = statfsSync(this.#folder);
     if (rest.bavail * rest.bsize > fullBytesMax) throw new Error(`${rest.bavail} blocks are left`);

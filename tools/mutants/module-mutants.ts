@@ -54,7 +54,7 @@ export const moduleMutants: readonly Mutant[] = [
     {
       name: "what must be logged is refused when the file system is full",
       file: "brick/log/segments.ts",
-      text: 'return this.#waitsForRoom ? "later" : room;',
+      text: 'return waits ? "later" : room;',
       instead: "return room;",
       scenario:
         "a record that must be logged waits for room, holds nobody else up, and is not said to be there",

@@ -107,7 +107,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: "what a view takes over names the bricks of the view before",
     file: "brick/map/primary.ts",
-    text: "if (replica.pending.size > pendingHintedMax) return;",
+    text: "if (replica.pending.size > pendingHintedMax || effects.isLogShort()) return;",
     instead: "if (pendingHintedMax > 0) return;",
     caughtBy: ["brick/map/map-cluster.test.ts"],
   },
