@@ -545,6 +545,36 @@ const filling = inFile("tools/sim/rules/space.test.ts", [
     scenario:
       "while every file system is full writes are refused, reads go on, and then both do again",
   },
+  {
+    name: "a start gives up nothing of the room that was kept for it",
+    file: "brick/store/kept-room.ts",
+    text: "if (given <= 0) return;",
+    instead: "if (given <= this.#sizeBytes) return;",
+    scenario: "a brick starts in a full file system, time after time, and is what it was before",
+  },
+  {
+    name: "what a start gave up of the room kept is left to others",
+    file: "brick/store/kept-room.ts",
+    text: "    this.#givenBytes += given;\n",
+    instead: "",
+    scenario: "a brick starts in a full file system, time after time, and is what it was before",
+  },
+  {
+    name: "control records have no room of their own",
+    file: "brick/log/segments.ts",
+    text: 'if (claim === "control") return false;',
+    instead: 'if (claim === "control") return this.#isKeptFrom(bytes, "reserve");',
+    scenario:
+      "who has used up the reserve of its log promises a view still, and leads with what it holds",
+  },
+  {
+    name: "a promise waits behind what has no room",
+    file: "brick/map/map-service-io.ts",
+    text: "    giveUpWaiting(replica);\n    facts.promised = view;\n",
+    instead: "    facts.promised = view;\n",
+    scenario:
+      "who has used up the reserve of its log promises a view still, and leads with what it holds",
+  },
 ]);
 
 export const ruleMutants: readonly Mutant[] = [

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type BrickNumber, grainBytes } from "../../../brick/units.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
+import { MapScene } from "./map-scene.test-support.ts";
 
 /** File systems that others fill. docs/simulation.md names the rules. */
 
@@ -19,6 +20,9 @@ function fill(scene: ClusterScene, brick: BrickNumber): () => void {
 }
 
 const isFull = (scene: ClusterScene, brick: BrickNumber) => scene.state.bricks[brick]!.full;
+
+/** By then a brick has made what it keeps for a start. */
+const keptRoomMs = 10_000;
 
 /** Commands that were not answered GOOD. */
 async function writeFor(scene: ClusterScene, portal: BrickNumber, ms: number, texts: string[]) {
@@ -92,4 +96,68 @@ test("while every file system is full writes are refused, reads go on, and then 
   assert.deepEqual(await writeFor(scene, portal, 2_000, texts), []);
   assert.deepEqual(boots(), before);
   await checkAll(scene, portal, texts);
+});
+
+test("a brick starts in a full file system, time after time, and is what it was before", async () => {
+  const scene = await ClusterScene.begin({ shardCount: 8 });
+  const texts = Array.from({ length: 8 }, () => "");
+  const portal = scene.cluster.bricks[0]!;
+  const victim = scene.otherThan(portal);
+  assert.deepEqual(await writeFor(scene, portal, keptRoomMs, texts), []);
+  const makeRoom = fill(scene, victim);
+  await scene.until(() => isFull(scene, victim));
+  for (let start = 0; start < 3; start += 1) {
+    assert.deepEqual(await writeFor(scene, portal, 1_000, texts), []);
+    scene.crash(victim);
+    // Others take what the end of the process has set free.
+    fill(scene, victim);
+    await scene.start(victim);
+    const { store, control, host } = scene.node(victim);
+    assert.ok(store.space().full);
+    await scene.until(() => control.leaseValid(host.clock.nowMs()));
+    await checkAll(scene, victim, texts);
+    await scene.run(3_000);
+  }
+  makeRoom();
+  await scene.until(() => !isFull(scene, victim));
+  await scene.until(() => scene.state.shards.some(({ members }) => members.includes(victim)));
+  assert.deepEqual(await writeFor(scene, portal, 3_000, texts), []);
+  assert.equal(scene.cluster.copiedBytes, 0);
+  await scene.cluster.settled();
+  await checkAll(scene, portal, texts);
+});
+
+test("who has used up the reserve of its log promises a view still, and leads with what it holds", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "old");
+  const { disk } = scene.world.machine(2);
+  const { capacityBytes } = disk.dials;
+  disk.dials.capacityBytes = disk.usedBytes();
+  const { store } = scene.node(2);
+  const posts: { grain: number; post: ReturnType<MapScene["post"]> }[] = [];
+  for (let grain = 10; !store.waitsForRoom; grain += 1) {
+    posts.push({ grain, post: scene.post(grain, `of grain ${grain}`) });
+    await scene.run(20);
+  }
+  // What the index would have to write has no room either.
+  store.checkpoint();
+  assert.equal(store.putsOffCheckpoints, true);
+  scene.post(7, "nobody was told of it");
+  await scene.run(1_000);
+  scene.crash(1);
+  await scene.recover([2], false);
+  const told = posts.filter(({ post }) => post.statuses.includes("ok"));
+  assert.ok(told.length > 100);
+  const check = async () => {
+    for (const { grain } of told) assert.equal(await scene.at(grain), `of grain ${grain}`);
+    assert.equal(await scene.at(7), "old");
+  };
+  await check();
+  const promised = scene.shard.view;
+  disk.dials.capacityBytes = capacityBytes;
+  await scene.restart(2);
+  assert.ok(scene.replica(2).facts.promised >= promised);
+  assert.equal(await scene.mayRecover([2]), true);
+  await scene.recover([2], false);
+  await check();
 });
