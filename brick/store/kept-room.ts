@@ -14,8 +14,10 @@ const otherStartBytes = 5 * MiB;
 /** Kept at most: more than an index has in memory. */
 const keptRoomBytesMax = 128 * MiB;
 const sliceBytes = 1 * MiB;
-/** What was given up at a start is taken back at once, but for this: small files find room, too. */
+/** What was given up at a start is taken back at once, but for this: other files begin anew, too, */
 const leftBytes = 2 * MiB;
+/** and have done so when it was looked this often. */
+const settledLooks = 5;
 /** How soon a file system that has no room to start in is asked again. */
 export const startRetryMs = 2000;
 
@@ -31,6 +33,7 @@ export class KeptRoom {
   #sizeBytes = 0;
   /** What this start has taken of it and not brought back. */
   #givenBytes = 0;
+  #looks = 0;
 
   private constructor(host: Host) {
     this.#host = host;
@@ -88,7 +91,9 @@ export class KeptRoom {
     const wantedBytes = Math.min(startBytes, keptRoomBytesMax);
     if (this.#sizeBytes >= wantedBytes) return;
     const isOwed = this.#givenBytes > 0;
-    let left = freeBytes - (isOwed ? leftBytes : floorBytes);
+    this.#looks += 1;
+    const owedFloorBytes = this.#looks < settledLooks ? leftBytes : 0;
+    let left = freeBytes - (isOwed ? owedFloorBytes : floorBytes);
     if (left < sliceBytes) return;
     await this.#with(true, async (file) => {
       do {
@@ -115,10 +120,11 @@ export class KeptRoom {
   }
 
   async #ask(isFirst: boolean, freeBytes: number, neededBytes: number): Promise<void> {
-    const { clock, log } = this.#host;
+    const { clock } = this.#host;
     const facts = `${sizeText(freeBytes)} are free, ${sizeText(neededBytes)} are needed`;
     const again = `it is asked again every ${startRetryMs / 1000} s`;
-    if (isFirst) log(`store: cannot start, the file system is full: ${facts}; ${again}`);
+    const why = `the file system is full: ${facts}`;
+    if (isFirst) this.#host.log(`store: cannot start, ${why}; ${again}`);
     await new Promise<void>((resolve) => clock.after(startRetryMs, resolve));
   }
 

@@ -161,3 +161,58 @@ test("an index that cannot be opened anew ends the brick", async () => {
   for (const other of others) process.on("unhandledRejection", other);
   assert.notEqual(host.crashed, null);
 });
+
+test("a start without room says what is full and what it needs, once, and begins when there is some", async () => {
+  const host = new TraceHost();
+  const before = await openStore(host);
+  assert.equal((await put(before, 1)).ok, true);
+  await before.close();
+  host.freeBytes = 1 * MiB;
+  const opening = openStore(host);
+  await turns();
+  await later(host);
+  const said = host.lines.filter((line) => line.startsWith("store: "));
+  const facts = "1MiB are free, 3MiB are needed; it is asked again every 2 s";
+  assert.deepEqual(said, [`store: cannot start, the file system is full: ${facts}`]);
+  // There is room by what the file system says, but a quota gives none yet.
+  host.freeBytes = 64 * MiB;
+  host.fail = (kind) => (kind === "openKv" ? "ENOSPC" : null);
+  await later(host);
+  host.fail = null;
+  await later(host);
+  const store = await opening;
+  assert.equal(store.superblock.boot, before.superblock.boot + 1);
+  assert.equal(store.has(chunkKey(chunkOf(1))), true);
+  assert.equal(host.crashed, null);
+});
+
+test("control records pass others that wait for room, but none of their own order", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  await turns();
+  host.freeBytes = 0;
+  const logged: string[] = [];
+  const log = (name: string, claim: "reserve" | "control", order: number) =>
+    store.appendMap([Buffer.alloc(1024)], null, (ok) => void logged.push(`${name} ${ok}`), {
+      claim,
+      order,
+    });
+  while (!store.waitsForRoom) {
+    log("filling", "reserve", 1);
+    await turns();
+  }
+  logged.length = 0;
+  log("entry of 2", "reserve", 2);
+  log("facts of 2", "control", 2);
+  log("facts of 3", "control", 3);
+  await turns();
+  assert.deepEqual(logged, ["facts of 3 true"]);
+  assert.equal(store.giveUp(2), true);
+  assert.deepEqual(logged.slice(1), ["entry of 2 false", "facts of 2 false"]);
+  log("facts of 2", "control", 2);
+  await turns();
+  assert.deepEqual(logged.slice(3), ["facts of 2 true"]);
+  host.freeBytes = Number.MAX_SAFE_INTEGER;
+  await later(host);
+  assert.deepEqual(logged.slice(4), ["filling true"]);
+});

@@ -60,6 +60,21 @@ export const moduleMutants: readonly Mutant[] = [
         "a record that must be logged waits for room, holds nobody else up, and is not said to be there",
     },
     {
+      name: "a control record passes what waits of its own order",
+      file: "brick/log/log.ts",
+      text: 'claim === "control" && !held.has(order)',
+      instead: 'claim === "control"',
+      scenario: "control records pass others that wait for room, but none of their own order",
+    },
+    {
+      name: "a start without room for its index fails",
+      file: "brick/store/kept-room.ts",
+      text: "        if (!isNoSpace(error)) throw error;\n      }\n      const freeBytes",
+      instead: "        throw error;\n      }\n      const freeBytes",
+      scenario:
+        "a start without room says what is full and what it needs, once, and begins when there is some",
+    },
+    {
       name: "a segment is used anew though the index does not say so",
       file: "brick/store/recycle.ts",
       text: "  if (!indexRoom.write(rows)) return 0;\n",

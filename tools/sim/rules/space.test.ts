@@ -113,7 +113,7 @@ test("a brick starts in a full file system, time after time, and is what it was 
     fill(scene, victim);
     await scene.start(victim);
     const { store, control, host } = scene.node(victim);
-    assert.ok(store.space().full);
+    assert.ok(store.isFileSystemFull);
     await scene.until(() => control.leaseValid(host.clock.nowMs()));
     await checkAll(scene, victim, texts);
     await scene.run(3_000);
