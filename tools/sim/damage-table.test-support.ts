@@ -29,6 +29,8 @@ export const outcomes = {
     "what is missing comes from the other voters; until then this one abstains as far as is needed",
   "goes on":
     "nothing that matters is lost: the file only hastens a start, or room is found elsewhere, or later",
+  waits:
+    "the brick says what is full and how much it needs, asks again every 2 s, and starts by itself once there is room",
   stops:
     "the brick stops itself, never repeats the call, and is as a killed brick; a restart is whole",
   refuses:
@@ -98,6 +100,7 @@ export const damageRows: readonly DamageRow[] = [
     outcome: "stops",
   },
   { file: "index", damages: ["ENOSPC"], when: "running", outcome: "goes on" },
+  { file: "index", damages: ["ENOSPC"], when: "before a start", outcome: "waits" },
   { file: "Raft log", damages: restDamages, when: "before a start", outcome: "asks peers" },
   {
     file: "Raft log",

@@ -101,6 +101,7 @@ async function beforeStart(
   if (row.file === "index of a recycled log") await recycle(scene, brick);
   scene.stop(brick);
   const from = scene.lines.length;
+  if (row.outcome === "waits") return withoutRoom(scene, brick);
   const kept = scene.keep(brick);
   if (damage === "missing") disk.loseKv("index");
   else if (isRest(damage)) {
@@ -124,6 +125,23 @@ async function beforeStart(
     const noticed = store.damage.length > 0 || lines.some((line) => /log: /.test(line));
     assert.ok(noticed, `${damage}: the start has noticed nothing`);
   }
+}
+
+/** The index has no room to be opened in, whatever is given up for it, and then it has. */
+async function withoutRoom(scene: DamageScene, brick: BrickNumber): Promise<void> {
+  const { cluster, lines } = scene;
+  const disk = scene.disk(brick);
+  disk.fault = (call, path) => (path === "index" && call === "write" ? "ENOSPC" : null);
+  const crashes = cluster.world.crashes.length;
+  const before = lines.length;
+  cluster.start(brick);
+  await cluster.world.runFor(20_000);
+  await scene.readBack();
+  const said = lines.slice(before).filter((line) => line.includes(": store: cannot start, "));
+  assert.deepEqual([said.length, cluster.nodes.has(brick)], [1, false]);
+  disk.fault = null;
+  await cluster.world.runUntil(() => cluster.nodes.has(brick));
+  assert.equal(cluster.world.crashes.length, crashes);
 }
 
 /** So that a segment is in its second use. */
