@@ -31,7 +31,7 @@ const zeros = Buffer.alloc(sliceBytes);
 export class KeptRoom {
   readonly #host: Host;
   #sizeBytes = 0;
-  /** What this start has taken of it and not brought back. */
+  /** What starts have taken of it and not brought back. */
   #givenBytes = 0;
   #looks = 0;
 
@@ -43,6 +43,8 @@ export class KeptRoom {
     const room = new KeptRoom(host);
     await room.#with(false, async (file) => {
       room.#sizeBytes = await file.sizeBytes();
+      // An earlier start may have given it up, and ended before it had it back.
+      room.#givenBytes = Math.max(0, indexStartBytes + otherStartBytes - room.#sizeBytes);
     });
     return room;
   }

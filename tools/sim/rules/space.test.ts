@@ -111,6 +111,12 @@ test("a brick starts in a full file system, time after time, and is what it was 
     scene.crash(victim);
     // Others take what the end of the process has set free.
     fill(scene, victim);
+    // Power cuts in the middle of starts.
+    for (const cutMs of [3, 10, 30]) {
+      scene.cluster.start(victim);
+      await scene.run(cutMs);
+      scene.cluster.crash(victim);
+    }
     await scene.start(victim);
     const { store, control, host } = scene.node(victim);
     assert.ok(store.isFileSystemFull);
