@@ -520,6 +520,10 @@ export class Segments {
   /** The segment that needs a slice of zeros now. */
   #toPrepare(): Segment | null {
     const current = this.current;
+    const [next] = this.#ready;
+    // After a time without room, segments are begun in any number: the log must get through the first.
+    if (next !== undefined && this.#endsSoon(current)) return current;
+    if (next !== undefined && this.#endsSoon(next)) return next;
     if (this.#preparedAheadBytes() >= this.#wantedAheadBytes()) return null;
     const unfinished = ({ preparedBytes, wipe }: Segment) =>
       preparedBytes < this.segmentBytes || wipe;
@@ -530,6 +534,12 @@ export class Segments {
     const segment = this.#takeSegment();
     this.#ready.push(segment);
     return unfinished(segment) ? segment : null;
+  }
+
+  /** Its zeros end before its file does, and a batch may not find room in them. */
+  #endsSoon({ preparedBytes, writtenBytes, wipe }: Segment): boolean {
+    const enoughBytes = Math.min(aheadBytesMin, this.segmentBytes - writtenBytes);
+    return !wipe && preparedBytes < this.segmentBytes && preparedBytes - writtenBytes < enoughBytes;
   }
 
   /** Little before data comes; then as much as was written, within bounds. An idle log has time for more. */
