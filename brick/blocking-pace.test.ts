@@ -2,53 +2,59 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { BlockingPace } from "./blocking-pace.ts";
 
-const options = { meanMsMax: 0.4, oneMsMax: 2 };
+const options = { quickMs: 0.4 };
 
-test("quick calls are waited for, until one is slow", () => {
-  const pace = new BlockingPace(options);
-  for (let call = 0; call < 100; call += 1) {
-    assert.ok(pace.mayBlock(call));
-    pace.took(0.2, call);
-  }
-  pace.took(2.1, 100);
-  assert.ok(!pace.mayBlock(100));
-  assert.ok(!pace.mayBlock(299));
-  assert.ok(pace.mayBlock(300));
-});
-
-test("calls that are slow in the mean end it, too", () => {
-  const pace = new BlockingPace(options);
+/** Calls that take `elapsedMs` each, at a fixed distance, for `forMs`: those that blocked, and what they lost. */
+function run(pace: BlockingPace, elapsedMs: (call: number) => number, forMs: number, fromMs = 0) {
+  let blocked = 0;
   let calls = 0;
-  while (pace.mayBlock(0)) {
-    pace.took(1, 0);
-    calls += 1;
-    assert.ok(calls < 100);
+  let lostMs = 0;
+  for (let nowMs = fromMs; nowMs < fromMs + forMs; calls += 1) {
+    const takes = elapsedMs(calls);
+    if (pace.mayBlock(nowMs)) {
+      blocked += 1;
+      lostMs += Math.max(0, takes - options.quickMs);
+      pace.took(takes);
+      nowMs += takes;
+    }
+    nowMs += 1;
   }
-  assert.ok(calls > 1);
+  return { share: blocked / calls, lostMs };
+}
+
+test("quick calls are waited for", () => {
+  assert.equal(run(new BlockingPace(options), () => 0.3, 10_000).share, 1);
 });
 
-test("a disk that stays slow is tried ever less often, and a quick one is forgiven", () => {
+test("a stall now and then ends nothing", () => {
+  const stalls = (call: number) => (call % 1000 === 999 ? 5 : 0.2);
+  assert.equal(run(new BlockingPace(options), stalls, 60_000).share, 1);
+});
+
+test("a disk that is slow as a rule is hardly waited for: a fiftieth of the time at most is lost", () => {
+  for (const slowMs of [0.6, 2, 10, 50]) {
+    const { share, lostMs } = run(new BlockingPace(options), () => slowMs, 60_000);
+    assert.ok(lostMs <= 10 + slowMs + 60_000 / 50, `${slowMs} ms: ${lostMs} ms were lost`);
+    assert.ok(share < (slowMs < 1 ? 0.2 : 0.05), `${slowMs} ms: ${share} of the calls blocked`);
+  }
+});
+
+test("ten seconds after the longest stall calls may block again", () => {
   const pace = new BlockingPace(options);
-  let nowMs = 0;
-  const pauseMs = () => {
-    pace.took(50, nowMs);
-    const fromMs = nowMs;
-    while (!pace.mayBlock(nowMs)) nowMs += 1;
-    return nowMs - fromMs;
-  };
-  const pauses = Array.from({ length: 8 }, pauseMs);
-  assert.deepEqual(pauses, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
-  for (let call = 0; call < 1000; call += 1) pace.took(0.1, nowMs);
-  assert.equal(pauseMs(), 200);
+  assert.ok(pace.mayBlock(0));
+  pace.took(100_000);
+  assert.ok(!pace.mayBlock(9_900));
+  assert.ok(pace.mayBlock(10_100));
+  assert.equal(run(pace, () => 0.3, 1000, 10_100).share, 1);
 });
 
 test("a call that was slow without waiting for the device ends nothing", () => {
   let waited = false;
   const pace = new BlockingPace({ ...options, mayHaveWaited: () => waited });
-  pace.took(50, 0);
-  for (let call = 0; call < 100; call += 1) pace.took(1, 0);
+  pace.took(50);
+  for (let call = 0; call < 100; call += 1) pace.took(1);
   assert.ok(pace.mayBlock(0));
   waited = true;
-  pace.took(50, 0);
+  pace.took(50);
   assert.ok(!pace.mayBlock(0));
 });

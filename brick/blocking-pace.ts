@@ -1,14 +1,12 @@
 /**
  * Whether a call of the disk should be waited for on the spot, or left to a thread. A thread costs two
  * switches of process, more than a fast disk takes for the work itself; but while a call is waited for
- * nothing else is done. So calls block while they are quick, and the first slow one ends that for a
- * while, each time for longer.
+ * nothing else is done. So calls block as long as those that were slow have not taken more than a small
+ * part of the time: a fast disk that stalls now and then is waited for, one that is slow as a rule is not.
  */
 export interface BlockingPaceOptions {
-  /** The mean of what calls took may be so much; */
-  readonly meanMsMax: number;
-  /** and no single one more than this. */
-  readonly oneMsMax: number;
+  /** What a thread would cost in any case: a call that takes no longer loses nothing. */
+  readonly quickMs: number;
   /**
    * Whether the device may have been waited for since this was asked last. A call that was slow without
    * that lost its processor to others, and would have on a thread. Absent: it may always have been.
@@ -16,40 +14,34 @@ export interface BlockingPaceOptions {
   readonly mayHaveWaited?: () => boolean;
 }
 
-const pauseMsFirst = 200;
-const pauseMsMax = 10_000;
-/** Calls that the mean looks back on, roughly. */
-const meanOver = 16;
-/** So many quick calls in a row make up for one slow one. */
-const forgivenAfter = 1000;
+/** The part of the time that may be lost to slow calls. */
+const lostShareMax = 1 / 50;
+/** What may be lost at once after a quiet time: a stall of the disk. */
+const allowanceMsMax = 10;
+/** However long a call took, ten seconds later others may block again. */
+const debtMsMax = 10_000 * lostShareMax;
 
 export class BlockingPace {
   readonly #options: BlockingPaceOptions;
-  #meanMs = 0;
-  #pauseMs = pauseMsFirst;
-  #pausedUntilMs = 0;
-  #quickCount = 0;
+  /** Time that may be lost still; below zero nothing blocks. */
+  #allowanceMs = allowanceMsMax;
+  #atMs = 0;
 
   constructor(options: BlockingPaceOptions) {
     this.#options = options;
   }
 
   mayBlock(nowMs: number): boolean {
-    return nowMs >= this.#pausedUntilMs;
+    const earnedMs = (nowMs - this.#atMs) * lostShareMax;
+    this.#allowanceMs = Math.min(allowanceMsMax, this.#allowanceMs + earnedMs);
+    this.#atMs = nowMs;
+    return this.#allowanceMs > 0;
   }
 
   /** A call that was waited for has taken so long. */
-  took(elapsedMs: number, nowMs: number): void {
-    this.#meanMs += (elapsedMs - this.#meanMs) / meanOver;
-    if (elapsedMs <= this.#options.oneMsMax && this.#meanMs <= this.#options.meanMsMax) {
-      this.#quickCount += 1;
-      if (this.#quickCount >= forgivenAfter) this.#pauseMs = pauseMsFirst;
-      return;
-    }
-    this.#meanMs = 0;
-    if (this.#options.mayHaveWaited?.() === false) return;
-    this.#quickCount = 0;
-    this.#pausedUntilMs = nowMs + this.#pauseMs;
-    this.#pauseMs = Math.min(pauseMsMax, 2 * this.#pauseMs);
+  took(elapsedMs: number): void {
+    const { quickMs, mayHaveWaited } = this.#options;
+    if (elapsedMs <= quickMs || mayHaveWaited?.() === false) return;
+    this.#allowanceMs = Math.max(-debtMsMax, this.#allowanceMs - (elapsedMs - quickMs));
   }
 }

@@ -78,8 +78,8 @@ export async function openRealDisk(
   };
   const paces: Paces = {
     // A read from the page cache takes microseconds, one from a disk a millisecond or ten.
-    read: new BlockingPace({ meanMsMax: 0.05, oneMsMax: 1, mayHaveWaited: deviceReads() }),
-    write: new BlockingPace({ meanMsMax: 0.4, oneMsMax: 3 }),
+    read: new BlockingPace({ quickMs: 0.05, mayHaveWaited: deviceReads() }),
+    write: new BlockingPace({ quickMs: 0.4 }),
   };
   return {
     open: async (relative, { create = false } = {}) => {
@@ -234,8 +234,7 @@ class RealFile implements DiskFile {
   #blocking(pace: BlockingPace, act: () => number): number {
     const startMs = performance.now();
     const count = act();
-    const nowMs = performance.now();
-    pace.took(nowMs - startMs, nowMs);
+    pace.took(performance.now() - startMs);
     return count;
   }
 
