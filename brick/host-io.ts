@@ -79,7 +79,7 @@ export async function openRealDisk(
   const paces: Paces = {
     // A read from the page cache takes microseconds, one from a disk a millisecond or ten.
     read: new BlockingPace({ quickMs: 0.05, mayHaveWaited: deviceReads() }),
-    write: new BlockingPace({ quickMs: 0.4 }),
+    write: new BlockingPace({ quickMs: 0.15 }),
   };
   return {
     open: async (relative, { create = false } = {}) => {
