@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { TraceHost } from "../store/trace-disk.ts";
 import { MiB } from "../units.ts";
 import { SegmentFiles } from "./segment-files.ts";
-import { Segments } from "./segments.ts";
+import { newSegment, Segments } from "./segments.ts";
 
 const segmentBytes = 4 * MiB;
 
@@ -65,5 +65,25 @@ test("a log that is written has zeros ahead for as much, up to an eighth of its 
   }
   for (let look = 0; look < 80; look += 1) await later(host);
   assert.equal(zeroed(host), 12 + 8);
+  await segments.stop();
+});
+
+test("after a time without room the log gets through the segment that it is in", async () => {
+  const host = new TraceHost();
+  const limits = { segmentBytes, capacityBytes: 64 * segmentBytes, diskFloorBytes: 1 * MiB };
+  const segments = new Segments(host, new SegmentFiles(host.disk), limits);
+  // One was written before, and can be without any room.
+  segments.add({ ...newSegment(2), preparedBytes: segmentBytes });
+  segments.add({ ...newSegment(1), preparedBytes: 2 * MiB });
+  host.freeBytes = 0;
+  segments.start(segments.byNumber.get(1)!);
+  await settled();
+  segments.take(1.5 * MiB, 1);
+  await later(host);
+  assert.equal(segments.stuck, true);
+  host.freeBytes = 100 * MiB;
+  for (let look = 0; look < 5; look += 1) await later(host);
+  assert.equal(segments.room(1 * MiB, "ordinary"), "now");
+  assert.equal(segments.current.number, 1);
   await segments.stop();
 });
