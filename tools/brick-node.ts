@@ -197,7 +197,7 @@ export class BrickNode {
       boot: () => store.superblock.boot,
       state: () => control.state(),
       submit: (command) => control.submit(command),
-      own: store,
+      own: store.slices,
       refresh: () => control.refresh(),
       leaseValid: () => control.leaseValid(host.clock.nowMs()),
       keys,

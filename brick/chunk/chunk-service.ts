@@ -69,7 +69,7 @@ export function serveChunks(calls: Calls, store: Store, self: BrickNumber): void
   calls.serve(messageType.chunkSlices, (_from, body, reply) => {
     const wishes = decodeSliceRequest(body);
     if (wishes === null) return;
-    const reads = wishes.map(({ key, first, count }) => store.readSlices(key, first, count));
+    const reads = wishes.map(({ key, first, count }) => store.slices.read(key, first, count));
     whenAll(reads, (read) => {
       reply(encodeSliceReply(read.map((one, at) => sliceResult(one, wishes[at]!))));
     });

@@ -32,8 +32,20 @@ export class SliceReads {
     this.#reads = reads;
   }
 
-  /** As `read`, if it can be had on the spot; null when `read` is to be asked. */
-  readNow(key: Buffer, entry: ChunkEntry, first: number, count: number): SliceRead | null {
+  /** Slices `first`, `first` + 1, ... and the outline that proves them, at once if that can be. */
+  read(key: Buffer, first: number, count: number): SliceRead | Promise<SliceRead> {
+    const entry = this.#index.find(key);
+    if (entry === null) return absent;
+    return this.#now(key, entry, first, count) ?? this.#later(key, entry, first, count);
+  }
+
+  /** The same, where it can be had on the spot; else null. */
+  readNow(key: Buffer, first: number, count: number): SliceRead | null {
+    const entry = this.#index.find(key);
+    return entry === null ? null : this.#now(key, entry, first, count);
+  }
+
+  #now(key: Buffer, entry: ChunkEntry, first: number, count: number): SliceRead | null {
     if (entry.damaged || !isWithin(entry, first, count)) return null;
     const outline = this.#outlines.get(key);
     if (outline === undefined) return null;
@@ -47,8 +59,7 @@ export class SliceReads {
     }
   }
 
-  /** Slices `first`, `first` + 1, ... of the chunk; `absent` when it has no such slices. */
-  async read(key: Buffer, entry: ChunkEntry, first: number, count: number): Promise<SliceRead> {
+  async #later(key: Buffer, entry: ChunkEntry, first: number, count: number): Promise<SliceRead> {
     const { lengthBytes, damaged } = entry;
     const fromBytes = first * sliceBytes;
     const partBytes = count * sliceBytes;

@@ -22,7 +22,7 @@ import { KeptRoom } from "./kept-room.ts";
 import { recycleSegments } from "./recycle.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
 import { segmentRowsAt } from "./segment-rows.ts";
-import { type SliceRead, SliceReads } from "./slice-reads.ts";
+import { SliceReads } from "./slice-reads.ts";
 import { type StoreSpace, segmentBytesFor, spaceOf, withoutFree } from "./space.ts";
 import { SpaceWatch } from "./space-watch.ts";
 import { type ChunkEntry, checkpointKvKey, encodeCheckpoint } from "./store-keys.ts";
@@ -91,6 +91,8 @@ export class Store {
     logBytesWritten: 0,
     noSpace: 0,
   };
+  /** Reads of parts of chunks. What is not durable yet is too young to be asked for in parts. */
+  readonly slices: SliceReads;
   readonly #host: Host;
   readonly #options: StoreOptions;
   readonly #memory: MemoryParts;
@@ -103,7 +105,6 @@ export class Store {
   readonly #log: Log;
   readonly #index: ChunkIndex;
   readonly #reads: ChunkReads;
-  readonly #slices: SliceReads;
   readonly #scrub: Scrub;
   readonly #compaction: Compaction;
   readonly #pending = new KeyTable<PendingChunk>();
@@ -208,7 +209,7 @@ export class Store {
     });
     this.#checkpointPosition = checkpointPosition;
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
-    this.#slices = new SliceReads(
+    this.slices = new SliceReads(
       this.#index,
       this.#files,
       this.#reads,
@@ -380,21 +381,6 @@ export class Store {
     const entry = this.#index.find(key);
     if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
     return this.#reads.read(key, entry);
-  }
-
-  /** Slices `first`, `first` + 1, ... of a chunk and the outline that proves them; at once if it can be. */
-  readSlices(key: Buffer, first: number, count: number): SliceRead | Promise<SliceRead> {
-    const entry = this.#index.find(key);
-    // What is not durable yet is too young to be asked for in parts.
-    if (entry === null) return Promise.resolve({ ok: false, fault: { code: "absent" } });
-    const now = this.#slices.readNow(key, entry, first, count);
-    return now ?? this.#slices.read(key, entry, first, count);
-  }
-
-  /** The same, where it needs no waiting; else null. */
-  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null {
-    const entry = this.#index.find(key);
-    return entry === null ? null : this.#slices.readNow(key, entry, first, count);
   }
 
   /** Told of each chunk that a read or the scrub finds damaged. */

@@ -48,7 +48,7 @@ export class FakeBrick {
     this.#serve();
   }
 
-  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null {
+  readNow(key: Buffer, first: number, count: number): SliceRead | null {
     const name = key.toString("hex");
     const bytes = this.chunks.get(name);
     if (!this.atHand || bytes === undefined || !isSliced(bytes.length)) return null;

@@ -35,7 +35,7 @@ interface Wish extends SlicesWanted {
 
 /** The chunks of this brick: slices that are to be had on the spot, with a proven outline; else null. */
 export interface OwnSlices {
-  readSlicesNow(key: Buffer, first: number, count: number): SliceRead | null;
+  readNow(key: Buffer, first: number, count: number): SliceRead | null;
 }
 
 interface Frame {
@@ -88,7 +88,7 @@ export class SliceReader {
 
   /** Proven like everybody's; what is amiss is left to the way by messages. */
   #ownNow({ key, first, count }: SlicesWanted): Buffer | null {
-    const read = this.#own.readSlicesNow(key, first, count);
+    const read = this.#own.readNow(key, first, count);
     if (read === null || !read.ok) return null;
     const { stages } = this.#context.stats;
     const sinceMs = stages.since(stage.readVerify);

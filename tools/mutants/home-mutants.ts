@@ -11,14 +11,6 @@ export const homeMutants: readonly Mutant[] = [
       scenario: "what has been written moves to a gateway only when that has stood long",
     },
     {
-      name: "whoever stands in for a brick keeps its place when it is back",
-      file: "control/view-planner.ts",
-      text: "const groups = [whole.members, shard.members, more];",
-      instead: "const groups = [shard.members, more];",
-      scenario:
-        "the backup takes over the volume: it leads, and when the other is back nothing moves",
-    },
-    {
       name: "small writes fill the two bricks of their shard",
       file: "control/shard-homes.ts",
       text: "return brick.full || usedShare > this.#usedShare + (isHolder ? crowdedShare : roomyShare);",
@@ -36,6 +28,13 @@ export const homeMutants: readonly Mutant[] = [
     },
   ]),
   ...inFile("control/backup-spread.test.ts", [
+    {
+      name: "whoever stands in for a brick keeps its place when it is back",
+      file: "control/view-planner.ts",
+      text: "const groups = [whole.members, shard.members, more];",
+      instead: "const groups = [shard.members, more];",
+      scenario: "reboots move nothing, also when backups take over for good",
+    },
     {
       name: "backups move as soon as there is nothing else to do",
       file: "control/view-planner.ts",

@@ -126,13 +126,6 @@ export const mutants: readonly Mutant[] = [
     caughtBy: mapTests,
   },
   {
-    name: "replicas listen to the primary of an older view",
-    file: "brick/map/map-service-io.ts",
-    text: "if (head.view < view.view) return;",
-    instead: "if (head.view < 0) return;",
-    caughtBy: mapTests,
-  },
-  {
     name: "a primary answers without its lease",
     file: "brick/map/map-service-io.ts",
     text: "leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,",

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gatewayBrick } from "../../../brick/map/map-cluster.test-support.ts";
+import { encodeReplicaHead } from "../../../brick/map/replica-messages.ts";
 import { windowSpanMax } from "../../../brick/map/windows.ts";
+import { messageType } from "../../../brick/rpc/message-types.ts";
 import { MapScene } from "./map-scene.test-support.ts";
 
 /** When a shard may answer, and what an answer stands for. docs/simulation.md names the rules. */
@@ -38,6 +40,26 @@ test("a lease that ends while backups are waited for ends the answer", async () 
   scene.hold(2, 1, false);
   await scene.run();
   assert.deepEqual(write.statuses, []);
+});
+
+test("an acknowledgement of an older view stands for nothing in the present one", async () => {
+  const scene = await MapScene.begin([1, 2]);
+  await scene.put(1, "before");
+  const { view } = scene.shard;
+  scene.view({ primary: 1, members: [1, 2], chain: [] });
+  await scene.put(1, "in the new view");
+  scene.slowDisk(2, 1000);
+  const write = scene.post(2, "not on both");
+  await scene.run(50);
+  const { shard, facts } = scene.replica(1);
+  const ackOf = (of: number) =>
+    encodeReplicaHead({ kind: "ack", shard, view: of, op: facts.lastOp });
+  scene.node(2).calls.tell(1, messageType.mapReplica, [ackOf(view)]);
+  await scene.run(50);
+  assert.deepEqual(write.statuses, []);
+  scene.node(2).calls.tell(1, messageType.mapReplica, [ackOf(scene.shard.view)]);
+  await scene.run(50);
+  assert.deepEqual(write.statuses, ["ok"]);
 });
 
 test("a write taken over from an older view is answered when the new view has it", async () => {

@@ -42,8 +42,9 @@ export class MapScene extends MapCluster {
   static async begin(
     members: readonly BrickNumber[] = [1, 2],
     leaseMs = Number.POSITIVE_INFINITY,
+    seed = 1,
   ): Promise<MapScene> {
-    const scene = new MapScene(1);
+    const scene = new MapScene(seed);
     for (const brick of [1, 2, 3]) await scene.start(brick, leaseMs);
     scene.view({ primary: members[0]!, members: [...members].sort() });
     assert.equal((await scene.fence(1)).status, "ok");

@@ -63,14 +63,22 @@ test("what a member missed comes from the candidate that was there", async () =>
   assert.deepEqual(found, ["new", "only here before", "answered a moment ago"]);
 });
 
+/** A power cut left brick 1 with the beginning of its last batch; brick 2 has all of its log. */
+async function cutTail() {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const scene = await MapScene.begin([1, 2], Number.POSITIVE_INFINITY, seed);
+    await scene.put(7, "whole");
+    scene.slowDisk(1, 100);
+    const torn = scene.post(7, "torn");
+    await scene.run(10);
+    await scene.restart(1, 2);
+    if (scene.replica(1).facts.lossy && !scene.replica(2).facts.lossy) return { scene, torn };
+  }
+  assert.fail("no power cut tore the batch");
+}
+
 test("a brick that cut its tail does not count before one that did not", async () => {
-  const scene = await MapScene.begin();
-  await scene.put(7, "whole");
-  scene.slowDisk(1, 100);
-  const torn = scene.post(7, "torn");
-  await scene.run(10);
-  await scene.restart(1, 2);
-  assert.ok(scene.replica(1).facts.lossy);
+  const { scene, torn } = await cutTail();
   assert.equal(await scene.mayRecover([1]), false);
   assert.equal(await scene.mayRecover([1, 2]), true);
   assert.deepEqual(torn.statuses, []);
