@@ -344,11 +344,12 @@ export const moduleMutants: readonly Mutant[] = [
   ]),
   ...inFile("tools/sim/damage.test.ts", [
     {
-      name: "a brick that lost all records of a shard speaks for it",
+      name: "a brick that lost records takes a shard that it knows nothing of for new",
       file: "brick/map/map-service-io.ts",
-      text: "const damaged = report.damaged || request.damaged?.includes(brick) === true;",
-      instead: "const damaged = report.damaged;",
-      scenario: "a brick that has lost all records of a shard does not speak for it",
+      text: "if (this.#hasLostRecords) replica.facts.lossy = true;",
+      instead: "",
+      scenario:
+        "a brick that has lost all records of a shard says so itself, after another restart too",
     },
   ]),
   ...inFile("control/raft/raft-thesis.test.ts", [

@@ -8,6 +8,14 @@ import { inFile, type Mutant } from "./mutant.ts";
 
 const recovering = inFile("tools/sim/rules/recovery.test.ts", [
   {
+    name: "a brick that lost all records of a shard speaks for it",
+    file: "brick/map/map-service-io.ts",
+    text: "const damaged = report.damaged || request.damaged?.includes(brick) === true;",
+    instead: "const damaged = report.damaged;",
+    scenario:
+      "a brick that is known to have lost records does not count, though it does not know itself",
+  },
+  {
     name: "a promise is told before it is durable",
     file: "brick/map/map-service-io.ts",
     text: "await new Promise<void>((resolve) => journalFacts(replica, 0, resolve));",

@@ -156,7 +156,11 @@ export class MapScene extends MapCluster {
   }
 
   /** Whether a recovery from what these bricks report may go on. */
-  async mayRecover(bricks: readonly BrickNumber[], everyoneReported = false): Promise<boolean> {
+  async mayRecover(
+    bricks: readonly BrickNumber[],
+    everyoneReported = false,
+    damaged: readonly BrickNumber[] = [],
+  ): Promise<boolean> {
     const reports = new Map<BrickNumber, Buffer>();
     for (const brick of bricks) {
       const { map } = this.node(brick);
@@ -164,7 +168,7 @@ export class MapScene extends MapCluster {
       if (report !== null) reports.set(brick, report);
     }
     const { map } = this.node(bricks[0]!);
-    return map.planUnion({ chain: this.chain, reports, everyoneReported }).ok;
+    return map.planUnion({ chain: this.chain, reports, everyoneReported, damaged }).ok;
   }
 
   #named({ epoch = this.epoch, sequence, lowWater = 1 }: Numbers) {

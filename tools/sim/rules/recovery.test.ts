@@ -84,6 +84,15 @@ test("a brick that cut its tail does not count before one that did not", async (
   assert.deepEqual(torn.statuses, []);
 });
 
+test("a brick that is known to have lost records does not count, though it does not know itself", async () => {
+  const scene = await MapScene.begin();
+  await scene.put(7, "whole");
+  await scene.restart(1, 2);
+  assert.equal(await scene.mayRecover([1], false, [1]), false);
+  assert.equal(await scene.mayRecover([1, 2], false, [1]), true);
+  assert.equal(await scene.mayRecover([1]), true);
+});
+
 test("what was unmapped while a member was away does not come back with it", async () => {
   const scene = await withCandidate();
   await scene.put(8, null);
