@@ -15,7 +15,7 @@ const faultSeeds: readonly (readonly [number, string])[] = [
 ];
 
 /** ENDISK_MAP_SEEDS runs so many seeds, from ENDISK_MAP_SEED on. */
-const seedCount = Number(process.env.ENDISK_MAP_SEEDS ?? 8);
+const seedCount = Number(process.env.ENDISK_MAP_SEEDS ?? 12);
 const seedFirst = Number(process.env.ENDISK_MAP_SEED ?? 1001);
 const troubleMs = 4000;
 
