@@ -63,7 +63,8 @@ interface Planning {
   /** Where volumes are served. */
   readonly gateways: Placement;
   readonly homes: ShardHomes;
-  readonly spread: BackupSpread;
+  /** Counted when it is asked for: most plans, and those of recoveries, move no backups. */
+  spread(): BackupSpread;
   readonly led: LeadCounts;
   /** Full bricks whose place in a view others take, as if they were down. */
   readonly leaving: ReadonlySet<BrickNumber>;
@@ -132,6 +133,7 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
   }
   const growthLeft = Math.max(0, growthShardsMax - growing);
   const homes = new ShardHomes(state, input.standing);
+  let spread: BackupSpread | null = null;
   const gateways = gatewaysOf(state);
   return {
     state,
@@ -140,7 +142,10 @@ function beginPlanning(state: ClusterState, input: PlanInput): Planning {
     orderOf: shardOrders(state, holders),
     gateways,
     homes,
-    spread: new BackupSpread(state, homes),
+    spread: () => {
+      spread ??= new BackupSpread(state, homes);
+      return spread;
+    },
     led: new LeadCounts(state.shards.map(({ primary }) => primary)),
     leaving: leavingForRoom(state),
     growthLeft,
@@ -247,7 +252,7 @@ function holdersOf(
   const home = homes.of(number, shard.members);
   if (more.length > 0 && home !== null && shard.members.includes(home.brick)) {
     // A backup more than is wanted: one that has many others goes.
-    return spread.ranked(number, replicasOf(shard));
+    return spread().ranked(number, replicasOf(shard));
   }
   // Whoever is away for a moment has its place before those that stand in for it; and a replica that
   // a whole shard has begun is brought to its end.
@@ -411,7 +416,8 @@ function planHandovers(planning: Planning, changes: readonly PlannedChange[]): P
 
 /** Begins the replicas that make backups more even: those of one volume, while all is calm. */
 function planSpread(planning: Planning): PlannedChange[] {
-  const { state, homes, spread, orderOf, wanted, growthLeft } = planning;
+  const { state, homes, orderOf, wanted, growthLeft } = planning;
+  const spread = planning.spread();
   const move = spread.next((number, from, to) => {
     if (!mayBegin(planning, to) || brickOf(state, to)!.full) return false;
     const { members } = state.shards[number]!;

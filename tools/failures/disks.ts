@@ -35,6 +35,24 @@ function onItsOwnDisk(act: DiskRound, options: Partial<StageOptions> = {}): Scen
   };
 }
 
+async function isFull(cluster: Stage["cluster"]): Promise<boolean> {
+  return (await cluster.metric(victim, "endisk_full")) === 1;
+}
+
+function saysItIsFull(cluster: Stage["cluster"]): Promise<void> {
+  return cluster.waitFor("the brick says that it is full", noticeMsMax, () => isFull(cluster));
+}
+
+/** Room has been made: the brick takes it, and is the process that it was. */
+async function goesOnWithRoom(stage: Stage, pid: number): Promise<void> {
+  const { cluster } = stage;
+  await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull(cluster)));
+  await stage.progress(3_000);
+  if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {
+    throw new Error("the brick has stopped");
+  }
+}
+
 export const diskScenarios: readonly Scenario[] = [
   {
     name: "filesystem-full",
@@ -44,20 +62,15 @@ export const diskScenarios: readonly Scenario[] = [
     begin: onItsOwnDisk(async (stage, disk) => {
       const { cluster } = stage;
       const pid = cluster.pid(victim);
-      const isFull = async () => (await cluster.metric(victim, "endisk_full")) === 1;
       await stage.aboutToFail();
       await disk.fill();
-      await cluster.waitFor("the brick says that it is full", noticeMsMax, isFull);
+      await saysItIsFull(cluster);
       await stage.progress(6_000);
       const { problems } = await cluster.status();
       const told = problems.some(({ what }) => what.includes(`the file system of brick ${victim}`));
       if (!told) throw new Error(`nobody says so: ${JSON.stringify(problems)}`);
       await stage.rejoin([victim], () => disk.makeRoom());
-      await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull()));
-      await stage.progress(3_000);
-      if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {
-        throw new Error("the brick has stopped");
-      }
+      await goesOnWithRoom(stage, pid);
     }),
   },
   {
@@ -67,28 +80,23 @@ export const diskScenarios: readonly Scenario[] = [
     promised: unharmed,
     begin: onItsOwnDisk(async (stage, disk) => {
       const { cluster } = stage;
-      const isFull = async () => (await cluster.metric(victim, "endisk_full")) === 1;
       await sleep(keptRoomMs);
       await stage.aboutToFail();
       await disk.fill();
-      await cluster.waitFor("the brick says that it is full", noticeMsMax, isFull);
+      await saysItIsFull(cluster);
       for (const _start of ["first", "second"]) {
         await stage.progress();
         await stage.kill(victim);
         await disk.fill();
         await stage.startAgain(victim);
-        await cluster.waitFor("it is full from its start on", noticeMsMax, isFull);
+        await saysItIsFull(cluster);
         // What it gave up for this start it has taken back by now.
         await sleep(settleMs);
       }
       const pid = cluster.pid(victim);
       await stage.progress();
       disk.makeRoom();
-      await cluster.waitFor("room again", noticeMsMax, async () => !(await isFull()));
-      await stage.progress(3_000);
-      if (cluster.pid(victim) !== pid || !cluster.isRunning(victim)) {
-        throw new Error("the brick has stopped");
-      }
+      await goesOnWithRoom(stage, pid);
     }),
   },
   {
