@@ -1,82 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
 import {
-  emptyModel,
-  event,
-  happen,
-  type Model,
-  transferAfterMs,
-  writeAll,
-} from "./planner-model.test-support.ts";
-
-const span = 4;
-
-/** That many volumes, made and written while the cluster had two bricks; then it has `bricks`. */
-function grownModel(bricks: number, volumes: number): Model {
-  const cluster = emptyModel(2, volumes * span, span);
-  for (let at = 0; at < volumes; at += 1) cluster.attach(`v${at}`, (at % 2) + 1);
-  cluster.settle();
-  writeAll(cluster);
-  for (let number = 3; number <= bricks; number += 1) cluster.join(number);
-  stand(cluster);
-  cluster.settle();
-  return cluster;
-}
-
-function stand(cluster: Model): void {
-  for (const one of Object.keys(cluster.state.attachments)) cluster.standing.add(one);
-}
-
-function membersOf(cluster: Model): (readonly number[])[] {
-  return cluster.state.shards.map(({ members }) => members);
-}
-
-/** Replicas of used shards, per brick. */
-function heldBy(cluster: Model): number[] {
-  const used = new Set(
-    Object.keys(cluster.state.volumes).flatMap((name) => cluster.shardsOf(name)),
-  );
-  return Object.values(cluster.state.bricks).map(
-    ({ number }) => [...used].filter(({ members }) => members.includes(number)).length,
-  );
-}
-
-/** Shards whose members are others than they were. */
-function moved(cluster: Model, before: readonly (readonly number[])[]): number[] {
-  return membersOf(cluster).flatMap((members, at) =>
-    members.join() === before[at]!.join() ? [] : [at],
-  );
-}
-
-/** Lets the plans come to their end, which moves the replicas of one volume at most; how many shards'. */
-function settle(cluster: Model): number {
-  const before = membersOf(cluster);
-  cluster.settle();
-  const shards = moved(cluster, before);
-  const families = new Set(shards.map((at) => Math.floor(at / span)));
-  assert.ok(families.size < 2, "one volume at a time");
-  return shards.length;
-}
-
-/** Passes time in which nothing happens, until nothing moves any more; how often something did. */
-function rest(cluster: Model, limit: number): number {
-  for (let moves = 0; moves <= limit; moves += 1) {
-    if (settle(cluster) > 0) continue;
-    cluster.nowMs += transferAfterMs;
-    if (settle(cluster) === 0) return moves;
-  }
-  assert.fail(`more than ${limit} moves`);
-}
-
-/** What bricks offer, and which of them fail together; they say it themselves at each start. */
-function offer(cluster: Model, sizes: readonly number[], domains: readonly string[]): void {
-  const bricks = Object.values(cluster.state.bricks).map((brick, at) => {
-    const capacityBytes = 2 ** 30 * sizes[at]!;
-    return [brick.number, { ...brick, capacityBytes, domain: domains[at]! }];
-  });
-  cluster.state = { ...cluster.state, bricks: Object.fromEntries(bricks) };
-}
+  grownModel,
+  heldBy,
+  membersOf,
+  moved,
+  offer,
+  rest,
+  span,
+  stand,
+} from "./backup-spread.test-support.ts";
+import { emptyModel, type Model, transferAfterMs, writeAll } from "./planner-model.test-support.ts";
 
 test("volumes made on two bricks are backed up evenly once there are eight, one after the other", () => {
   const cluster = grownModel(8, 16);
@@ -281,69 +215,4 @@ test("reboots move nothing, also when backups take over for good", () => {
     assert.deepEqual(membersOf(cluster), before);
   }
   cluster.assertWhole();
-});
-
-const volumeCount = 10;
-const brickCountMax = 8;
-
-const history = fc.record({
-  bricks: fc.integer({ min: 2, max: 4 }),
-  more: fc.integer({ min: 0, max: brickCountMax - 4 }),
-  domains: fc.array(fc.constantFrom("", "a", "b", "c"), {
-    minLength: brickCountMax,
-    maxLength: brickCountMax,
-  }),
-  sizes: fc.array(fc.integer({ min: 1, max: 4 }), {
-    minLength: brickCountMax,
-    maxLength: brickCountMax,
-  }),
-  before: fc.array(event, { maxLength: 40 }),
-  gateways: fc.array(fc.nat(), { minLength: volumeCount, maxLength: volumeCount }),
-  after: fc.array(event, { maxLength: 60 }),
-  copies: fc.constantFrom(2, 2, 2, 3),
-});
-
-test("from any history backups come to rest, and then a reboot moves nothing", () => {
-  fc.assert(
-    fc.property(history, ({ bricks, more, domains, sizes, before, gateways, after, copies }) => {
-      const cluster = emptyModel(bricks, volumeCount * span, span);
-      const serve = () => {
-        for (const [at, gateway] of gateways.entries()) {
-          const up = Object.values(cluster.state.bricks).filter(({ reachable }) => reachable);
-          if (up.length > 0) cluster.attach(`v${at}`, up[gateway % up.length]!.number);
-        }
-      };
-      serve();
-      for (const one of before) happen(cluster, one);
-      for (let number = bricks + 1; number <= bricks + more; number += 1) cluster.join(number);
-      serve();
-      if (copies === 3) {
-        const size = { sizeBytes: 2 ** 30, copies, degradedWrites: true };
-        cluster.ok({ type: "createVolume", name: "three", uuid: "3".repeat(32), ...size });
-      }
-      for (const one of after) happen(cluster, one);
-      for (const { number, reachable, full } of Object.values(cluster.state.bricks)) {
-        if (!reachable) cluster.up(number);
-        if (full) cluster.setFull(number, false);
-      }
-      offer(cluster, sizes, domains);
-      writeAll(cluster);
-      stand(cluster);
-      cluster.settle();
-      rest(cluster, 2 * volumeCount);
-      cluster.assertWhole();
-      const still = membersOf(cluster);
-      for (const { number, boot } of Object.values(cluster.state.bricks)) {
-        cluster.down(number);
-        cluster.plan();
-        writeAll(cluster);
-        cluster.announce(number, boot + 1);
-        offer(cluster, sizes, domains);
-        cluster.settle();
-        assert.equal(rest(cluster, 0), 0);
-        assert.deepEqual(membersOf(cluster), still);
-      }
-    }),
-    { numRuns: 60 },
-  );
 });
