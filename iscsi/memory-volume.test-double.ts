@@ -33,6 +33,8 @@ export class MemoryVolume implements Volume {
   };
   /** What `ports` answers. */
   portsNow: VolumePort[] = [{ targetPort: 1, state: "optimized" }];
+  /** What `isServed` answers. */
+  servedNow = true;
   /** Whether a sanitize that was started runs to its end, at once. */
   sanitizes = true;
   /** Volumes that `copyFrom` may name besides this one. */
@@ -211,6 +213,10 @@ export class MemoryVolume implements Volume {
 
   ports(): readonly VolumePort[] {
     return this.portsNow;
+  }
+
+  isServed(): boolean {
+    return this.servedNow;
   }
 
   async moveTo(targetPort: number): Promise<VolumeDone> {

@@ -125,12 +125,17 @@ export class Attachments {
     return isReachable(brick) && brick!.boot === held.boot;
   }
 
+  isServed(uuid: string): boolean {
+    const held = this.#parts.state().attachments[uuid];
+    return held !== undefined && this.answers(held);
+  }
+
   /** For ALUA: every port that may come back, and how the volume is reached there. */
   ports(uuid: string): VolumePort[] {
     const state = this.#parts.state();
-    const held = state.attachments[uuid];
+    const { self } = this.#parts;
     // Nobody serves it: whoever is asked first will.
-    const optimized = held !== undefined && this.answers(held) ? held.brick : this.#parts.self;
+    const optimized = this.isServed(uuid) ? state.attachments[uuid]!.brick : self;
     return Object.values(state.bricks)
       .filter(({ status }) => status !== "removed" && status !== "failed")
       .map((brick) => ({

@@ -154,6 +154,10 @@ export class Handle implements Volume {
     return this.#volumes.attachments.ports(this.record.uuid);
   }
 
+  isServed(): boolean {
+    return this.#volumes.attachments.isServed(this.record.uuid);
+  }
+
   async moveTo(targetPort: number): Promise<VolumeDone> {
     const volumes = this.#volumes;
     const { uuid } = this.record;

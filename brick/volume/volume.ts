@@ -68,8 +68,12 @@ export interface Volume {
    * returns resolves when the commands of its portal that the new notices end have settled.
    */
   watchUnit(watcher: UnitWatcher): { stop(): void };
-  /** Where the unit is served, for ALUA: the state of each target port (brick number). */
+  /**
+   * Where the unit is served, for ALUA: the state of each target port (brick number). While nobody
+   * serves it, as after a start, the port that is asked expects to be the one.
+   */
   ports(): readonly VolumePort[];
+  isServed(): boolean;
   /** Moves the attachment to the gateway of a target port (SET TARGET PORT GROUPS). */
   moveTo(targetPort: number): Promise<VolumeDone>;
   /** Space behind the volume, for thin-provisioning thresholds. */

@@ -14,8 +14,7 @@ export const sizeBytes = 4 << 20;
 export const blocks = sizeBytes / 512;
 
 /** One volume and two initiators that are logged in to it, their first unit attentions taken. */
-export async function attachTwo() {
-  const volume = new MemoryVolume("disk", sizeBytes);
+export async function attachTwo(volume = new MemoryVolume("disk", sizeBytes)) {
   const node = testNode(memoryDirectory([volume]));
   const first = new TestInitiator(node);
   first.login({ target, isid: 1 });

@@ -25,7 +25,8 @@ export interface LogicalUnit {
   noticeNext: number;
   /** What initiators have been told; a difference from the volume's is a unit attention. */
   reportedSizeBytes: number;
-  reportedPorts: readonly VolumePort[];
+  /** null: nobody has served the volume yet, and nobody has asked where its ports stand. */
+  reportedPorts: readonly VolumePort[] | null;
   /** Whether the soft threshold was crossed when it was last looked at. */
   spaceIsLow: boolean;
   /** Commands since ports and space were looked at. */
@@ -51,7 +52,7 @@ export function makeLogicalUnit(options: {
     nexuses: new Set(),
     noticeNext: options.volume.unit().noticeNext,
     reportedSizeBytes: options.volume.info.sizeBytes,
-    reportedPorts: options.volume.ports(),
+    reportedPorts: options.volume.isServed() ? options.volume.ports() : null,
     spaceIsLow: softThreshold(options.volume.space()).crossed,
     unwatched: 0,
   };
@@ -150,12 +151,23 @@ export function watchUnitConditions(unit: LogicalUnit, kind: CommandKind): void 
   unit.spaceIsLow = crossed;
 }
 
-/** SPC-4 §5.16.2.6: all but the one who asked for the change are told of it. */
+/**
+ * SPC-4 §5.16.2.6: all but the one who asked for the change are told of it. That a volume comes to
+ * be served by its first use changes nothing for initiators that never saw it otherwise: some give
+ * up at an attention in their first commands.
+ */
 export function raisePortsChanged(unit: LogicalUnit, except: Nexus | null): void {
+  if (unit.reportedPorts === null && !unit.volume.isServed()) return;
   const ports = unit.volume.ports();
-  if (samePorts(ports, unit.reportedPorts)) return;
+  const reported = unit.reportedPorts ?? ports;
   unit.reportedPorts = ports;
-  raiseAttention(unit, sense.accessStateChanged, except);
+  if (!samePorts(ports, reported)) raiseAttention(unit, sense.accessStateChanged, except);
+}
+
+/** The ports' states, for an initiator that asks and will be told of changes. */
+export function tellPorts(unit: LogicalUnit): readonly VolumePort[] {
+  unit.reportedPorts ??= unit.volume.ports();
+  return unit.volume.ports();
 }
 
 function samePorts(ports: readonly VolumePort[], others: readonly VolumePort[]): boolean {

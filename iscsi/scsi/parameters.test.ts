@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type TestInitiator, write10 } from "../initiator.test-double.ts";
 import { watchEveryCommands } from "../limits.ts";
+import { MemoryVolume } from "../memory-volume.test-double.ts";
 import {
   attachTwo,
   expectGood,
@@ -9,6 +10,7 @@ import {
   fieldPointer,
   hex,
   ready,
+  sizeBytes,
 } from "./commands.test-double.ts";
 
 /** Mode pages, log pages, target port groups. */
@@ -141,6 +143,39 @@ test("REPORT TARGET PORT GROUPS: a group a brick", async () => {
   const cut = await first.read(hex("a3 0a 00000000 00000004 00 00"), 4);
   assert.equal(cut.data.toString("hex"), "00000024");
   assert.equal(fieldPointer(await first.read(hex("a3 4a 00000000 00000100 00 00"), 256)), "c1.7");
+});
+
+/** At the second portal, which expects to serve it until the first does. */
+async function attachUnserved() {
+  const volume = new MemoryVolume("disk", sizeBytes);
+  volume.servedNow = false;
+  volume.portsNow = [
+    { targetPort: 1, state: "nonOptimized" },
+    { targetPort: 2, state: "optimized" },
+  ];
+  const { first } = await attachTwo(volume);
+  const serveAtFirst = () => {
+    volume.servedNow = true;
+    volume.portsNow = volume.portsNow.map((port) => ({
+      ...port,
+      state: port.state === "optimized" ? "nonOptimized" : "optimized",
+    }));
+  };
+  return { first, serveAtFirst };
+}
+
+test("that a volume comes to be served is told to those who asked where it stood", async () => {
+  const { first, serveAtFirst } = await attachUnserved();
+  expectGood(await first.read(ready, 0));
+  serveAtFirst();
+  expectGood(await first.read(ready, 0));
+  serveAtFirst();
+  expectSense(await first.read(ready, 0), "6/2a/06");
+
+  const asked = await attachUnserved();
+  expectGood(await asked.first.read(hex("a3 0a 00000000 00000100 00 00"), 256));
+  asked.serveAtFirst();
+  expectSense(await asked.first.read(ready, 0), "6/2a/06");
 });
 
 test("SET TARGET PORT GROUPS moves the unit, and tells all but the one who asked", async () => {

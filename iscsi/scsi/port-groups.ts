@@ -9,7 +9,7 @@ import {
   type ScsiResult,
   withStatus,
 } from "./command.ts";
-import { type LogicalUnit, raisePortsChanged } from "./logical-unit.ts";
+import { type LogicalUnit, raisePortsChanged, tellPorts } from "./logical-unit.ts";
 import {
   invalidFieldInCdb,
   invalidFieldInParameters,
@@ -33,7 +33,7 @@ const format = { lengthOnly: 0, extended: 1 } as const;
 export function reportPortGroups({ cdb, unit }: ScsiCommand): ScsiResult {
   const wanted = cdb[1]! >>> 5;
   if (wanted > format.extended) return refused(invalidFieldInCdb(1, 7));
-  const groups = unit.volume.ports().map(portGroup);
+  const groups = tellPorts(unit).map(portGroup);
   const extended = wanted === format.extended;
   const head = Buffer.alloc(extended ? 8 : 4);
   if (extended) {
