@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { test } from "node:test";
 import type { Kv, KvChange } from "../host.ts";
 import { newSegment, type Segments } from "../log/segments.ts";
+import { indexEnd, indexStart } from "../store/store-keys.ts";
 import { TraceHost } from "../store/trace-disk.ts";
 import { ChunkIndex, keyName } from "./chunk-index.ts";
 
@@ -49,7 +50,7 @@ test("once it has learnt its keys, the index knows what it does not have without
   let steps = 0;
   for (let number = 100; index.learn(7); number += 1) {
     index.set(keyName(keyOf(number)), entryOf(number), null);
-    index.remove(keyOf(number - 50));
+    index.remove(keyName(keyOf(number - 50)), entryOf(number - 50));
     if (number % 3 === 0) checkpoint(index, kv);
     steps += 1;
   }
@@ -61,6 +62,15 @@ test("once it has learnt its keys, the index knows what it does not have without
     const found = index.find(keyOf(number));
     if (removed) assert.equal(found, null);
     else assert.deepEqual(found, entryOf(number));
+  }
+  const keys = Array.from({ length: 200 + steps }, (_, number) => keyOf(number));
+  assert.deepEqual(
+    index.findMany(keys),
+    keys.map((key) => index.find(key)),
+  );
+  for (const [kvKey, value] of kv.range(indexStart, indexEnd, 1000)) {
+    const key = kvKey.subarray(1);
+    assert.deepEqual(index.findStored(keyName(key), value), index.find(key));
   }
   for (let number = 1000; number < 2000; number += 1) {
     if (index.find(keyOf(number)) === null) absent += 1;

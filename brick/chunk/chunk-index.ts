@@ -79,6 +79,37 @@ export class ChunkIndex {
     return entry !== null && this.isCurrent(entry) ? entry : null;
   }
 
+  /**
+   * `find` for each key. Whoever asks for this many asks once: their places are not kept for others.
+   */
+  findMany(keys: readonly Buffer[]): (ChunkEntry | null)[] {
+    const found: (ChunkEntry | null)[] = [];
+    const stored: number[] = [];
+    for (const [at, key] of keys.entries()) {
+      const name = keyName(key);
+      let entry = this.#overlay.get(name);
+      if (entry === undefined) {
+        const isNew = this.#filter !== null && !this.#filter.mayHave(name);
+        entry = isNew ? null : this.#places.get(name);
+      }
+      if (entry === undefined) stored.push(at);
+      found.push(entry ?? null);
+    }
+    const values = this.#kv.getMany(stored.map((at) => chunkKvKey(keys[at]!)));
+    for (const [nth, at] of stored.entries()) {
+      const value = values[nth];
+      if (value !== undefined) found[at] = decodeChunkEntry(value);
+    }
+    return found.map((entry) => (entry !== null && this.isCurrent(entry) ? entry : null));
+  }
+
+  /** `find` for a key of which the caller has read what the key-value store holds. */
+  findStored(name: string, value: Buffer): ChunkEntry | null {
+    const changed = this.#overlay.get(name);
+    const entry = changed === undefined ? decodeChunkEntry(value) : changed;
+    return entry !== null && this.isCurrent(entry) ? entry : null;
+  }
+
   #lookUp(key: Buffer, name: string): ChunkEntry | null {
     const value = this.#kv.get(chunkKvKey(key, this.#scratch));
     const entry = value === undefined ? null : decodeChunkEntry(value);
@@ -102,10 +133,11 @@ export class ChunkIndex {
     this.#segments.addLive(entry.segment, entry.epoch, entry.lengthBytes);
   }
 
-  /** The chunk is gone as far as this brick is concerned; durable with the next checkpoint. */
-  remove(key: Buffer, name = keyName(key)): void {
-    const entry = this.find(key, name);
-    if (entry === null) return;
+  /**
+   * The chunk is gone as far as this brick is concerned; durable with the next checkpoint. `entry` is
+   * what `find` says: the caller has asked already.
+   */
+  remove(name: string, entry: ChunkEntry): void {
     this.#forget(entry);
     this.#overlay.set(name, null);
   }

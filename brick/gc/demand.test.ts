@@ -56,6 +56,18 @@ test("garbage is urgent when space is short, or would be soon", () => {
   assert.equal(other.look(next)?.urgent, false);
 });
 
+test("what was asked for is swept before more is asked for, but for much more", () => {
+  const demand = settled();
+  const short = { ...later, freeBytes: 9_600 };
+  assert.equal(demand.look({ ...short, releasedBytes: 10 })?.wantedEpoch, 11);
+  const next = { ...short, gcEpoch: 11, marked: 11 };
+  assert.equal(demand.look({ ...next, releasedBytes: 610 }), undefined);
+  assert.equal(demand.look({ ...next, releasedBytes: 611 })?.wantedEpoch, 13);
+  demand.swept(13);
+  const swept = { ...next, gcEpoch: 13, marked: 13 };
+  assert.equal(demand.look({ ...swept, releasedBytes: 612 })?.wantedEpoch, 15);
+});
+
 test("a brick that was away for part of an epoch asks for two more", () => {
   const demand = new Demand(gcOptionsDefault);
   demand.look(rested);

@@ -6,6 +6,9 @@ import type { GcOptions } from "./gc-options.ts";
  */
 const epochsToWait = 2;
 
+/** So many times the usual must be released before more is asked for than what is to come. */
+const comingFactor = 4;
+
 export interface GarbageView {
   readonly nowMs: number;
   readonly gcEpoch: number;
@@ -55,21 +58,29 @@ export class Demand {
     // A few times as much again before anything is swept, and the brick would be full.
     const urgent =
       short || this.#hurriedTo > gcEpoch || this.#waitingBytes + released > freeBytes / 4;
-    const many = released >= this.#options.releasedShare * capacityBytes;
+    // What was asked for is still to come: epochs without end would take the time that sweeps need.
+    const share = this.#options.releasedShare * (this.#isComing() ? comingFactor : 1);
+    const many = released >= share * capacityBytes;
+    const pressing = urgent && (!this.#isComing() || released > share * freeBytes);
     const waited = nowMs - this.#askedMs >= this.#options.idleMs;
     // After a start nobody remembers what was released before.
     const isFirst = this.#wantedEpoch === null;
-    if (isFirst || many || (released > 0 && (urgent || waited))) {
+    if (isFirst || many || (released > 0 && (pressing || waited))) {
       this.#want(gcEpoch);
       this.#waitingBytes += released;
       this.#releasedBytes = releasedBytes;
       this.#askedMs = nowMs;
     }
     // Everybody else has swept, but this brick was not there for all of it.
-    const missed = marked >= this.#wantedEpoch! && this.#sweptEpoch < this.#wantedEpoch!;
+    const missed = marked >= this.#wantedEpoch! && this.#isComing();
     if (missed && !view.maySweep) this.#want(gcEpoch);
     if (this.#wantedEpoch! <= gcEpoch) return undefined;
     return { wantedEpoch: this.#wantedEpoch!, urgent };
+  }
+
+  /** Something was asked for, and has not been swept yet. */
+  #isComing(): boolean {
+    return this.#sweptEpoch < (this.#wantedEpoch ?? 0);
   }
 
   #want(gcEpoch: number): void {

@@ -11,6 +11,7 @@ import { gcOf } from "./epochs.ts";
 import { type GcOptions, gcOptionsDefault } from "./gc-options.ts";
 import { decodeChunkMark } from "./mark-messages.ts";
 import { type MarkCounters, MarkWalk } from "./mark-walk-io.ts";
+import { gcShare, gcShareUrgent } from "./pace.ts";
 import { Sweeper } from "./sweep-io.ts";
 
 /** How soon it is looked again whether an epoch has begun or is marked. */
@@ -52,6 +53,8 @@ export class Gc {
       options: this.#options,
       replicas: () => parts.map.replicas(),
       isClosed: () => this.#closed,
+      isShort: () => this.#isShort(),
+      share: () => (this.#isShort() ? gcShareUrgent : gcShare),
     };
     this.#marks = new MarkWalk(shared);
     this.#sweeper = new Sweeper(shared);
@@ -107,13 +110,18 @@ export class Gc {
     await Promise.all(this.#running);
   }
 
+  #isShort(): boolean {
+    const { capacityBytes, freeBytes } = this.#parts.store.space();
+    return freeBytes < this.#options.urgentFreeShare * capacityBytes;
+  }
+
   #serve(): void {
     const { calls, store } = this.#parts;
     calls.serve(messageType.chunkMark, (_from, body, reply) => {
       const marks = decodeChunkMark(body);
       if (marks === null || this.#closed) return;
       store.stamps.reach(marks.gcEpoch);
-      reply(encodeChunkHasReply(marks.keys.map((key) => store.protect(key))));
+      reply(encodeChunkHasReply(store.protectMany(marks.keys)));
     });
   }
 

@@ -17,6 +17,7 @@ import { gcOf, isSteady, LiveBranches } from "./epochs.ts";
 import type { GcOptions } from "./gc-options.ts";
 import { encodeChunkMark, markKeysMax } from "./mark-messages.ts";
 import { MarkPage } from "./mark-page.ts";
+import { restMs } from "./pace.ts";
 
 const markTimeoutMs = 2000;
 /** A brick that did not answer is asked again after this. */
@@ -47,6 +48,8 @@ interface MarkParts {
   replicas(): Iterable<Replica>;
   state(): ClusterState;
   isClosed(): boolean;
+  /** Of this brick's time, what collecting garbage may take now. */
+  share(): number;
 }
 
 /**
@@ -100,6 +103,7 @@ export class MarkWalk {
 
   async #walk(replica: Replica, walk: { view: number; epoch: number }): Promise<boolean> {
     const { table, shard, facts } = replica;
+    const { host, options } = this.#parts;
     const pending = new MarkPage();
     for (const entry of replica.pending.values()) {
       const copies = this.#branches.copiesOf(this.#parts.state(), entry.branch);
@@ -109,8 +113,9 @@ export class MarkWalk {
     if (!(await this.#mark(replica, walk, pending))) return false;
     let after: GrainKey | null = null;
     for (;;) {
+      const begunMs = host.clock.nowMs();
       const { incarnation } = facts;
-      const limit = this.#parts.options.markPageRecords;
+      const limit = options.markPageRecords;
       const { entries, done } = table.scan("base", shard, incarnation, after, limit);
       const page = new MarkPage();
       let last: TableEntry | undefined;
@@ -121,11 +126,14 @@ export class MarkWalk {
         if (page.size >= markKeysMax) break;
       }
       this.#dropDead(replica, entries);
-      if (!(await this.#mark(replica, walk, page))) return false;
+      const marked = this.#mark(replica, walk, page);
+      // What others do with the marks, and waiting for them, is no work of this brick.
+      const workMs = host.clock.nowMs() - begunMs;
+      if (!(await marked)) return false;
       this.#correct(replica, walk, page, entries);
       if (done && last === entries.at(-1)) return true;
       after = { branch: last!.branch, grain: last!.grain, generation: last!.generation };
-      await this.#pause(this.#parts.options.pauseMs);
+      await this.#pause(restMs(workMs, this.#parts.share(), options.pauseMs));
     }
   }
 
@@ -239,7 +247,7 @@ export class MarkWalk {
     const { calls, self, store } = this.#parts;
     if (brick === self) {
       store.stamps.reach(epoch);
-      return Promise.resolve(keys.map((key) => store.protect(key)));
+      return Promise.resolve(store.protectMany(keys));
     }
     const body = encodeChunkMark(epoch, keys);
     return new Promise((resolve) => {

@@ -9,6 +9,7 @@ import type { BrickNumber } from "../units.ts";
 import { MiB } from "../units.ts";
 import { gcOf, sweepBefore } from "./epochs.ts";
 import type { GcOptions } from "./gc-options.ts";
+import { restMs } from "./pace.ts";
 
 const compactionStepBytes = 1 * MiB;
 
@@ -20,6 +21,10 @@ interface SweepParts {
   replicas(): Iterable<Replica>;
   state(): ClusterState;
   isClosed(): boolean;
+  /** Whether this brick is short of space. */
+  isShort(): boolean;
+  /** Of this brick's time, what collecting garbage may take now. */
+  share(): number;
 }
 
 /** Drops what no shard has marked for two epochs, and gives its space back. */
@@ -44,7 +49,7 @@ export class Sweeper {
 
   /** One walk of the index, if there are marks by which it was not walked yet. */
   async sweep(): Promise<boolean> {
-    const { store, options } = this.#parts;
+    const { host, store, options } = this.#parts;
     const { marked } = gcOf(this.#parts.state());
     if (marked <= this.sweptEpoch || this.before() === null) return false;
     if (store.putsOffCheckpoints) return false;
@@ -57,14 +62,16 @@ export class Sweeper {
       // What is dropped stays in memory until a checkpoint.
       if (store.putsOffCheckpoints) return false;
       let pinned: Set<string> | null = null;
-      const step = store.sweepStep(from, options.sweepStepChunks, (key, entry) => {
+      const begunMs = host.clock.nowMs();
+      const step = store.sweepStep(from, options.sweepStepChunks, (name, entry) => {
         const stamp = store.stamps.epochOf(entry);
         if (stamp !== null && stamp >= before) return false;
         pinned ??= this.#pinned();
-        return !pinned.has(keyName(key));
+        return !pinned.has(name);
       });
       from = step.next;
-      await this.#pause(options.pauseMs);
+      const workMs = host.clock.nowMs() - begunMs;
+      await this.#pause(restMs(workMs, this.#parts.share(), options.pauseMs));
     } while (from !== null);
     if (this.#parts.isClosed()) return false;
     this.sweptEpoch = marked;
@@ -90,8 +97,7 @@ export class Sweeper {
   /** A step of compaction, or of taking back what is wholly dead; how long to wait after it. */
   async compact(): Promise<number> {
     const { store, options } = this.#parts;
-    const { freeBytes, capacityBytes } = store.space();
-    const urgent = freeBytes < options.urgentFreeShare * capacityBytes;
+    const urgent = this.#parts.isShort();
     if (!urgent && store.queuedBytes > 0) return busyMs;
     const shareMax = urgent ? liveShareMaxUrgent : liveShareMax;
     const step = await store.compactStep(compactionStepBytes, shareMax);

@@ -13,6 +13,7 @@ import { type Claim, Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
 import { MiB } from "../units.ts";
+import { isCheckpointDue, sweptEntriesMax } from "./checkpoint-due.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
@@ -40,13 +41,6 @@ import type { Superblock, SuperblockCopies } from "./superblock.ts";
 import { type SweepStep, sweepStep } from "./sweep.ts";
 
 export type { ChunkOrigin, PutFault, PutResult, RecordLocation, StoreOptions, StoreParticipant };
-
-/** A checkpoint is made when more index entries than this have changed, */
-export const checkpointEntriesMax = 16_384;
-/** or participants hold more dirty entries than this, */
-export const checkpointParticipantEntriesMax = 16_384;
-/** or the log has grown by this much: it is what a start-up must read. */
-export const checkpointLogBytesMax = 64 * MiB;
 
 /** Damaged chunks that a start remembers; the scrub meets the others. */
 const damagedAtOpenMax = 4096;
@@ -363,7 +357,14 @@ export class Store {
 
   /** The same; and if it is here, it is protected from garbage collection like one stored now. */
   protect(key: Buffer): boolean {
-    const entry = this.#index.find(key);
+    return this.#protectAt(this.#index.find(key));
+  }
+
+  protectMany(keys: readonly Buffer[]): boolean[] {
+    return this.#index.findMany(keys).map((entry) => this.#protectAt(entry));
+  }
+
+  #protectAt(entry: ChunkEntry | null): boolean {
     if (entry === null || entry.damaged) return false;
     this.stamps.stamp(entry);
     return true;
@@ -395,16 +396,17 @@ export class Store {
 
   /** Gives up a chunk: no look-up finds it from now on. Its space comes back by `recycle`. */
   dropChunk(key: Buffer): void {
-    this.#index.remove(key);
+    const entry = this.#index.find(key);
+    if (entry !== null) this.#index.remove(keyName(key), entry);
   }
 
   /** Gives up those of about `limit` chunks from a place of the index on that `mayDrop` names. */
   sweepStep(
     from: Buffer | null,
     limit: number,
-    mayDrop: (key: Buffer, entry: ChunkEntry) => boolean,
+    mayDrop: (name: string, entry: ChunkEntry) => boolean,
   ): SweepStep {
-    if (this.#index.dirtyCount > checkpointEntriesMax) this.checkpoint();
+    if (this.#index.dirtyCount > sweptEntriesMax) this.checkpoint();
     const step = sweepStep({ index: this.#index, kv: this.kv }, from, limit, mayDrop);
     this.counters.sweptChunks += step.droppedChunks;
     this.counters.sweptBytes += step.droppedBytes;
@@ -574,16 +576,11 @@ export class Store {
     this.counters.flushes = this.#log.counters.flushes;
     this.counters.logBytesWritten = this.#log.counters.writtenBytes;
     this.counters.noSpace = this.#log.counters.refused;
-    let dirtyCount = 0;
-    for (const participant of this.#options.participants) dirtyCount += participant.dirtyCount();
+    let participantEntries = 0;
+    for (const one of this.#options.participants) participantEntries += one.dirtyCount();
+    const indexEntries = this.#index.dirtyCount;
     const logBytes = this.#log.counters.writtenBytes - this.#checkpointLogBytes;
-    if (
-      this.#checkpointWanted ||
-      this.#index.dirtyCount > checkpointEntriesMax ||
-      dirtyCount > checkpointParticipantEntriesMax ||
-      logBytes > checkpointLogBytesMax
-    ) {
-      this.checkpoint();
-    }
+    const isDue = isCheckpointDue({ indexEntries, participantEntries, logBytes });
+    if (this.#checkpointWanted || isDue) this.checkpoint();
   }
 }

@@ -1,4 +1,4 @@
-import type { ChunkIndex } from "../chunk/chunk-index.ts";
+import { type ChunkIndex, keyName } from "../chunk/chunk-index.ts";
 import type { Kv } from "../host.ts";
 import { keyAfter } from "../kv-key.ts";
 import { type ChunkEntry, indexEnd, indexStart } from "./store-keys.ts";
@@ -19,15 +19,15 @@ export function sweepStep(
   { index, kv }: { index: ChunkIndex; kv: Kv },
   from: Buffer | null,
   limit: number,
-  mayDrop: (key: Buffer, entry: ChunkEntry) => boolean,
+  mayDrop: (name: string, entry: ChunkEntry) => boolean,
 ): SweepStep {
   const found = kv.range(from ?? indexStart, indexEnd, limit);
   const step: SweepStep = { next: null, droppedChunks: 0, droppedBytes: 0 };
-  for (const [kvKey] of found) {
-    const key = kvKey.subarray(1);
-    const entry = index.find(key);
-    if (entry === null || !mayDrop(key, entry)) continue;
-    index.remove(key);
+  for (const [kvKey, value] of found) {
+    const name = keyName(kvKey.subarray(1));
+    const entry = index.findStored(name, value);
+    if (entry === null || !mayDrop(name, entry)) continue;
+    index.remove(name, entry);
     step.droppedChunks += 1;
     step.droppedBytes += entry.lengthBytes;
   }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gcOptionsDefault } from "../../../brick/gc/gc-options.ts";
 import { MarkWalk } from "../../../brick/gc/mark-walk-io.ts";
+import { gcShare } from "../../../brick/gc/pace.ts";
 import { messageType } from "../../../brick/rpc/message-types.ts";
 import { grainBytes } from "../../../brick/units.ts";
 import { emptyClusterState } from "../../../control/cluster-machine.ts";
@@ -97,6 +98,7 @@ test("a walk that marks ends with its view, and what another view marked does no
     self: 1,
     store,
     options: { ...gcOptionsDefault, markPageRecords: 1, pauseMs: 400 },
+    share: () => gcShare,
     replicas: () => map.replicas(),
     state: () => ({ ...emptyClusterState, ...state }),
     isClosed: () => false,
