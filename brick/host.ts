@@ -1,4 +1,5 @@
 import type { Prng } from "./prng.ts";
+import type { Words } from "./rpc/words.ts";
 import type { BrickNumber } from "./units.ts";
 
 /**
@@ -146,6 +147,8 @@ export interface Message {
   boot: number;
   /** The body, in parts to save copies; received messages have one part, but for those to oneself. */
   body: readonly Buffer[];
+  /** Of a message to oneself: what the body would say. Then that is empty. */
+  words?: Words;
   /**
    * Says, once, that the body's memory may be given back. The network calls it when what it was to send
    * has left or is dropped. Of a received message it is for whoever handles it, when nothing refers

@@ -113,7 +113,7 @@ export class BrickNode {
   static async open(host: Host, options: NodeOptions): Promise<BrickNode> {
     const { levels = ownLevels } = options;
     const { self, identity, segmentBytes, bootstrap, seeds, timing, domain } = options;
-    const calls = new Calls(host);
+    const calls = new Calls(host, self);
     const memory = options.memory ?? unbounded;
     const map = new MapService(host, calls, self, memory.parts);
     // 1. What this brick has promised and stored, and a boot number that nobody has seen.

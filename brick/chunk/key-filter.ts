@@ -1,10 +1,13 @@
 import { assert } from "../assert.ts";
 
-/** Bits for each key that it is made for; with `probes` bits set a key, some two in a hundred err. */
-const bitsPerKey = 8;
+/**
+ * Bits for each key that it is made for; with `probes` bits set a key, some two in a thousand err. Each that
+ * errs costs a look-up in the key-value store, which takes as long as all else that is done for a record.
+ */
+const bitsPerKey = 16;
 const probes = 4;
 const keysMin = 16_384;
-/** Beyond some 30 million chunks it errs more often, and look-ups cost what they would without. */
+/** Beyond some 15 million chunks it errs more often, and look-ups cost what they would without. */
 export const keyFilterBytesMax = 32 * 1024 * 1024;
 
 /**

@@ -2,6 +2,7 @@ import { assert } from "../assert.ts";
 import { grainsPerShardRun } from "../cluster-state.ts";
 import { readUint64, writeUint64 } from "../log/uint64.ts";
 import { pooledZeros } from "../pooled-zeros.ts";
+import type { Wire } from "../rpc/words.ts";
 import { type BrickNumber, sectorBytes, sectorsPerGrain } from "../units.ts";
 import {
   type ChunkPart,
@@ -44,11 +45,6 @@ export interface MapWriteRequest {
   inline: readonly Buffer[] | null;
   /** The garbage-collection epoch in which storing the chunk was begun; 0 without one, or inline. */
   gcEpoch: number;
-}
-
-/** As the primary gets it; `key` and `inline` are slices of the message. */
-export interface ReceivedMapWrite extends Omit<MapWriteRequest, "inline"> {
-  inline: Buffer | null;
 }
 
 export interface MapLookupRequest {
@@ -181,7 +177,8 @@ export function encodeMapWrite(request: MapWriteRequest): Buffer[] {
   return [out, tail];
 }
 
-export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
+/** `key` and `inline` are slices of the message. */
+export function decodeMapWrite(body: Buffer): MapWriteRequest | null {
   const flags = body[1];
   if (body.length < writeBytes || body[0] !== version || !writeFlags.includes(flags!)) return null;
   if (!isZeroAt(body, 56, 2)) return null;
@@ -206,7 +203,7 @@ export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
     key: (flags! & flagKey) === 0 ? null : key,
     part: (flags! & flagPart) === 0 ? null : readPart(body),
     holders,
-    inline: (flags! & flagInline) === 0 ? null : body.subarray(writeBytes),
+    inline: (flags! & flagInline) === 0 ? null : [body.subarray(writeBytes)],
     gcEpoch: body.readUInt32BE(60),
   };
   const request = withKeyDomain(received, keyDomain);
@@ -216,6 +213,11 @@ export function decodeMapWrite(body: Buffer): ReceivedMapWrite | null {
   const inlineBytes = inline === null ? 0 : sectorCount * sectorBytes;
   return body.length === writeBytes + inlineBytes ? request : null;
 }
+
+export const mapWriteWire: Wire<MapWriteRequest> = {
+  encode: encodeMapWrite,
+  decode: decodeMapWrite,
+};
 
 /** The flags that go together. */
 const writeFlags = [0, flagKey, flagKey | flagInline, flagKey | flagPart];
@@ -386,6 +388,8 @@ export function decodeMapReply(body: Buffer): MapReply | null {
   const holders = start === null ? null : readHolders(body, 12);
   return holders === null ? null : { ...start!, holders };
 }
+
+export const mapReplyWire: Wire<MapReply> = { encode: encodeMapReply, decode: decodeMapReply };
 
 /**
  * Look-up reply, 20 bytes and the grains in order:

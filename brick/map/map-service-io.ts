@@ -4,8 +4,9 @@ import type { Host, Kv, KvChange } from "../host.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import { NumberMap } from "../number-map.ts";
 import { Roster } from "../roster.ts";
-import type { Calls } from "../rpc/calls.ts";
+import type { Calls, Received } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import { Words } from "../rpc/words.ts";
 import type { Store, StoreParticipant } from "../store/store.ts";
 import type { BrickNumber } from "../units.ts";
 import {
@@ -26,10 +27,10 @@ import {
   decodeMapFence,
   decodeMapLookup,
   decodeMapRehint,
-  decodeMapWrite,
   encodeLookupReply,
-  encodeMapReply,
   type MapReply,
+  mapReplyWire,
+  mapWriteWire,
 } from "./map-messages.ts";
 import { MapTable } from "./map-table.ts";
 import { becomePrimary, onAck, onHello, onNeed, wakePrimary } from "./primary.ts";
@@ -365,11 +366,12 @@ export class MapService implements StoreParticipant {
   #serve(): void {
     const calls = this.#calls;
     calls.serve(messageType.mapReplica, (from, body) => this.#onMessage(from, body));
-    this.#serveRequest(messageType.mapWrite, decodeMapWrite, onWrite);
-    this.#serveRequest(messageType.mapGroup, decodeMapGroup, onGroup);
-    this.#serveRequest(messageType.mapFence, decodeMapFence, onFence);
-    this.#serveRequest(messageType.mapCancel, decodeMapCancel, onCancel);
-    this.#serveRequest(messageType.mapRehint, decodeMapRehint, onRehint);
+    const written = (received: Received) => received.read(mapWriteWire);
+    this.#serveRequest(messageType.mapWrite, written, onWrite);
+    this.#serveRequest(messageType.mapGroup, ({ body }) => decodeMapGroup(body), onGroup);
+    this.#serveRequest(messageType.mapFence, ({ body }) => decodeMapFence(body), onFence);
+    this.#serveRequest(messageType.mapCancel, ({ body }) => decodeMapCancel(body), onCancel);
+    this.#serveRequest(messageType.mapRehint, ({ body }) => decodeMapRehint(body), onRehint);
     calls.serve(messageType.mapLookup, (_from, body, reply) => {
       const request = decodeMapLookup(body);
       const replica = request === null ? undefined : this.#replicas.get(request.shard);
@@ -387,17 +389,18 @@ export class MapService implements StoreParticipant {
     });
   }
 
-  /** Requests that change a shard: decoded, handed to its replica here, and answered once. */
+  /** Requests that change a shard: read, handed to its replica here, and answered once. */
   #serveRequest<T extends { shard: number }>(
     type: number,
-    decode: (body: Buffer) => T | null,
+    read: (received: Received) => T | null,
     handle: (replica: Replica, request: T, answer: (reply: MapReply) => void) => void,
   ): void {
-    this.#calls.serve(type, (_from, body, reply) => {
-      const request = decode(body);
+    this.#calls.serveData(type, (_from, received, reply) => {
+      const request = read(received);
       const replica = request === null ? undefined : this.#replicas.get(request.shard);
-      if (request === null || replica === undefined) reply(notHere(request === null));
-      else handle(replica, request, (answer) => reply(encodeMapReply(answer)));
+      const answer = (words: MapReply) => reply(new Words(mapReplyWire, words));
+      if (request === null || replica === undefined) answer(notHere(request === null));
+      else handle(replica, request, answer);
     });
   }
 
@@ -579,7 +582,6 @@ function originOf(entry: Entry) {
   return { branch, grain, firstSector, sequence };
 }
 
-function notHere(malformed: boolean): Buffer[] {
-  const reply: MapReply = { status: malformed ? "refused" : "not_now", view: 0, holders: [] };
-  return encodeMapReply(reply);
+function notHere(malformed: boolean): MapReply {
+  return { status: malformed ? "refused" : "not_now", view: 0, holders: [] };
 }

@@ -14,7 +14,7 @@ import {
   type MapRehintRequest,
   type MapReply,
   type MapStatus,
-  type ReceivedMapWrite,
+  type MapWriteRequest,
 } from "./map-messages.ts";
 import { owedBranch } from "./owed.ts";
 import { awaitCommit, hasRoom, type Primary, propose, underWay } from "./primary.ts";
@@ -150,7 +150,7 @@ function hasSpace(replica: Replica, bricks: readonly BrickNumber[], answer: Answ
   return space === "room";
 }
 
-export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Answer): void {
+export function onWrite(replica: Replica, request: MapWriteRequest, answer: Answer): void {
   const role = leadingForNew(replica, request, answer);
   if (role === null) return;
   const bricks = replicasOf(replica.view!);
@@ -166,9 +166,14 @@ export function onWrite(replica: Replica, request: ReceivedMapWrite, answer: Ans
     // Copied: the request's slice would keep its whole slab in memory.
     key: request.key === null ? null : Buffer.from(request.key),
     holders: request.inline === null ? request.holders : bricks,
+    inline: request.inline === null ? null : inOnePiece(request.inline),
   };
   const make = (op: number, view: number) => entryOf(replica, draft, op, view);
   propose(replica, role, make, whenLanded(replica, role, answer));
+}
+
+function inOnePiece(parts: readonly Buffer[]): Buffer {
+  return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
 }
 
 /** Changes of several grains, as one entry. What holds for a chunk that was stored before holds for each. */

@@ -3,6 +3,7 @@ import { levelOfMessage } from "../feature-level.ts";
 import type { Host, Message, TimerHandle } from "../host.ts";
 import { NumberMap } from "../number-map.ts";
 import type { BrickNumber } from "../units.ts";
+import { type Wire, Words } from "./words.ts";
 
 export type CallFault =
   /** No answer in time: the request may or may not have been carried out. */
@@ -15,24 +16,41 @@ export type CallFault =
 /** What came of a message; in parts only when this brick sent it to itself. */
 export class Received {
   readonly ok = true;
-  readonly parts: readonly Buffer[];
   /** As of Message. */
   readonly release: (() => void) | null;
+  readonly #body: readonly Buffer[];
+  readonly #words: Words | null;
 
-  constructor(parts: readonly Buffer[], release: (() => void) | null) {
-    this.parts = parts;
+  constructor(
+    body: readonly Buffer[],
+    release: (() => void) | null = null,
+    words: Words | null = null,
+  ) {
     this.release = release;
+    this.#body = body;
+    this.#words = words;
+  }
+
+  get parts(): readonly Buffer[] {
+    return this.#words === null ? this.#body : this.#words.encoded();
   }
 
   get body(): Buffer {
-    return this.parts.length === 1 ? this.parts[0]! : Buffer.concat(this.parts);
+    const { parts } = this;
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
+  }
+
+  /** What it says; null when that cannot be read. */
+  read<T>(wire: Wire<T>): T | null {
+    const words = this.#words;
+    return words?.wire === wire ? (words.value as T) : wire.decode(this.body);
   }
 }
 
 export type CallReply = Received | { ok: false; fault: CallFault };
 
-/** `release`: as of Message, of the parts. */
-export type Reply = (parts: readonly Buffer[], release?: () => void) => void;
+/** `release`: as of Message, of the body. */
+export type Reply = (body: readonly Buffer[] | Words, release?: () => void) => void;
 
 /** Serves one request; `reply` may be called once, now or later, or never. */
 export type CallHandler = (from: BrickNumber, body: Buffer, reply: Reply, boot: number) => void;
@@ -44,6 +62,8 @@ export type DataHandler = (
   reply: Reply,
   boot: number,
 ) => void;
+
+const nothing: readonly Buffer[] = [];
 
 /** Calls under way from this brick; more answer `busy` at once. */
 export const callsOutstandingMax = 65_536;
@@ -68,6 +88,8 @@ export class Calls {
    */
   level = 1;
   readonly #host: Host;
+  /** What this brick says to itself need not be bytes. null: it is not known which one it is. */
+  readonly #self: BrickNumber | null;
   readonly #handlers = new Map<number, DataHandler>();
   readonly #outstanding = new NumberMap<Outstanding>();
   #requestNext: number;
@@ -75,8 +97,9 @@ export class Calls {
   readonly #boots = new NumberMap<number>();
   #sweep: TimerHandle | null = null;
 
-  constructor(host: Host) {
+  constructor(host: Host, self: BrickNumber | null = null) {
     this.#host = host;
+    this.#self = self;
     // What an earlier start of this brick asked may be answered only now: it had other numbers, unless
     // it began within the same 17 minutes and made more than so many calls a millisecond, or the wall
     // clock went back.
@@ -97,7 +120,7 @@ export class Calls {
   call(
     to: BrickNumber,
     type: number,
-    body: readonly Buffer[],
+    body: readonly Buffer[] | Words,
     timeoutMs: number,
     done: (reply: CallReply) => void,
     release?: () => void,
@@ -114,7 +137,19 @@ export class Calls {
     const deadlineMs = this.#host.clock.nowMs() + timeoutMs;
     this.#outstanding.set(request, { to, deadlineMs, done });
     this.#sweep ??= this.#host.clock.after(sweepEveryMs, () => this.#expire());
-    const message: Message = { type, request, reply: false, boot: 0, body };
+    this.#send(to, { type, request, reply: false }, body, release);
+  }
+
+  #send(
+    to: BrickNumber,
+    { type, request, reply }: Pick<Message, "type" | "request" | "reply">,
+    body: readonly Buffer[] | Words,
+    release: (() => void) | undefined,
+  ): void {
+    const message: Message = { type, request, reply, boot: 0, body: nothing };
+    if (!(body instanceof Words)) message.body = body;
+    else if (to === this.#self) message.words = body;
+    else message.body = body.encoded();
     if (release !== undefined) message.release = release;
     this.#host.network.send(to, message);
   }
@@ -142,7 +177,7 @@ export class Calls {
   }
 
   #receive(from: BrickNumber, message: Message): void {
-    const received = new Received(message.body, message.release ?? null);
+    const received = new Received(message.body, message.release ?? null, message.words ?? null);
     const { boot } = message;
     if (boot > (this.#boots.get(from) ?? 0)) this.#boots.set(from, boot);
     if (message.reply) {
@@ -153,15 +188,13 @@ export class Calls {
       return;
     }
     const { type, request } = message;
-    const reply: Reply = (parts, release) => {
+    const reply: Reply = (body, release) => {
       // Whoever asked has started anew since: its successor asks other things under such numbers.
       if (request === 0 || boot < (this.#boots.get(from) ?? 0)) {
         release?.();
         return;
       }
-      const answer: Message = { type, request, reply: true, boot: 0, body: parts };
-      if (release !== undefined) answer.release = release;
-      this.#host.network.send(from, answer);
+      this.#send(from, { type, request, reply: true }, body, release);
     };
     // An unknown type is a newer version's message: ignored, its sender's deadline tells it.
     this.#handlers.get(type)?.(from, received, reply, boot);

@@ -261,7 +261,7 @@ export class FakeCluster {
     const { inline, key } = request;
     const record = this.state.shards[request.shard]!;
     const changes = (): MapChange[] => {
-      if (inline !== null) this.#keepInline(record.members, inline);
+      if (inline !== null) this.#keepInline(record.members, Buffer.concat(inline));
       const holders = inline === null ? request.holders : record.members;
       const { sectorCount, part } = request;
       const { chunkSector, chunkSectors } = part ?? { chunkSector: 0, chunkSectors: sectorCount };

@@ -6,17 +6,18 @@ import type { GroupPart } from "../map/group.ts";
 import { encodeMapGroup } from "../map/group-messages.ts";
 import {
   decodeLookupReply,
-  decodeMapReply,
   encodeMapCancel,
   encodeMapFence,
   encodeMapLookup,
-  encodeMapWrite,
   type MapLookupReply,
   type MapReply,
+  mapReplyWire,
+  mapWriteWire,
 } from "../map/map-messages.ts";
 import { windowSpanMax } from "../map/windows.ts";
 import type { CallReply } from "../rpc/calls.ts";
 import { messageType } from "../rpc/message-types.ts";
+import { Words } from "../rpc/words.ts";
 import type { BrickNumber } from "../units.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
 import type { Piece } from "./split.ts";
@@ -293,7 +294,7 @@ export class ShardLink {
       this.#sendChange(operation, messageType.mapGroup, encodeMapGroup({ ...named, parts }));
       return;
     }
-    const body = encodeMapWrite({
+    const body = new Words(mapWriteWire, {
       shard,
       view,
       branch,
@@ -315,7 +316,7 @@ export class ShardLink {
     this.#sendChange(operation, messageType.mapWrite, body);
   }
 
-  #sendChange(operation: MapOperation, type: number, body: readonly Buffer[]): void {
+  #sendChange(operation: MapOperation, type: number, body: readonly Buffer[] | Words): void {
     const { holders, inline } = operation;
     const attempt = (operation.attempt += 1);
     const again = () => {
@@ -395,7 +396,7 @@ export class ShardLink {
 
   #send(
     type: number,
-    body: readonly Buffer[],
+    body: readonly Buffer[] | Words,
     again: () => void,
     done: (reply: CallReply) => void,
   ): void {
@@ -411,7 +412,7 @@ export class ShardLink {
 
   /** The reply to act on; null when there is none and the request goes out again. */
   #answer(reply: CallReply, again: () => void): MapReply | null {
-    const answer = reply.ok ? decodeMapReply(reply.body) : null;
+    const answer = reply.ok ? reply.read(mapReplyWire) : null;
     return this.#accept(answer, again, reply) ? answer : null;
   }
 
