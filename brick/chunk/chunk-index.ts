@@ -11,6 +11,7 @@ import {
   indexEnd,
   indexStart,
 } from "../store/store-keys.ts";
+import { ChangedPlaces } from "./changed-places.ts";
 import { GrowingKeyFilter } from "./growing-key-filter.ts";
 import { PlaceCache } from "./place-cache.ts";
 
@@ -30,8 +31,8 @@ export class ChunkIndex {
   bytes: number;
   readonly #kv: Kv;
   readonly #segments: Segments;
-  /** null: removed. Bounded by checkpoints. */
-  #overlay = new Map<string, ChunkEntry | null>();
+  /** Bounded by checkpoints. */
+  readonly #overlay = new ChangedPlaces();
   /** What the key-value store was asked for of late and has not been told to change since. */
   readonly #places: PlaceCache;
   readonly #filterBytesMax: number;
@@ -170,7 +171,7 @@ export class ChunkIndex {
       if (this.#filter?.isWorn(this.count) !== true) return false;
       this.#learning = { filter: this.#newFilter(this.count), from: indexStart };
       // What has changed since the checkpoint is to be read nowhere else.
-      for (const name of this.#overlay.keys()) this.#learning.filter.add(name);
+      for (const [key] of this.#overlay) this.#learning.filter.add(keyName(key));
     }
     const found = this.#kv.range(this.#learning.from, indexEnd, limit);
     for (const [kvKey] of found) this.#learning.filter.add(keyName(kvKey.subarray(1)));
@@ -185,24 +186,23 @@ export class ChunkIndex {
 
   /** What a checkpoint must write. */
   changes(into: KvChange[]): void {
-    for (const [name, entry] of this.#overlay) {
-      const key = chunkKvKey(Buffer.from(name, "latin1"));
-      into.push({ key, value: entry === null ? null : encodeChunkEntry(entry) });
+    for (const [key, entry] of this.#overlay) {
+      const value = entry === null ? null : encodeChunkEntry(entry);
+      into.push({ key: chunkKvKey(key), value });
     }
   }
 
   /** Keys that have changed since the last checkpoint and are still there. */
   dirtyKeys(): Buffer[] {
     const keys: Buffer[] = [];
-    for (const [name, entry] of this.#overlay) {
-      if (entry !== null) keys.push(Buffer.from(name, "latin1"));
+    for (const [key, entry] of this.#overlay) {
+      if (entry !== null) keys.push(Buffer.from(key));
     }
     return keys;
   }
 
   checkpointed(): void {
-    for (const name of this.#overlay.keys()) this.#places.drop(name);
-    // A map that is cleared leads on to what it holds next, and would be kept by that; see NumberMap.
-    this.#overlay = new Map();
+    for (const [key] of this.#overlay) this.#places.drop(keyName(key));
+    this.#overlay.clear();
   }
 }

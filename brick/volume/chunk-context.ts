@@ -44,11 +44,17 @@ export class Placements {
   }
 }
 
-export function reachableCount(state: ClusterState): number {
+/** By the bricks of a state, which never change: every write asks. */
+const reachableCounts = new WeakMap<ClusterState["bricks"], number>();
+
+export function reachableCount({ bricks }: ClusterState): number {
+  const known = reachableCounts.get(bricks);
+  if (known !== undefined) return known;
   let count = 0;
-  for (const brick of Object.values(state.bricks)) {
+  for (const brick of Object.values(bricks)) {
     if (isReachable(brick) && brick.spare !== true) count += 1;
   }
+  reachableCounts.set(bricks, count);
   return count;
 }
 
