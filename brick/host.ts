@@ -127,7 +127,8 @@ export interface KvChange {
 export interface Network {
   /**
    * Queues a message; all of one tick's messages to a peer leave in one write. The buffers must
-   * not change until they have been sent, which no one reports: pass buffers never written again.
+   * not change until they have been sent, which no one reports: pass buffers never written again. The
+   * message is the network's from then on.
    */
   send(to: BrickNumber, message: Message): void;
   /** The receiver of everything. Set once, before the first message can arrive. */

@@ -165,11 +165,11 @@ class TcpNetwork implements RealNetwork {
       message.release?.();
       return;
     }
-    const stamped = { ...message, boot: this.#options.boot };
+    message.boot = this.#options.boot;
     if (to === this.#options.self) {
       // Taken once whoever is at work now has come to an end: what it leads to leaves in this turn.
       if (this.#own.length === 0) queueMicrotask(() => this.#takeOwn());
-      this.#own.push(stamped);
+      this.#own.push(message);
       return;
     }
     const bytes = frameHeaderBytes + bodyBytes;
@@ -184,7 +184,7 @@ class TcpNetwork implements RealNetwork {
       return;
     }
     this.#queuedCount += 1;
-    peer.queue.push(stamped);
+    peer.queue.push(message);
     peer.queuedBytes += bytes;
     if (peer.current === null) {
       this.#dialSoon(peer);
