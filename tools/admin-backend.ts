@@ -64,9 +64,12 @@ const faultCodes: Record<CommandFault["code"], AdminFaultCode> = {
 /** The administration of a cluster, as any of its bricks can do it. */
 export class NodeBackend implements AdminBackend {
   readonly #node: BrickNode;
+  readonly #random: (bytes: number) => Buffer;
 
-  constructor(node: BrickNode) {
+  /** `random`: unpredictable bytes; in the simulator, the seed's. */
+  constructor(node: BrickNode, random: (bytes: number) => Buffer = randomBytes) {
     this.#node = node;
+    this.#random = random;
   }
 
   async status(): Promise<AdminReply<ClusterStatus>> {
@@ -184,7 +187,7 @@ export class NodeBackend implements AdminBackend {
   }
 
   async volumeCreate(name: string, sizeBytes: number, copies: number, encrypt: boolean) {
-    const uuid = randomBytes(16).toString("hex");
+    const uuid = this.#random(16).toString("hex");
     const key = encrypt ? await this.#newKey(name, uuid, copies) : null;
     if (key?.ok === false) return key;
     const command: Command = {

@@ -53,7 +53,7 @@ export async function sitOutCalm(scene: Scene): Promise<void> {
 
 /** The outcome; null when the brick that was asked is gone, or does not answer. */
 export function patiently<T>(
-  { cluster }: Scene,
+  { cluster }: Pick<Scene, "cluster">,
   brick: BrickNumber,
   operation: Promise<T>,
 ): Promise<T | null> {

@@ -269,6 +269,12 @@ export class SimClock {
   }
 }
 
+/**
+ * Asked at every call of a brick's disk: throws once the boot has ended. It is told what the call is
+ * about to change there, if anything.
+ */
+export type Guard = (change?: string) => void;
+
 /** Thrown through the code of a brick that has crashed, to end it; never to be handled. */
 export class BrickStopped extends Error {
   override readonly name = "BrickStopped";

@@ -163,13 +163,17 @@ export class SimCluster {
       type: "joinBrick",
       tokenId: id,
       tokenHash: hash,
-      uuid: uuidOf(brick),
-      ...addressesOf(brick),
-      domain: this.#domainOf(brick),
-      capacityBytes: this.#bytes.capacityBytes,
+      ...this.factsOf(brick),
       ...(spare === true && { spare }),
     };
     return { brick, token: { type: "addJoinToken", id, hash, lifeMs: 3_600_000 }, join };
+  }
+
+  /** What a brick says of itself when it joins. */
+  factsOf(brick: BrickNumber) {
+    const { capacityBytes } = this.#bytes;
+    const domain = this.#domainOf(brick);
+    return { uuid: uuidOf(brick), ...addressesOf(brick), domain, capacityBytes };
   }
 
   admit(brick: BrickNumber): void {

@@ -2,7 +2,7 @@ import { assert } from "../../brick/assert.ts";
 import { type Disk, DiskError, type DiskFile, type Kv } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
 import { TiB } from "../../brick/units.ts";
-import { type EventOwner, eventKind, type SimClock } from "./sim-clock.ts";
+import { type EventOwner, eventKind, type Guard, type SimClock } from "./sim-clock.ts";
 import { SimFile } from "./sim-file.ts";
 import { openSimKv, SimKvStore } from "./sim-kv.ts";
 
@@ -193,7 +193,7 @@ export class SimDiskStore {
   }
 
   /** The disk as one boot sees it. */
-  mount(clock: SimClock, owner: EventOwner, guard: () => void): Disk {
+  mount(clock: SimClock, owner: EventOwner, guard: Guard): Disk {
     const prng = this.#prng;
     const { dials } = this;
     /** Resolves after a while with what `act` says then; never, once the boot is dead. */
@@ -217,8 +217,8 @@ export class SimDiskStore {
     };
     const handle = (path: string, file: SimFile): DiskFile => {
       let open = true;
-      const check = () => {
-        guard();
+      const check = (change?: string) => {
+        guard(change && `${change} ${path}`);
         assert(open, `${path} is closed`);
       };
       return {
@@ -242,7 +242,7 @@ export class SimDiskStore {
           return bytes.length === lengthBytes ? bytes : null;
         },
         write: (offsetBytes, buffers) => {
-          check();
+          check("write");
           const write = { path, file, offsetBytes, buffers };
           this.#underWay.add(write);
           return later(
@@ -256,7 +256,7 @@ export class SimDiskStore {
           );
         },
         sync: () => {
-          check();
+          check("sync");
           const upTo = file.beginSync();
           return later(operation.sync, dials.syncMs, () => {
             const asked = this.fault?.("sync", path, { from: 0, to: 0 }) ?? null;
@@ -273,7 +273,7 @@ export class SimDiskStore {
           return later(operation.size, dials.readMs, () => file.sizeBytes);
         },
         truncate: (sizeBytes) => {
-          check();
+          check("truncate");
           return later(operation.truncate, dials.writeMs, () => file.truncate(sizeBytes));
         },
         close: () => {
@@ -285,7 +285,7 @@ export class SimDiskStore {
     };
     return {
       open: async (path, options) => {
-        guard();
+        guard(options?.create ? `open ${path}` : undefined);
         checkPath(path);
         const file = await later(operation.open, dials.writeMs, () => {
           this.#failIf("open", path, 0, 0);
@@ -298,16 +298,16 @@ export class SimDiskStore {
         return later(operation.list, dials.readMs, () => this.#list(folder));
       },
       remove: (path) => {
-        guard();
+        guard(`remove ${path}`);
         return later(operation.remove, dials.writeMs, () => this.#remove(path));
       },
       rename: (from, to) => {
-        guard();
+        guard(`rename ${to}`);
         checkPath(to);
         return later(operation.rename, dials.writeMs, () => this.#rename(from, to));
       },
       syncFolder: (folder) => {
-        guard();
+        guard(`sync folder ${folder}`);
         return later(operation.syncFolder, dials.syncMs, () => this.#syncFolder(folder));
       },
       freeBytes: () => {
@@ -437,7 +437,7 @@ export class SimDiskStore {
     });
   }
 
-  #openKv(folder: string, guard: () => void): Kv {
+  #openKv(folder: string, guard: Guard): Kv {
     let store = this.#kvs.get(folder);
     if (store === undefined) this.#kvs.set(folder, (store = new SimKvStore()));
     const hasRoom = () => {

@@ -84,7 +84,8 @@ export class SimMachine {
     this.#boot = boot;
     const { clock, network } = this.#world;
     clock.trace.add((eventKind.boot << 24) | this.brick);
-    const guard = () => {
+    const guard = (change?: string) => {
+      if (change !== undefined && boot.alive) this.#world.onChange?.(this.brick, change);
       if (!boot.alive) throw new BrickStopped(`brick ${this.brick} has stopped`);
     };
     const disk: Disk = this.disk.mount(clock, boot, guard);
@@ -143,6 +144,8 @@ export class SimWorld {
   readonly crashes: CrashRecord[] = [];
   /** Where the bricks' log lines go; nowhere unless set. */
   onLog: ((brick: BrickNumber, line: string) => void) | null = null;
+  /** Told right before a brick changes anything on its medium; it may end the boot then. */
+  onChange: ((brick: BrickNumber, change: string) => void) | null = null;
   /** Told of every end of a boot. */
   onCrash: ((record: CrashRecord) => void) | null = null;
   /**

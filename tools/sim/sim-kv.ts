@@ -1,6 +1,7 @@
 import { assert } from "../../brick/assert.ts";
 import { DiskError, type Kv, type KvChange } from "../../brick/host.ts";
 import type { Prng } from "../../brick/prng.ts";
+import type { Guard } from "./sim-clock.ts";
 
 /** Batches that a crash may take back; an older one counts as written, as after a memtable flush. */
 const unsyncedBatchesMax = 4096;
@@ -164,7 +165,7 @@ export function openSimKv(
   store: SimKvStore,
   dials: KvDials,
   prng: Prng,
-  guard: () => void,
+  guard: Guard,
   hasRoom: () => boolean = () => true,
 ): Kv {
   let open = true;
@@ -174,8 +175,8 @@ export function openSimKv(
   };
   checkRoom();
   store.settle(prng);
-  const check = () => {
-    guard();
+  const check = (change?: string) => {
+    guard(change);
     assert(open, "the key-value store is closed");
   };
   const checkRead = () => {
@@ -197,7 +198,7 @@ export function openSimKv(
       return keys.map((key) => copy(store.get(key.toString("latin1"))));
     },
     write: (batch, { sync }) => {
-      check();
+      check(sync ? "synced batch" : "batch");
       if (dials.kvErrorChance > 0 && prng.chance(dials.kvErrorChance)) {
         throw new DiskError("EIO", "the simulated key-value store failed to write");
       }
