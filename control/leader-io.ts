@@ -34,6 +34,7 @@ import {
 import type { RaftPort } from "./raft-port.ts";
 import type { Recoveries } from "./recovery-io.ts";
 import { type PlannedChange, planViews } from "./view-planner.ts";
+import { begunDeletions } from "./volume-commands.ts";
 import { planVoters, voterCommands } from "./voters.ts";
 
 const checkEveryMs = 100;
@@ -245,6 +246,7 @@ export class Leadership {
     for (const { number } of grownBricks(state)) {
       this.#decideIfItHolds({ type: "brickGrown", number });
     }
+    for (const command of begunDeletions(state)) this.#decideIfItHolds(command);
     const gc = planGc(state, {
       nowMs: this.timeMs(),
       timing: this.#parts.timing,

@@ -98,6 +98,13 @@ export function forgetVolume(state: ClusterState, command: CommandOf<"forgetVolu
   return done({ ...after, units });
 }
 
+/** What the leader goes on with: whoever began a deletion may not live to see it through. */
+export function begunDeletions(state: ClusterState): CommandOf<"forgetVolume">[] {
+  return Object.values(state.volumes)
+    .filter(({ status }) => status === "deleting")
+    .map(({ uuid }) => ({ type: "forgetVolume", uuid }));
+}
+
 export function attach(state: ClusterState, command: CommandOf<"attach">): Applied {
   const { uuid, brick: number, boot, expectEpoch } = command;
   const volume = volumeByUuid(state, uuid);

@@ -224,18 +224,20 @@ export class NodeBackend implements AdminBackend {
   }
 
   async volumeDelete(name: string): Promise<AdminReply<VolumeSummary>> {
-    const deleted = await this.#onVolume(name, { type: "deleteVolume", name });
-    if (!deleted.ok) return deleted;
-    // Branch numbers are not used again, so the name is free at once; what the branch maps is
-    // garbage from here on.
-    const { uuid } = deleted.value;
+    const shown = await this.volumeShow(name);
+    if (!shown.ok) return shown;
     const { control, keys } = this.#node;
     const keyDomain = control.state().volumes[name]?.keyDomain;
+    const deleted = await control.submit({ type: "deleteVolume", name });
+    if (!deleted.ok) return refused(deleted.fault);
+    // Branch numbers are not used again, so the name is free at once; what the branch maps is
+    // garbage from here on. The leader does the same, should this brick not come to it.
+    const { uuid } = shown.value;
     const result = await control.submit({ type: "forgetVolume", uuid });
     if (!result.ok && result.fault.code !== "unknown") return refused(result.fault);
     // Bricks that are away now destroy the key when they are back.
     if (keyDomain !== undefined) await keys.goneWhereReachable(keyDomain, keyGoneMsMax);
-    return deleted;
+    return { ok: true, value: { ...shown.value, status: "deleting" } };
   }
 
   async volumeAllow(name: string, initiator: string, lun: number) {

@@ -33,7 +33,7 @@ export function choosePlace({ cluster }: Scene, prng: Prng, volumeName: string):
   return volume === undefined ? null : { brick, volume };
 }
 
-export function pause({ cluster }: Scene, ms: number): Promise<void> {
+export function pause({ cluster }: Pick<Scene, "cluster">, ms: number): Promise<void> {
   return new Promise((resolve) => void cluster.world.after(ms, resolve));
 }
 

@@ -138,9 +138,11 @@ export async function crashAt(name: string, seed: number, crash: Crash): Promise
 
 async function cutAndCheck(scene: VerbScene, verb: Verb, steps: Steps): Promise<string | null> {
   let told: Told | undefined;
-  scene.asking((backend) => verb.ask(scene, backend)).then((answer) => {
-    told = answer;
-  });
+  scene
+    .asking((backend) => verb.ask(scene, backend))
+    .then((answer) => {
+      told = answer;
+    });
   await scene.until(() => told !== undefined && steps.cut !== null, 2 * settleMsMax);
   const first =
     (await rest(scene, verb)) ?? promised(verb, scene, told!) ?? (await checkData(scene, verb));

@@ -1,6 +1,6 @@
 import { Prng } from "../../brick/prng.ts";
 import { type BrickNumber, grainBytes, KiB, sectorBytes } from "../../brick/units.ts";
-import { patiently, patienceMs } from "./scene.ts";
+import { patienceMs, patiently } from "./scene.ts";
 import { type SimCluster, volumeName } from "./sim-cluster.ts";
 
 const writeEveryMs = 200;
@@ -120,9 +120,7 @@ export class VerbLoad {
   async #read(through: BrickNumber, { volume, offsetBytes, data }: Piece): Promise<Buffer | null> {
     const { world } = this.#cluster;
     for (let tries = 0; tries < triesMax; tries += 1) {
-      const read = this.#cluster
-        .volumeAt(through, volume)
-        ?.read(offsetBytes, data.length);
+      const read = this.#cluster.volumeAt(through, volume)?.read(offsetBytes, data.length);
       const found = read === undefined ? null : await world.complete(read, 2 * patienceMs);
       if (found?.ok) return Buffer.concat(found.buffers);
       if (found !== null && found.fault.code !== "unavailable") return null;

@@ -5,6 +5,7 @@ import type { AdminBackend, AdminReply } from "../../control/api.ts";
 import { NodeBackend } from "../admin-backend.ts";
 import { isHealthy } from "../health/problems.ts";
 import { patiently } from "./scene.ts";
+import { BrickStopped } from "./sim-clock.ts";
 import { SimCluster, type SimClusterOptions, volumeName } from "./sim-cluster.ts";
 import { VerbLoad } from "./verb-load.ts";
 import { copiesAmiss, disorder } from "./verb-order.ts";
@@ -125,13 +126,15 @@ export class VerbScene {
   }
 
   /** Asks the operator's brick once. */
-  asking<T>(
-    ask: (backend: AdminBackend) => Promise<AdminReply<T>>,
-  ): Promise<AdminReply<T> | null> {
+  asking<T>(ask: (backend: AdminBackend) => Promise<AdminReply<T>>): Promise<AdminReply<T> | null> {
     const node = this.cluster.nodes.get(this.asked);
     if (node === undefined) return Promise.resolve(null);
     const random = (bytes: number) => this.#prng.fill(Buffer.alloc(bytes));
-    return patiently(this, this.asked, ask(new NodeBackend(node, random)));
+    const answered = ask(new NodeBackend(node, random)).catch((error: unknown) => {
+      if (error instanceof BrickStopped) return null;
+      throw error;
+    });
+    return patiently(this, this.asked, answered);
   }
 
   /** Asks until somebody can answer. */

@@ -2,6 +2,8 @@ import { type ChapRecord, type ClusterState, isReachable } from "../../brick/clu
 import { type LevelRange, levelOf, levelsBefore, ownLevels } from "../../brick/feature-level.ts";
 import { type BrickNumber, MiB } from "../../brick/units.ts";
 import type { AdminBackend, AdminFaultCode, AdminReply } from "../../control/api.ts";
+import { shortOfCopies } from "./copies.ts";
+import { pause } from "./scene.ts";
 import { type SimClusterOptions, volumeName } from "./sim-cluster.ts";
 import type { VerbScene } from "./verb-scene.ts";
 
@@ -32,6 +34,9 @@ const tokenId = "token-of-the-operator";
 const tokenHash = "5a".repeat(32);
 const hourMs = 3_600_000;
 const extraBytes = 64 * MiB;
+/** Between two tries of an operator, and how many there are. */
+const askAgainMs = 250;
+const removalsMax = 120;
 
 const secret = (digit: string) => ({ sealed: "00".repeat(60), fingerprint: digit.repeat(32) });
 const chap: ChapRecord = { user: "host", secret: secret("a"), weakest: "sha256", mutual: null };
@@ -179,7 +184,8 @@ function erase(): Verb {
     },
     // The first key of a cluster has the number 1, and no number is used again.
     effect: (scene) => (keyOf(scene) === 1 ? "absent" : "whole"),
-    isUnderWay: ({ state }) => (state.units?.[state.volumes[spareName]!.uuid]?.sanitize ?? null) !== null,
+    isUnderWay: ({ state }) =>
+      (state.units?.[state.volumes[spareName]!.uuid]?.sanitize ?? null) !== null,
     takes: { volume: spareName, fate: "erased" },
   };
 }
@@ -225,6 +231,32 @@ function drains(name: string, subjectOf: (scene: VerbScene) => BrickNumber): Ver
   };
 }
 
+/** As the advice of `endisk status` goes: a removal is asked for until nothing needs the brick any more. */
+async function drainAndRemove(scene: VerbScene, api: AdminBackend) {
+  const { subject, cluster } = scene;
+  const drained = await api.brickDrain(subject);
+  if (!drained.ok && drained.fault.code !== "conflict") return drained;
+  for (let asks = 0; ; asks += 1) {
+    const removed = await api.brickRemove(subject, false);
+    if (removed.ok) {
+      const others = cluster.bricks.filter((one) => one !== subject);
+      const short = others.every((one) => cluster.nodes.has(one)) ? shortWithout(scene) : null;
+      if (short !== null) throw new Error(`removed too early: ${short}`);
+      return removed;
+    }
+    // Of one that is removed already, or is still needed when the operator's patience ends.
+    const isOver = scene.state.bricks[subject]!.status === "removed" || asks >= removalsMax;
+    if (removed.fault.code !== "conflict" || isOver) return removed;
+    await pause(scene, askAgainMs);
+  }
+}
+
+/** Its machine is taken away as soon as it is removed: what is short of copies then. */
+function shortWithout({ cluster, subject }: VerbScene): string | null {
+  cluster.dismiss(subject);
+  return shortOfCopies(cluster);
+}
+
 function isRemoved({ state, subject }: VerbScene): Effect {
   return state.bricks[subject]!.status === "removed" ? "whole" : "absent";
 }
@@ -257,6 +289,20 @@ const bricks: readonly Verb[] = [
   },
   drains("brick drain, of the gateway", ({ gateway }) => gateway),
   drains("brick drain, of the leader", ({ leader }) => leader),
+  {
+    name: "brick drain, and remove",
+    cluster: four,
+    prepare: async (scene) => {
+      scene.subject = scene.gateway;
+    },
+    ask: drainAndRemove,
+    effect: ({ state, subject }) => {
+      const { status } = state.bricks[subject]!;
+      if (status === "draining") return "begun";
+      return status === "removed" ? "whole" : "absent";
+    },
+    refusedWhenDone: "conflict",
+  },
   {
     name: "brick remove",
     cluster: { ...four, encrypt: true },
