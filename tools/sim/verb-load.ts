@@ -7,7 +7,7 @@ const writeEveryMs = 200;
 const tryAgainMs = 250;
 const triesMax = 40;
 const smallBytes = 4 * KiB;
-/** Among those before the verb: small ones travel with the map, large ones do not. */
+/** Unless more are asked for: small ones travel with the map, large ones do not. */
 const firstPieces = 6;
 
 /** What was written once, to a grain of its own. */
@@ -37,9 +37,9 @@ export class VerbLoad {
   }
 
   /** Data that are there before the verb, answered GOOD. */
-  async fill(through: BrickNumber, volume: string): Promise<void> {
-    for (let count = 0; count < firstPieces; count += 1) {
-      const piece = this.#newPiece(volume);
+  async fill(through: BrickNumber, volume: string, largePieces = 0): Promise<void> {
+    for (let count = 0; count < (largePieces || firstPieces); count += 1) {
+      const piece = this.#newPiece(volume, largePieces > 0);
       for (let tries = 0; !piece.landed; tries += 1) {
         if (tries >= triesMax) throw new Error(`volume ${volume} cannot be written`);
         await this.#write(through, piece);
@@ -80,9 +80,10 @@ export class VerbLoad {
     return this.#cluster;
   }
 
-  #newPiece(volume: string): Piece {
+  #newPiece(volume: string, large?: boolean): Piece {
     const number = this.#pieces.length;
-    const data = this.#prng.fill(Buffer.alloc(number % 3 === 2 ? grainBytes : smallBytes));
+    const isLarge = large || number % 3 === 2;
+    const data = this.#prng.fill(Buffer.alloc(isLarge ? grainBytes : smallBytes));
     const piece = { volume, offsetBytes: number * grainBytes, data, landed: false };
     this.#pieces.push(piece);
     return piece;

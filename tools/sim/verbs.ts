@@ -1,6 +1,6 @@
 import { type ChapRecord, type ClusterState, isReachable } from "../../brick/cluster-state.ts";
 import { type LevelRange, levelOf, levelsBefore, ownLevels } from "../../brick/feature-level.ts";
-import { type BrickNumber, MiB } from "../../brick/units.ts";
+import { type BrickNumber, KiB, MiB } from "../../brick/units.ts";
 import type { AdminBackend, AdminFaultCode, AdminReply } from "../../control/api.ts";
 import { shortOfCopies } from "./copies.ts";
 import { pause } from "./scene.ts";
@@ -231,6 +231,14 @@ function drains(name: string, subjectOf: (scene: VerbScene) => BrickNumber): Ver
   };
 }
 
+const slowPieces = 120;
+const slowBytesPerSecond = 256 * KiB;
+const slowCopies = {
+  floorBytesPerSecond: slowBytesPerSecond,
+  ceilingBytesPerSecond: slowBytesPerSecond,
+  gentleBytesPerSecond: slowBytesPerSecond,
+};
+
 /** As the advice of `endisk status` goes: a removal is asked for until nothing needs the brick any more. */
 async function drainAndRemove(scene: VerbScene, api: AdminBackend) {
   const { subject, cluster } = scene;
@@ -291,9 +299,11 @@ const bricks: readonly Verb[] = [
   drains("brick drain, of the leader", ({ leader }) => leader),
   {
     name: "brick drain, and remove",
-    cluster: four,
+    // There is so much to copy, and so slowly, that the map has left the brick long before.
+    cluster: { ...four, copyRates: slowCopies },
     prepare: async (scene) => {
       scene.subject = scene.gateway;
+      await scene.load.fill(scene.gateway, volumeName, slowPieces);
     },
     ask: drainAndRemove,
     effect: ({ state, subject }) => {
