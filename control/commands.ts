@@ -180,7 +180,7 @@ const command = z.discriminatedUnion("type", [
     /** Without it a smaller size is refused: what lies beyond the new end would be lost. */
     shrink: z.boolean(),
   }),
-  /** Nobody may write any more; its map records are dropped, then `forgetVolume`. */
+  /** Nobody may write any more; `forgetVolume` follows, from who asked or from the leader. */
   z.object({ type: z.literal("deleteVolume"), name }),
   z.object({ type: z.literal("forgetVolume"), uuid: id128 }),
   /** Takes the attachment, if its present epoch is `expectEpoch` (0: nobody holds it). */

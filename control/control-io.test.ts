@@ -6,6 +6,7 @@ import { Calls } from "../brick/rpc/calls.ts";
 import type { BrickNumber } from "../brick/units.ts";
 import { SimWorld } from "../tools/sim/sim-host.ts";
 import { emptyClusterState } from "./cluster-machine.ts";
+import type { Command } from "./commands.ts";
 import { Control } from "./control-io.ts";
 import type { ShardStatus } from "./keepalive.ts";
 import type { MapControl } from "./map-control.ts";
@@ -483,6 +484,21 @@ test("after a power cut that cut every log, shards are recovered from all report
   for (const shard of cluster.state().shards) {
     assert.equal(cluster.state().bricks[shard.primary]!.boot, shard.primaryBoot);
   }
+});
+
+test("the leader goes on with a deletion that nobody sees through", async () => {
+  const cluster = new Cluster(10);
+  await cluster.three();
+  const submit = (command: Command) =>
+    cluster.world.complete(cluster.bricks.get(3)!.control.submit(command));
+  const sizes = { sizeBytes: 2 ** 30, copies: 2, degradedWrites: true };
+  for (const [at, name] of ["kept", "deleted"].entries()) {
+    await submit({ type: "createVolume", name, uuid: uuid(at + 1), ...sizes });
+  }
+  assert.equal((await submit({ type: "deleteVolume", name: "deleted" })).ok, true);
+  cluster.crash(3);
+  await cluster.world.runUntil(() => cluster.state().volumes.deleted === undefined, 5000);
+  assert.deepEqual(Object.keys(cluster.state().volumes), ["kept"]);
 });
 
 test("refresh sees what was committed before it", async () => {

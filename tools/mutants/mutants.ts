@@ -2,6 +2,7 @@ import { homeMutants } from "./home-mutants.ts";
 import { moduleMutants } from "./module-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ruleMutants } from "./rule-mutants.ts";
+import { verbMutants } from "./verb-mutants.ts";
 
 const crashTests = ["brick/store/store-crash.test.ts"];
 const storeTests = ["brick/store/store.test.ts", "brick/store/store-model.test.ts"];
@@ -26,6 +27,7 @@ export const mutants: readonly Mutant[] = [
   ...ruleMutants,
   ...homeMutants,
   ...moduleMutants,
+  ...verbMutants,
   {
     name: "the log answers before it has flushed",
     file: "brick/log/log.ts",

@@ -320,9 +320,7 @@ test("a key that is not the one reserved is not kept, whoever sends it", async (
 
 test("a deleted volume's key is destroyed everywhere", async () => {
   const cluster = await encrypted(5);
-  const { uuid } = record(cluster);
   await cluster.submit({ type: "deleteVolume", name: volumeName });
-  await cluster.submit({ type: "forgetVolume", uuid });
   await cluster.world.runUntil(
     () => cluster.bricks.every((brick) => keyFiles(cluster, brick).length === 0),
     minuteMs,

@@ -142,9 +142,8 @@ export class GcWatch {
   async #deleteAll(): Promise<void> {
     const { world, nodes } = this.#cluster;
     const { volumes } = this.#cluster.anyNode()!.control.state();
-    for (const { name, uuid } of Object.values(volumes)) {
+    for (const { name } of Object.values(volumes)) {
       await this.#cluster.submit({ type: "deleteVolume", name });
-      await this.#cluster.submit({ type: "forgetVolume", uuid });
     }
     const isBack = () =>
       [...nodes.values()].every(({ store }) => {

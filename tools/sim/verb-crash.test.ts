@@ -66,7 +66,7 @@ test("a key that was made for a volume is that volume's, or gone", async () => {
 });
 
 test("a brick is removed once its copies are elsewhere, whatever is cut meanwhile", async () => {
-  await cut("brick drain, and remove", some(4));
+  await cut("brick drain, and remove", some(3));
   await cut("brick remove", some(2));
 });
 

@@ -6,6 +6,7 @@ import { homeMutants } from "../../mutants/home-mutants.ts";
 import { moduleMutants } from "../../mutants/module-mutants.ts";
 import { mutants } from "../../mutants/mutants.ts";
 import { ruleMutants } from "../../mutants/rule-mutants.ts";
+import { verbMutants } from "../../mutants/verb-mutants.ts";
 
 /** The table of docs/simulation.md: which scenario a rule has, and which mutant breaks the rule. */
 
@@ -54,7 +55,7 @@ test("no scenario and no mutant of a rule is missing in the table", () => {
   const named = rows();
   const inTable = named.map(({ mutant }) => mutant);
   assert.equal(new Set(inTable).size, inTable.length);
-  const missing = [...ruleMutants, ...homeMutants, ...moduleMutants].filter(
+  const missing = [...ruleMutants, ...homeMutants, ...moduleMutants, ...verbMutants].filter(
     ({ name }) => !inTable.includes(name),
   );
   assert.deepEqual(
