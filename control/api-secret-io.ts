@@ -1,5 +1,13 @@
 import { randomBytes } from "node:crypto";
-import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { secretBytes } from "./api-auth.ts";
 
@@ -19,12 +27,18 @@ export function writeSecret(folder: string, secret: Buffer): void {
   writePrivateFile(join(folder, secretFileName), `${secret.toString("hex")}\n`);
 }
 
-/** A new file with mode 0600, durable when it returns (the folder is the caller's to sync). */
+/**
+ * A new file with mode 0600, durable when it returns (the folder is the caller's to sync). What could
+ * not be written is not left behind: half a secret would be refused at the next try.
+ */
 export function writePrivateFile(path: string, text: string): void {
   const file = openSync(path, "wx", 0o600);
   try {
     writeSync(file, text);
     fsyncSync(file);
+  } catch (error) {
+    unlinkSync(path);
+    throw error;
   } finally {
     closeSync(file);
   }

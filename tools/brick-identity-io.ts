@@ -1,18 +1,20 @@
 import { randomBytes } from "node:crypto";
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
+  rmSync,
   statfsSync,
   writeSync,
 } from "node:fs";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { z } from "zod";
-import { MiB } from "../brick/units.ts";
+import { KiB, MiB } from "../brick/units.ts";
 import type { AdminReply, JoinGrant } from "../control/api.ts";
 import { parseJoinToken } from "../control/api-auth.ts";
 import { joinCluster } from "../control/api-client-io.ts";
@@ -57,6 +59,8 @@ const identitySchema = z.object({
 
 export type BrickIdentity = z.infer<typeof identitySchema>;
 
+/** Held while a new brick asks who it is: more than its identity and its secret take. */
+const heldBytes = 64 * KiB;
 /** Part of the free space that a brick offers when nothing else is said. */
 const offeredShare = 0.8;
 
@@ -94,8 +98,7 @@ function checksumOf(identity: BrickIdentity): string {
 }
 
 export function writeIdentity(folder: string, identity: BrickIdentity): void {
-  const path = join(folder, identityFileName);
-  const file = openSync(`${path}.new`, "w", 0o600);
+  const file = openSync(newIdentityPath(folder), "w", 0o600);
   try {
     const checked = { ...identity, checksum: checksumOf(identity) };
     writeSync(file, `${JSON.stringify(checked, null, 2)}\n`);
@@ -103,7 +106,7 @@ export function writeIdentity(folder: string, identity: BrickIdentity): void {
   } finally {
     closeSync(file);
   }
-  renameSync(`${path}.new`, path);
+  renameSync(newIdentityPath(folder), join(folder, identityFileName));
   syncFolder(folder);
 }
 
@@ -150,12 +153,38 @@ export async function establishIdentity(
     const how = "make one with `endisk init`, or join a cluster with --join and --token-file";
     throw new BrickStartError("invalid", `${folder} holds no brick: ${how}`);
   }
-  const { identity, secret } = options.join === null ? begin(options) : await joinOne(options);
-  // 1. the secret, 2. the identity: a folder with an identity always has its secret.
-  if (readSecret(folder) === null) writePrivateFile(join(folder, secretFileName), hexLine(secret));
-  writeIdentity(folder, identity);
-  rememberCluster(identity.api, folder);
-  return { identity, secret: readSecret(folder)! };
+  const hadSecret = readSecret(folder) !== null;
+  try {
+    // A quota is not seen in free bytes; the cluster gives a number, and takes the token, but once.
+    holdRoom(folder);
+    const { identity, secret } = options.join === null ? begin(options) : await joinOne(options);
+    rmSync(newIdentityPath(folder));
+    // 1. the secret, 2. the identity: a folder with an identity always has its secret.
+    if (!hadSecret) writePrivateFile(join(folder, secretFileName), hexLine(secret));
+    writeIdentity(folder, identity);
+    rememberCluster(identity.api, folder);
+    return { identity, secret: readSecret(folder)! };
+  } catch (error) {
+    rmSync(newIdentityPath(folder), { force: true });
+    const isMade = existsSync(join(folder, identityFileName));
+    if (!hadSecret && !isMade) rmSync(join(folder, secretFileName), { force: true });
+    throw error;
+  }
+}
+
+/** Room for the small files of a new brick, in the place of one of them. */
+function holdRoom(folder: string): void {
+  const file = openSync(newIdentityPath(folder), "w", 0o600);
+  try {
+    writeSync(file, Buffer.alloc(heldBytes));
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function newIdentityPath(folder: string): string {
+  return join(folder, `${identityFileName}.new`);
 }
 
 function hexLine(bytes: Buffer): string {

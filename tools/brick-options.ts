@@ -49,4 +49,6 @@ export type BrickStartCode =
   /** The cluster cannot be reached now. */
   | "unavailable"
   /** The cluster refused: token or secret. */
-  | "refused";
+  | "refused"
+  /** The file system has no room for a new brick. */
+  | "no_room";

@@ -11,12 +11,7 @@ import { bootstrapDefault } from "../control/control-io.ts";
 import { type Portal, startPortal } from "../iscsi/portal.ts";
 import { NodeBackend } from "./admin-backend.ts";
 import { ClusterAuthority } from "./authority.ts";
-import {
-  type BrickIdentity,
-  establishIdentity,
-  markBegun,
-  readIdentity,
-} from "./brick-identity-io.ts";
+import { type BrickIdentity, establishIdentity, markBegun } from "./brick-identity-io.ts";
 import { brickMetrics } from "./brick-metrics.ts";
 import { BrickNode } from "./brick-node.ts";
 import { type BrickOptions, BrickStartError, type RunningBrick } from "./brick-options.ts";
@@ -33,9 +28,8 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
   settleCollector(memoryBytes);
   const parts = memoryParts(memoryBytes);
   const { dataFolder } = options;
-  const isKnown = readIdentity(dataFolder) !== null;
   const establish = () => establishIdentity(options);
-  const established = await (isKnown ? withStartRoom(dataFolder, log, establish) : establish());
+  const established = await withStartRoom(dataFolder, log, establish);
   let { identity } = established;
   const { secret } = established;
   const { clusterId, number: self, uuid } = identity;
@@ -46,7 +40,8 @@ export async function startBrick(options: BrickOptions): Promise<RunningBrick> {
     const lost = `${storeFolder} is empty, but brick ${self} has stored data there`;
     throw new BrickStartError("invalid", `${lost}: mount it, or replace the brick by a new one`);
   }
-  const master = masterKeyOf(options.dataFolder, storeFolder, options.masterKeyFile);
+  const findMaster = () => masterKeyOf(dataFolder, storeFolder, options.masterKeyFile);
+  const master = await withStartRoom(dataFolder, log, findMaster);
   let wire: RealNetwork | null = null;
   let authority: ClusterAuthority | null = null;
   const latencies = new Map<string, LatencyHistogram>();

@@ -73,6 +73,8 @@ function exitOfStart(error: BrickStartError): number {
       return exitCode.unavailable;
     case "refused":
       return exitCode.refused;
+    case "no_room":
+      return exitCode.conflict;
   }
 }
 

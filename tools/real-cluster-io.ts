@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ import { ApiClient } from "../control/api-client-io.ts";
 import { writePrivateFile } from "../control/api-secret-io.ts";
 import { findCluster } from "./find-cluster-io.ts";
 import { pidFileHolder, readPid } from "./pid-file-io.ts";
-import { runTool } from "./run-tool-io.ts";
+import { runTool, type ToolResult } from "./run-tool-io.ts";
 
 /** A real cluster of real processes on free loopback ports, for the tests and the bench of the whole product. */
 
@@ -187,11 +187,21 @@ export class RealCluster {
 
   /** Starts a further brick as on a machine of its own; resolves when the process is started. */
   async startBrick(number: number, through = 1): Promise<void> {
-    const token = await this.endisk("token");
+    this.#spawnBrick(number, await this.#joiningArgs(number, through));
+  }
+
+  /** The same command, of a brick that is not expected to run; how it ended. */
+  async startInVain(number: number, through = 1): Promise<ToolResult> {
+    const args = ["brick", ...(await this.#joiningArgs(number, through))];
+    return runTool(endiskPath, args, { env: this.#env() });
+  }
+
+  /** With the token of an earlier try, if there is one. */
+  async #joiningArgs(number: number, through: number): Promise<string[]> {
     const tokenFile = join(this.folder, `token-${number}`);
-    writePrivateFile(tokenFile, token);
+    if (!existsSync(tokenFile)) writePrivateFile(tokenFile, await this.endisk("token"));
     const joining = ["--join", this.api(through), "--token-file", tokenFile];
-    this.#spawnBrick(number, [...this.#newBrickArgs(number), ...joining]);
+    return [...this.#newBrickArgs(number), ...joining];
   }
 
   /** Runs an `endisk` command against this cluster; fails when it does. */

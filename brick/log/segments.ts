@@ -36,7 +36,7 @@ const quietMs = 20;
 /** How soon a full disk is asked again. */
 const retryMs = 1000;
 /** There is room again when this part of the floor is free above it: not at the next file's end. */
-const roomAboveFloorShare = 1 / 4;
+export const roomAboveFloorShare = 1 / 4;
 /**
  * Of the zeros at hand when the disk is full, what is left to records that must be logged: a second
  * or two of all that comes in, until everybody knows that this brick is full, and then a long time.

@@ -1,6 +1,7 @@
 import type { Kv, KvChange } from "../host.ts";
 import type { RecordLocation } from "../log/log.ts";
 import type { MemoryParts } from "../memory-budget.ts";
+import { MiB } from "../units.ts";
 import type { StoreIdentity } from "./store-open.ts";
 
 /** Whoever keeps state in the key-value store that follows from records of the log. */
@@ -15,6 +16,8 @@ export interface StoreParticipant {
   collected(): void;
   dirtyCount(): number;
 }
+
+export const diskFloorBytesDefault = 64 * MiB;
 
 export interface StoreOptions {
   capacityBytes: number;

@@ -36,7 +36,13 @@ import {
   refuseLostIndex,
   replayFrom,
 } from "./store-open.ts";
-import type { PutFault, PutResult, StoreOptions, StoreParticipant } from "./store-options.ts";
+import {
+  diskFloorBytesDefault,
+  type PutFault,
+  type PutResult,
+  type StoreOptions,
+  type StoreParticipant,
+} from "./store-options.ts";
 import type { Superblock, SuperblockCopies } from "./superblock.ts";
 import { type SweepStep, sweepStep } from "./sweep.ts";
 
@@ -55,8 +61,6 @@ interface PendingChunk extends Keyed<PendingChunk> {
   /** Puts of the same key that wait for this record. */
   waiters: ((result: PutResult) => void)[];
 }
-
-const diskFloorBytesDefault = 64 * MiB;
 
 /** One brick's log, chunk index and key-value store, on one data directory. */
 export class Store {

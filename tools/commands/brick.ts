@@ -1,7 +1,7 @@
-import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import type { BrickDetail } from "../../control/api.ts";
+import { readIdentity } from "../brick-identity-io.ts";
 import type { BrickOptions, RunningBrick } from "../brick-options.ts";
 import { saveCompiledCode } from "../compiled-code-io.ts";
 import { beginWithin } from "../memory-exec-io.ts";
@@ -17,7 +17,7 @@ import {
   UsageError,
 } from "../options.ts";
 import { takePidFile } from "../pid-file-io.ts";
-import { withStartRoom } from "../start-room-io.ts";
+import { requireRoom, withStartRoom } from "../start-room-io.ts";
 import { type AdminOptions, ask, print, withClusterOptions } from "./admin.ts";
 import { bricksText } from "./status.ts";
 
@@ -154,8 +154,8 @@ function detailText(detail: BrickDetail): string {
 /** Runs a brick until it is told to stop. */
 async function runBrick(options: BrickOptions, supervised: boolean): Promise<void> {
   if (options.memoryBytes !== null) beginWithin(options.memoryBytes);
-  mkdirSync(options.dataFolder, { recursive: true, mode: 0o700 });
   const { dataFolder, log } = options;
+  if (readIdentity(dataFolder) === null) requireRoom(dataFolder, 1);
   const pidFile = await withStartRoom(dataFolder, log, () => takePidFile(pidFileIn(dataFolder)));
   try {
     const stopAsked = stopRequest(supervised);

@@ -9,6 +9,7 @@ import { ApiClient } from "../../control/api-client-io.ts";
 import { readSecret, writePrivateFile } from "../../control/api-secret-io.ts";
 import { votersWanted } from "../../control/voters.ts";
 import { establishIdentity, offeredBytes, readIdentity } from "../brick-identity-io.ts";
+import type { BrickOptions } from "../brick-options.ts";
 import { CommandError, exitCode, exitOfFault } from "../exit-codes.ts";
 import { brickNumbersUnder, dataFolderDefault } from "../find-cluster-io.ts";
 import {
@@ -26,7 +27,7 @@ import {
   volumeSpecSchema,
 } from "../options.ts";
 import { pidFileHolder, takePidFile } from "../pid-file-io.ts";
-import { withStartRoom } from "../start-room-io.ts";
+import { requireRoom, withStartRoom } from "../start-room-io.ts";
 import { Supervisor } from "../supervisor-io.ts";
 import { pidFileIn } from "./brick.ts";
 
@@ -165,7 +166,8 @@ function say(line: string): void {
 }
 
 async function up(plan: UpPlan): Promise<void> {
-  mkdirSync(plan.folder, { recursive: true, mode: 0o700 });
+  const newCount = newBricks(plan).length;
+  if (newCount > 0) requireRoom(plan.folder, newCount);
   const pidPath = join(plan.folder, "endisk.pid");
   const lock = await withStartRoom(brickFolder(plan, 1), say, () => takePidFile(pidPath));
   try {
@@ -240,12 +242,12 @@ function stopRequest(supervisor: Supervisor): Promise<string> {
 }
 
 async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
-  const numbers = Array.from({ length: plan.brickCount }, (_, index) => index + 1);
-  const fresh = numbers.filter((number) => readIdentity(brickFolder(plan, number)) === null);
+  const numbers = brickNumbers(plan);
+  const fresh = newBricks(plan);
   const capacityBytes = plan.capacityBytes ?? offeredBytes(plan.folder, Math.max(1, fresh.length));
   const first = brickFolder(plan, 1);
   if (fresh.includes(1)) {
-    await establishIdentity({
+    const options: BrickOptions = {
       dataFolder: first,
       listen: endpointText(plan.listen),
       portal: endpointText(plan.portal),
@@ -257,7 +259,8 @@ async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
       init: true,
       masterKeyFile: plan.masterKeyFile,
       log: say,
-    });
+    };
+    await withStartRoom(first, say, () => establishIdentity(options));
     say(
       `new cluster in ${resolve(plan.folder)}: ${plan.brickCount} bricks of ${sizeText(capacityBytes)}`,
     );
@@ -281,6 +284,15 @@ async function run(plan: UpPlan, supervisor: Supervisor): Promise<void> {
   const missing = await waitReady(plan, supervisor, numbers);
   if (missing.length === 0) await waitWhole(client);
   announce(plan, numbers, missing);
+}
+
+function brickNumbers(plan: UpPlan): number[] {
+  return Array.from({ length: plan.brickCount }, (_, index) => index + 1);
+}
+
+/** Those that are not made yet. */
+function newBricks(plan: UpPlan): number[] {
+  return brickNumbers(plan).filter((number) => readIdentity(brickFolder(plan, number)) === null);
 }
 
 function brickFolder(plan: UpPlan, number: number): string {
@@ -323,9 +335,11 @@ async function addBrick(
 ): Promise<void> {
   const tokenFile = tokenFileOf(plan, number);
   const made = await patiently(joinWaitMsMax, () => client.token(joinWaitMsMax * 10));
-  mkdirSync(brickFolder(plan, number), { recursive: true, mode: 0o700 });
-  rmSync(tokenFile, { force: true });
-  writePrivateFile(tokenFile, `${made.token}\n`);
+  await withStartRoom(brickFolder(plan, number), say, () => {
+    mkdirSync(brickFolder(plan, number), { recursive: true, mode: 0o700 });
+    rmSync(tokenFile, { force: true });
+    writePrivateFile(tokenFile, `${made.token}\n`);
+  });
   supervisor.start({ number, args: () => brickArgs(plan, number, capacityBytes) });
   const until = performance.now() + joinWaitMsMax;
   while (readIdentity(brickFolder(plan, number)) === null) {

@@ -1,12 +1,17 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { exitCode } from "../exit-codes.ts";
 import { LoopDisk } from "./loop-disk-io.ts";
 import { type Scenario, type Setting, unharmed } from "./scenarios.ts";
-import type { Stage, StageOptions } from "./stage-io.ts";
+import type { Stage } from "./stage-io.ts";
 
 /** File systems that are full, or turn read-only, under a brick that does not serve the volume. */
 
 const victim = 3;
+/** Joins the three that there are. */
+const newcomer = 4;
+/** All that a new brick without room says. */
+const noRoomPattern = /^endisk: cannot make a new brick in \S+: [^\n]+ needs 104MiB;[^\n]+\n$/;
 const diskBytes = 700 * 1024 * 1024;
 /** By then a brick has made its first checkpoints, and what it keeps for a start. */
 const keptRoomMs = 10_000;
@@ -16,15 +21,15 @@ const noticeMsMax = 20_000;
 
 type DiskRound = (stage: Stage, disk: LoopDisk) => Promise<void>;
 
-/** Brick 3 lies on a file system of its own, smaller than what the brick offers. */
-function onItsOwnDisk(act: DiskRound, options: Partial<StageOptions> = {}): Scenario["begin"] {
+/** Brick 3, or another, lies on a file system of its own, smaller than what the brick offers. */
+function onItsOwnDisk(act: DiskRound, { owner } = { owner: victim }): Scenario["begin"] {
   return async (): Promise<Setting> => {
     let disk: LoopDisk | null = null;
     return {
-      options: { bricks: 3, copies: 2, ...options },
+      options: { bricks: 3, copies: 2 },
       prepare: async ({ cluster }) => {
         const image = join(cluster.folder, "disk.img");
-        disk = await LoopDisk.make(image, cluster.brickFolder(victim), diskBytes);
+        disk = await LoopDisk.make(image, cluster.brickFolder(owner), diskBytes);
       },
       round: async (stage) => {
         const gateway = await stage.gateway();
@@ -98,6 +103,29 @@ export const diskScenarios: readonly Scenario[] = [
       disk.makeRoom();
       await goesOnWithRoom(stage, pid);
     }),
+  },
+  {
+    name: "filesystem-full-new",
+    about: "a new brick is started in a file system that someone else keeps full, then with room",
+    rounds: 1,
+    promised: unharmed,
+    begin: onItsOwnDisk(
+      async (stage, disk) => {
+        const { cluster } = stage;
+        await stage.aboutToFail();
+        await disk.fill();
+        for (const _try of ["first", "second"]) {
+          const { code, output } = await cluster.startInVain(newcomer);
+          if (code === exitCode.conflict && noRoomPattern.test(output)) continue;
+          throw new Error(`it ended with exit code ${code}: ${output}`);
+        }
+        await stage.progress();
+        disk.makeRoom();
+        await stage.addBrick(newcomer);
+        await stage.progress();
+      },
+      { owner: newcomer },
+    ),
   },
   {
     name: "filesystem-read-only",

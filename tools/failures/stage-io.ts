@@ -108,13 +108,19 @@ export class Stage {
   /** A new brick on an empty folder, instead of one that is gone; returns its number. */
   async replaceBrick(gone: number, through: number): Promise<number> {
     const added = this.#numberNext;
-    this.#numberNext += 1;
+    this.bricks = this.bricks.filter((number) => number !== gone);
+    await this.addBrick(added, through);
+    return added;
+  }
+
+  /** A further brick, of the next number. */
+  async addBrick(added: number, through = 1): Promise<void> {
+    this.#numberNext = added + 1;
     this.#startedMs = performance.now();
     await this.cluster.startBrick(added, through);
     await this.cluster.waitHealthy(added, hangMsMax);
     this.#rejoinMs = performance.now() - this.#startedMs;
-    this.bricks = [...this.bricks.filter((number) => number !== gone), added];
-    return added;
+    this.bricks = [...this.bricks, added];
   }
 
   /** Until the votes are as many as can be, and no brick that leads has anything left to restore. */
