@@ -484,6 +484,36 @@ const filling = inFile("tools/sim/rules/space.test.ts", [
     scenario:
       "who has used up the reserve of its log promises a view still, and leads with what it holds",
   },
+  {
+    name: "a full brick leaves no view",
+    file: "brick/map/full-bricks.ts",
+    text: "return new Set(bricks.filter(isFull).map(({ number }) => number));",
+    instead: "return new Set();",
+    scenario: "a brick whose file system is full for long goes on, and takes data again by itself",
+  },
+  {
+    name: "full bricks leave their views though nobody can take their place",
+    file: "brick/map/full-bricks.ts",
+    text: "if (bricks.filter(hasRoom).length < replicasWanted(state)) return new Set();",
+    instead: "",
+    scenario:
+      "while every file system is full writes are refused, reads go on, and then both do again",
+  },
+  {
+    name: "what was accepted with records that were given up stays accepted",
+    file: "brick/map/replica.ts",
+    text: "  facts.accepted = Math.max(replica.acceptedDurable, ...acceptedUnderWay);\n",
+    instead: "",
+    scenario:
+      "what a full brick had no room to accept counts as never accepted, and ends nobody's log",
+  },
+  {
+    name: "whoever holds the most gathers a recovery, with or without room for it",
+    file: "brick/map/union.ts",
+    text: "if (base.noRoom !== true || isOwn) return",
+    instead: "if (base.noRoom !== true || withoutRoom === null) return",
+    scenario: "of those who could gather what a recovery needs, one that has room for it does",
+  },
 ]);
 
 export const ruleMutants: readonly Mutant[] = [

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type BrickNumber, grainBytes } from "../../../brick/units.ts";
+import { type BrickNumber, grainBytes, KiB } from "../../../brick/units.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
 import { MapScene } from "./map-scene.test-support.ts";
 
@@ -23,6 +23,15 @@ const isFull = (scene: ClusterScene, brick: BrickNumber) => scene.state.bricks[b
 
 /** By then a brick has made what it keeps for a start. */
 const keptRoomMs = 10_000;
+
+/** Records of other shards, until one waits for room. */
+async function useUpReserve(scene: MapScene, brick: BrickNumber): Promise<void> {
+  const { store } = scene.node(brick);
+  while (!store.waitsForRoom) {
+    store.appendMap([Buffer.alloc(64 * KiB)], null, () => {}, { claim: "reserve", order: 99 });
+    await scene.run(20);
+  }
+}
 
 /** Commands that were not answered GOOD. */
 async function writeFor(scene: ClusterScene, portal: BrickNumber, ms: number, texts: string[]) {
@@ -166,4 +175,48 @@ test("who has used up the reserve of its log promises a view still, and leads wi
   assert.equal(await scene.mayRecover([2]), true);
   await scene.recover([2], false);
   await check();
+});
+
+test("what a full brick had no room to accept counts as never accepted, and ends nobody's log", async () => {
+  const scene = await MapScene.begin([1, 3]);
+  await scene.put(7, "old");
+  await scene.put(8, "acknowledged");
+  // Only the memory of its primary knew that the last write had landed.
+  scene.crash(3);
+  await scene.restart(1);
+  const { disk } = scene.world.machine(2);
+  const { capacityBytes } = disk.dials;
+  disk.dials.capacityBytes = disk.usedBytes();
+  await useUpReserve(scene, 2);
+  const whole = scene.shard;
+  scene.slowDisk(1, 10_000);
+  scene.view({ primary: 1, members: [1], candidates: [2], chain: [whole] });
+  await scene.world.runUntil(() => scene.replica(2).facts.accepted === scene.shard.view);
+  assert.ok(scene.replica(2).acceptedDurable < scene.shard.view);
+  assert.ok(scene.replica(1).acceptedDurable < scene.shard.view);
+  scene.crash(1);
+  scene.slowDisk(1, 1);
+  await scene.start(1);
+  await scene.recover([2, 1], false);
+  disk.dials.capacityBytes = capacityBytes;
+  assert.equal(await scene.at(8), "acknowledged");
+  assert.equal(await scene.at(7), "old");
+});
+
+test("of those who could gather what a recovery needs, one that has room for it does", async () => {
+  const scene = await MapScene.begin([2, 1]);
+  await scene.put(7, "old");
+  scene.hold(2, 1);
+  scene.post(8, "on one brick");
+  await scene.run();
+  // Nothing that it gathers could brick 1 make durable, though it holds as much as any other.
+  const { disk } = scene.world.machine(1);
+  disk.dials.capacityBytes = disk.usedBytes();
+  scene.node(1).store.checkpoint();
+  assert.ok(scene.node(1).store.putsOffCheckpoints);
+  await scene.restart(2);
+  scene.heal();
+  assert.equal(await scene.recover([1, 2], false), 2);
+  assert.equal(await scene.at(8), "on one brick");
+  assert.equal(await scene.at(7), "old");
 });
