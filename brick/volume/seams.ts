@@ -146,7 +146,12 @@ export class Seams {
     for (const action of waiting) action();
   }
 
-  /** The map of the owing shard names the chunks; they must stay until the other one does too. */
+  /**
+   * The map of the owing shard names the chunks; they must stay until the other one does too. The guard
+   * is for the reference of the other one alone, which is refused as too old once two epochs have passed
+   * and then guards anew: however long they are owed, each epoch marks them like all that a shard's map
+   * names, under the volume that they are of (docs/garbage.md; tools/sim/rules/garbage.test.ts).
+   */
   #guard(payment: Payment): void {
     const chunks = new Map<GroupPart, GroupPart>();
     let gcEpoch = Number.POSITIVE_INFINITY;

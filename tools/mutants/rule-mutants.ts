@@ -251,6 +251,13 @@ const collecting = inFile("tools/sim/rules/garbage.test.ts", [
     scenario: "the chunks of what is logged and not committed are marked",
   },
   {
+    name: "what a shard owes to another one is nobody's",
+    file: "brick/gc/epochs.ts",
+    text: "    const branch = ownBranch(of);\n",
+    instead: "    const branch = ownBranch(of);\n    if (branch !== of) return null;\n",
+    scenario: "what a shard owes to another one is kept while it does, over any number of epochs",
+  },
+  {
     name: "a walk goes on in the next view",
     file: "brick/gc/mark-walk-io.ts",
     text: "return replica.view?.view === view && isSettled(replica);",

@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { chunkKey } from "../../../brick/chunk/key.ts";
+import { grainsPerShardRun, shardOf } from "../../../brick/cluster-state.ts";
 import { gcOptionsDefault } from "../../../brick/gc/gc-options.ts";
 import { MarkWalk } from "../../../brick/gc/mark-walk-io.ts";
 import { gcShare } from "../../../brick/gc/pace.ts";
+import { decodeMapGroup } from "../../../brick/map/group-messages.ts";
 import { messageType } from "../../../brick/rpc/message-types.ts";
 import { grainBytes } from "../../../brick/units.ts";
 import { emptyClusterState } from "../../../control/cluster-machine.ts";
+import { volumeName } from "../sim-cluster.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
 import { MapScene } from "./map-scene.test-support.ts";
 
@@ -19,12 +23,16 @@ async function swept(scene: ClusterScene, epoch: number): Promise<void> {
   await scene.until(() => [...nodes.values()].every(({ gc }) => gc.sweptEpoch >= epoch));
 }
 
+/** No name and no number comes twice. */
+let volumesMade = 0;
+
 /** Volumes are made and deleted, so that epochs go on while nothing is written. */
 async function epochs(scene: ClusterScene, until: () => boolean): Promise<void> {
   for (let round = 1; !until(); round += 1) {
     assert.ok(round < 100, "no epoch ends");
-    const name = `short-lived-${round}`;
-    await scene.cluster.addVolume(name, String(round).padStart(32, "0"));
+    volumesMade += 1;
+    const name = `short-lived-${volumesMade}`;
+    await scene.cluster.addVolume(name, String(volumesMade).padStart(32, "0"));
     await scene.cluster.submit({ type: "deleteVolume", name });
     await scene.run(gcEveryMs);
   }
@@ -85,6 +93,48 @@ test("the chunks of what is logged and not committed are marked", async () => {
   scene.lose(null);
   assert.equal(await scene.answerTo(write), "good");
   assert.equal(scene.copiesOf(1).length, 2);
+});
+
+test("what a shard owes to another one is kept while it does, over any number of epochs", async () => {
+  const scene = await ClusterScene.begin({ bricks: 4, shardCount: 2, gcEveryMs });
+  // The first grain of the second run, at a brick from which its shard is reached by messages alone.
+  const grain = grainsPerShardRun;
+  const { family } = scene.state.volumes[volumeName]!;
+  const second = shardOf(scene.state, family, grain);
+  const gateway = scene.otherThan(scene.shard(second).primary);
+  await scene.write(gateway, 1, "first");
+  const { network } = scene.cluster.world;
+  network.filter = (from, _to, { type, body }) => {
+    if (from !== gateway || type !== messageType.mapGroup) return true;
+    return decodeMapGroup(Buffer.concat(body as Buffer[]))!.shard !== second;
+  };
+  const data = Buffer.alloc(2 * grainBytes);
+  for (let at = 0; at < data.length; at += 1) data[at] = at % 251;
+  const fromBytes = (grain - 1) * grainBytes;
+  const told: boolean[] = [];
+  const volume = scene.cluster.volumeAt(gateway)!;
+  void volume.writeAtomic(fromBytes, [data]).then(({ ok }) => told.push(ok));
+  await scene.run(100);
+  const { gcEpoch } = scene.state;
+  await epochs(scene, () => scene.state.gcEpoch > gcEpoch + 4);
+  await swept(scene, gcEpoch + 3);
+  assert.deepEqual(told, []);
+  // Nothing but the owing shard's map has named them for long.
+  const key = chunkKey(data.subarray(grainBytes));
+  const having = () => scene.cluster.bricks.filter((brick) => scene.node(brick).store.has(key));
+  assert.equal(having().length, 2);
+  network.filter = null;
+  await scene.until(() => told.length > 0);
+  assert.deepEqual(told, [true]);
+  const after = scene.state.gcEpoch;
+  await epochs(scene, () => scene.state.gcEpoch > after + 4);
+  for (const brick of scene.cluster.bricks) {
+    const read = await scene.cluster.world.complete(
+      scene.cluster.volumeAt(brick)!.read(fromBytes, data.length),
+    );
+    assert.ok(read.ok && Buffer.concat(read.buffers).equals(data), `through brick ${brick}`);
+  }
+  assert.equal(having().length, 2);
 });
 
 test("a walk that marks ends with its view, and what another view marked does not count", async () => {
