@@ -40,6 +40,10 @@ export async function recycleSegments(
     await files.with(segment.number, async (file) => {
       await file.write(0, [Buffer.alloc(batchAlignBytes)]);
       await file.sync();
+      // One that was closed in a full file system, or at a torn end, is shorter than others: what its
+      // file lacks would have to be found when it is written, and a commit must not meet a full disk.
+      const sizeBytes = Math.min(await file.sizeBytes(), segments.segmentBytes);
+      segment.preparedBytes = sizeBytes - (sizeBytes % batchAlignBytes);
     });
     // 4. Only now may it be written again.
     stamps.forget(segment.number);

@@ -138,7 +138,6 @@ export async function findSegments(
     segment.liveBytes = row.liveBytes;
     segment.writtenBytes = row.writtenBytes;
     segment.flushedBytes = row.writtenBytes;
-    if (row.state === "closed") segment.preparedBytes = segments.segmentBytes;
   }
 }
 
