@@ -18,6 +18,8 @@ const sliceBytes = 1 * MiB;
 const leftBytes = 2 * MiB;
 /** and have done so when it was looked this often. */
 const settledLooks = 5;
+/** Taken back in one go: other work of the brick comes between. */
+const pieceSlicesMax = 8;
 /** How soon a file system that has no room to start in is asked again. */
 export const startRetryMs = 2000;
 
@@ -34,6 +36,8 @@ export class KeptRoom {
   /** What starts have taken of it and not brought back. */
   #givenBytes = 0;
   #looks = 0;
+  /** Of what is owed, more can be taken back at once. */
+  #goesOn = false;
 
   private constructor(host: Host) {
     this.#host = host;
@@ -86,27 +90,34 @@ export class KeptRoom {
 
   /**
    * Makes it as long as the next start will need; of what others have not taken above the floor, and
-   * of anything what this start had given up.
+   * of anything what this start had given up. True: that is not done yet, and should go on soon.
    */
-  async keep(freeBytes: number, unflushedBytes: number, floorBytes: number): Promise<void> {
+  async keep(freeBytes: number, unflushedBytes: number, floorBytes: number): Promise<boolean> {
     const startBytes = indexStartBytes + otherStartBytes + unflushedBytes;
     const wantedBytes = Math.min(startBytes, keptRoomBytesMax);
-    if (this.#sizeBytes >= wantedBytes) return;
+    if (!this.#goesOn) this.#looks += 1;
+    this.#goesOn = false;
+    if (this.#sizeBytes >= wantedBytes) return false;
     const isOwed = this.#givenBytes > 0;
-    this.#looks += 1;
     const owedFloorBytes = this.#looks < settledLooks ? leftBytes : 0;
     let left = freeBytes - (isOwed ? owedFloorBytes : floorBytes);
-    if (left < sliceBytes) return;
+    if (left < sliceBytes) return false;
+    const mayGoOn = () =>
+      this.#givenBytes > 0 && left >= sliceBytes && this.#sizeBytes < wantedBytes;
     await this.#with(true, async (file) => {
+      let slices = 0;
       do {
         await file.write(this.#sizeBytes, [zeros]);
         await file.sync();
         this.#sizeBytes += sliceBytes;
         this.#givenBytes = Math.max(0, this.#givenBytes - sliceBytes);
         left -= sliceBytes;
-      } while (this.#givenBytes > 0 && left >= sliceBytes && this.#sizeBytes < wantedBytes);
+        slices += 1;
+      } while (slices < pieceSlicesMax && mayGoOn());
+      this.#goesOn = mayGoOn();
     });
     if (this.#sizeBytes <= sliceBytes) await this.#host.disk.syncFolder("");
+    return this.#goesOn;
   }
 
   async #give(bytes: number): Promise<void> {

@@ -5,6 +5,8 @@ import type { KeptRoom } from "./kept-room.ts";
 
 /** How often it is looked what others have left of the file system. */
 const lookEveryMs = 500;
+/** Between two pieces of the room that is taken back after a start. */
+const pieceRestMs = 20;
 
 interface WatchParts {
   readonly host: Host;
@@ -29,9 +31,9 @@ export class SpaceWatch {
     this.#parts = parts;
   }
 
-  start(): void {
+  start(afterMs = lookEveryMs): void {
     const { host, isClosed } = this.#parts;
-    host.clock.after(lookEveryMs, () => {
+    host.clock.after(afterMs, () => {
       if (isClosed()) return;
       this.#looking = this.#look().catch((error: unknown) => host.crash(error));
     });
@@ -51,7 +53,8 @@ export class SpaceWatch {
     const full = isFull();
     if (full !== this.#wasFull) changed();
     this.#wasFull = full;
-    await keptRoom.keep(freeBytes, this.#parts.kv.unflushedBytes(), this.#parts.diskFloorBytes);
-    if (!isClosed()) this.start();
+    const { kv, diskFloorBytes } = this.#parts;
+    const goesOn = await keptRoom.keep(freeBytes, kv.unflushedBytes(), diskFloorBytes);
+    if (!isClosed()) this.start(goesOn ? pieceRestMs : lookEveryMs);
   }
 }
