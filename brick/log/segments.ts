@@ -64,10 +64,7 @@ export interface Segment {
   /** Counts the uses of the file; what points to an older use is void. */
   epoch: number;
   state: SegmentState;
-  /**
-   * Bytes from the start that are on the medium, zeros or more: only they may be written. Of a closed
-   * one that an earlier start has written it is not known, until it is recycled.
-   */
+  /** Bytes on the medium, zeros or more: only they may be written. Of one found closed: not known yet. */
   preparedBytes: number;
   /** Bytes taken by batches. */
   writtenBytes: number;
