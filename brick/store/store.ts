@@ -12,7 +12,6 @@ import { SegmentFiles } from "../log/segment-files.ts";
 import { type Claim, Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
-import { MiB } from "../units.ts";
 import { isCheckpointDue, sweptEntriesMax } from "./checkpoint-due.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
