@@ -3,6 +3,8 @@ import { chunkKeyBytes } from "./key.ts";
 
 /** A power of two. */
 const slotsMin = 1024;
+/** What a checkpoint takes in the usual course; more is there only while checkpoints are put off. */
+const slotsKept = 32_768;
 /** Segment, epoch, offset, length, and what is said of the chunk. */
 const wordsPerSlot = 5;
 const whole = 0;
@@ -57,7 +59,14 @@ export class ChangedPlaces {
 
   clear(): void {
     this.size = 0;
-    this.#hashed.fill(0);
+    if (this.#hashed.length <= 2 * slotsKept) this.#hashed.fill(0);
+    else this.#begin();
+  }
+
+  #begin(): void {
+    this.#hashed = new Int32Array(2 * slotsMin);
+    this.#keys = Buffer.alloc(slotsMin * chunkKeyBytes);
+    this.#words = new Uint32Array(slotsMin * wordsPerSlot);
   }
 
   #entryOf(slot: number): ChunkEntry | null {
