@@ -4,7 +4,7 @@ import { chunkKeyBytes } from "./key.ts";
 /** A power of two. */
 const slotsMin = 1024;
 /** What a checkpoint takes in the usual course; more is there only while checkpoints are put off. */
-const slotsKept = 32_768;
+const slotsKept = 16_384;
 /** Segment, epoch, offset, length, and what is said of the chunk. */
 const wordsPerSlot = 5;
 const whole = 0;
