@@ -106,7 +106,8 @@ const worldModules =
   /^node:(?:fs|fs\/promises|net|http|http2|https|tls|dgram|dns|timers|timers\/promises|worker_threads|child_process|os|process|readline)$/;
 
 /** The simulator itself drives the real event loop, and prints; so does the fuzzer. */
-const simDrivers = /^tools\/(?:sim\/(?:main|gc-race-main|verb-crash-main|sim-clock|sim-loop)|fuzz\/main)\.ts$/;
+const simDrivers =
+  /^tools\/(?:sim\/(?:main|gc-race-main|verb-crash-main|sim-clock|sim-loop)|fuzz\/main)\.ts$/;
 
 test("only -io files and tools touch clock, chance, timers and the process", () => {
   const wrong = pure

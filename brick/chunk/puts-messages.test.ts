@@ -50,8 +50,8 @@ test("the bytes of two puts are laid out as docs/formats.md says", () => {
     chunkKey(Buffer.alloc(length, seed)).toString("hex");
   const head = [
     "01 02 0000 00000007",
-    key(1, 512) + "0000010000000001 0000000000000001 0004000000000000 007f 0000 00000200",
-    key(2, 1024) + "0000010000000002 0000000000000002 0004000000000000 007f 0000 00000400",
+    `${key(1, 512)}0000010000000001 0000000000000001 0004000000000000 007f 0000 00000200`,
+    `${key(2, 1024)}0000010000000002 0000000000000002 0004000000000000 007f 0000 00000400`,
   ];
   const expected = Buffer.from(head.join("").replaceAll(" ", ""), "hex");
   assert.deepEqual(body.subarray(0, expected.length), expected);
