@@ -29,7 +29,6 @@ export interface FuzzWorld {
   /** Where a gateway believes the primary of the shard to be. */
   primaryOf(shard: number): { brick: BrickNumber; view: number };
   readonly tag: { next: number };
-  readonly groups: boolean;
 }
 
 interface Operation {
@@ -126,7 +125,7 @@ export class FuzzGateway {
 
   #issue(shard: number): void {
     const prng = this.#prng;
-    if (this.#world.groups && prng.chance(0.3)) {
+    if (prng.chance(0.3)) {
       this.#issueGroup(shard);
       return;
     }

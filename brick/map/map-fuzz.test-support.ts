@@ -50,7 +50,6 @@ export class MapFuzz implements FuzzWorld {
   readonly dials: Dials;
   readonly histories: ShardHistory[];
   readonly tag = { next: 0 };
-  readonly groups: boolean;
   readonly counts = { crashes: 0, powerCuts: 0, recoveries: 0, views: 0, takeovers: 0 };
   /** Of each seed, the same story. */
   readonly #prng: Prng;
@@ -63,9 +62,7 @@ export class MapFuzz implements FuzzWorld {
   #faults = true;
   #ended = false;
 
-  /** `groups`: gateways also change several grains at once. */
-  constructor(seed: number, groups = true) {
-    this.groups = groups;
+  constructor(seed: number) {
     this.world = new SimWorld(seed);
     this.#prng = this.world.prng.fork();
     const dials = drawDials(this.#prng.fork());
