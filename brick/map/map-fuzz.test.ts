@@ -4,7 +4,7 @@ import { MapFuzz } from "./map-fuzz.test-support.ts";
 /**
  * What a seed meets shifts with every number that is drawn anew anywhere in the simulated world. So none
  * is kept here for a fault that it found: such a fault has a scenario of its own, in
- * map-cluster-faults.test.ts.
+ * map-cluster-faults.test.ts or union.test.ts.
  */
 
 /** ENDISK_MAP_SEEDS runs so many seeds, from ENDISK_MAP_SEED on. */
