@@ -413,6 +413,54 @@ export const moduleMutants: readonly Mutant[] = [
         "Membership: a learner has no part in majorities and is promoted only when it has caught up",
     },
   ]),
+  ...inFile("brick/store/recycle.test.ts", [
+    {
+      name: "a recycled segment is taken to be as long as any",
+      file: "brick/store/recycle.ts",
+      text: "segment.preparedBytes = sizeBytes - (sizeBytes % batchAlignBytes);",
+      instead: "segment.preparedBytes = sizeBytes < 0 ? 0 : segments.segmentBytes;",
+      scenario: "a segment whose file is short has no more room than that when it is used anew",
+    },
+  ]),
+  ...inFile("brick/map/map-cluster-faults.test.ts", [
+    {
+      name: "a state from before the restart makes a member drop its replica",
+      file: "brick/map/map-service-io.ts",
+      text: "if (isNews && !inChain &&",
+      instead: "if (record.view >= 0 && !inChain &&",
+      scenario: "a brick that restarts and is told an older state keeps what it took part in since",
+    },
+    {
+      name: "a checkpoint takes in what no flush has covered",
+      file: "brick/map/replay.ts",
+      text: "for (const { op } of undurable) lastOp = Math.min(lastOp, op - 1);",
+      instead: "for (const { op } of undurable) lastOp = Math.max(lastOp, op - 1);",
+      scenario: "a checkpoint leaves out the entries that no flush has covered",
+    },
+    {
+      name: "a candidate takes records before it was told to begin",
+      file: "brick/map/backup.ts",
+      text: "if (!role.accepting) return;\n  takeRecords",
+      instead: "if (!role.greeted) return;\n  takeRecords",
+      scenario: "a candidate takes no records before it was told to begin with an empty base",
+    },
+    {
+      name: "a proposal is sent once",
+      file: "brick/map/primary.ts",
+      text: "wakeAfter(replica.shard, resendAfterMs);\n  journalEntry",
+      instead: "wakeAfter(replica.shard, 1_000_000 * resendAfterMs);\n  journalEntry",
+      scenario: "a proposal whose messages were lost is sent again, though nothing else happens",
+    },
+  ]),
+  ...inFile("brick/gc/demand.test.ts", [
+    {
+      name: "epochs are asked for without end while space is short",
+      file: "brick/gc/demand.ts",
+      text: "const pressing = urgent && (!this.#isComing() || released > share * freeBytes);",
+      instead: "const pressing = urgent && (this.#isComing() || released > 0 || share > 0);",
+      scenario: "what was asked for is swept before more is asked for, but for much more",
+    },
+  ]),
   ...inFile("control/raft/raft.test.ts", [
     {
       name: "a Raft leader commits an older leader's entry by its copies",

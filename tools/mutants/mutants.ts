@@ -132,7 +132,7 @@ export const mutants: readonly Mutant[] = [
     file: "brick/map/map-service-io.ts",
     text: "leaseValid: () => !this.#closed && clock.nowMs() < this.#leaseUntilMs,",
     instead: "leaseValid: () => !this.#closed && clock.nowMs() >= 0,",
-    caughtBy: mapTests,
+    caughtBy: ["brick/map/map-cluster.test.ts"],
   },
   {
     name: "a replica that was told of a removal late forgets it",
