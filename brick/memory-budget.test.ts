@@ -20,6 +20,7 @@ function fullBytes(parts: MemoryParts): number {
     parts.kvMemtableBytes +
     parts.chunkCacheBytes +
     parts.outlineCacheBytes +
+    parts.readAheadBytes +
     mapCache +
     parts.mapTableBytes +
     parts.keyFilterBytes +

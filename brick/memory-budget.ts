@@ -17,6 +17,8 @@ export interface MemoryParts {
   /** Chunks that this brick's gateways have read; outlines that it has made for others. */
   readonly chunkCacheBytes: number;
   readonly outlineCacheBytes: number;
+  /** Fetched ahead of reads, over all volumes attached here, and not asked for yet. */
+  readonly readAheadBytes: number;
   /** Of each volume that is attached here: grains, and extents of them. */
   readonly mapCacheGrainsMax: number;
   readonly mapCacheCellsMax: number;
@@ -37,6 +39,8 @@ export const memoryPartsDefault: MemoryParts = {
   kvMemtableBytes: 64 * MiB,
   chunkCacheBytes: 64 * MiB,
   outlineCacheBytes: 24 * MiB,
+  // Of each volume `aheadBytesMax`.
+  readAheadBytes: Number.POSITIVE_INFINITY,
   mapCacheGrainsMax: 2 ** 18,
   mapCacheCellsMax: 2 ** 19,
   mapTableBytes: 32 * MiB,
@@ -53,6 +57,8 @@ const shares = {
   kvMemtable: 1 / 8,
   chunkCache: 1 / 16,
   outlineCache: 1 / 32,
+  // Of the smallest budget 768 KiB: three streams, each two reads of 128 KiB ahead.
+  readAhead: 1 / 64,
   mapCache: 1 / 16,
   mapTable: 1 / 32,
   keyFilter: 1 / 32,
@@ -84,6 +90,7 @@ export function memoryParts(memoryBytes: number | null): MemoryParts {
     kvMemtableBytes: share(shares.kvMemtable, most.kvMemtableBytes),
     chunkCacheBytes: share(shares.chunkCache, most.chunkCacheBytes),
     outlineCacheBytes: share(shares.outlineCache, most.outlineCacheBytes),
+    readAheadBytes: share(shares.readAhead, most.readAheadBytes),
     mapCacheGrainsMax: Math.min(most.mapCacheGrainsMax, grains),
     mapCacheCellsMax: Math.max(cellsMin, Math.min(most.mapCacheCellsMax, 2 * grains)),
     mapTableBytes: share(shares.mapTable, most.mapTableBytes),

@@ -82,8 +82,8 @@ const unbounded: MemoryUse = {
 };
 
 function volumeMemory(parts: MemoryParts): Partial<VolumeOptions> {
-  const { chunkCacheBytes, mapCacheGrainsMax, mapCacheCellsMax } = parts;
-  return { chunkCacheBytes, mapCacheGrainsMax, mapCacheCellsMax };
+  const { chunkCacheBytes, readAheadBytes, mapCacheGrainsMax, mapCacheCellsMax } = parts;
+  return { chunkCacheBytes, readAheadBytes, mapCacheGrainsMax, mapCacheCellsMax };
 }
 
 /** What the leader is told. */

@@ -5,6 +5,7 @@ import { VolumeCipher } from "../crypt/volume-cipher.ts";
 import { dataKeyBytes, Xts } from "../crypt/xts.ts";
 import { Prng } from "../prng.ts";
 import { StageTimes } from "../stage-times.ts";
+import { AheadRoom } from "./ahead-room.ts";
 import { BrickHealth } from "./brick-health.ts";
 import type { ChunkContext } from "./chunk-context.ts";
 import { ChunkReader } from "./chunk-reader.ts";
@@ -61,9 +62,11 @@ export function makeBench(
   };
   const writer = new ChunkWriter(context);
   const chunks = new ChunkCache(all.chunkCacheBytes);
+  const aheadRoom = new AheadRoom(all.readAheadBytes);
   const parts: GatewayParts = {
     context,
     chunks,
+    aheadRoom,
     reader: new ChunkReader(context),
     slices: new SliceReader(context, chunks, cluster.brick(self)),
     writer,

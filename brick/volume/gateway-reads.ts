@@ -186,6 +186,11 @@ export class Reads {
     this.#ahead = new ReadAhead(gateway);
   }
 
+  /** Every read has been answered. */
+  end(): void {
+    this.#ahead.end();
+  }
+
   run(offsetBytes: number, lengthBytes: number, origin: Origin): Promise<VolumeRead> {
     return new Promise((resolve) => {
       const { task } = origin;

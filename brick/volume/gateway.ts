@@ -6,6 +6,7 @@ import type { TimerHandle } from "../host.ts";
 import { Roster } from "../roster.ts";
 import type { UnitRecord } from "../unit/unit-record.ts";
 import { sectorBytes } from "../units.ts";
+import type { AheadRoom } from "./ahead-room.ts";
 import { AtomicPieces, compareThenWrite, setBits } from "./atomic-pieces.ts";
 import type { AttachmentContext } from "./attachment-context.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -37,6 +38,7 @@ const sweepEveryMs = 20;
 export interface GatewayParts {
   readonly context: ChunkContext;
   readonly chunks: ChunkCache;
+  readonly aheadRoom: AheadRoom;
   readonly reader: ChunkReader;
   readonly slices: SliceReader;
   readonly writer: ChunkWriter;
@@ -55,6 +57,7 @@ export class Gateway {
   readonly ranges = new RangeLock();
   readonly map: MapCache;
   readonly chunks: ChunkCache;
+  readonly aheadRoom: AheadRoom;
   readonly reader: ChunkReader;
   readonly slices: SliceReader;
   readonly writer: ChunkWriter;
@@ -81,6 +84,7 @@ export class Gateway {
     this.cipher = parts.cipherOf(volume);
     this.epoch = epoch;
     this.chunks = parts.chunks;
+    this.aheadRoom = parts.aheadRoom;
     this.reader = parts.reader;
     this.slices = parts.slices;
     this.writer = parts.writer;
@@ -273,6 +277,7 @@ export class Gateway {
     this.#links.clear();
     this.seams.end();
     for (const operation of this.#operations.members()) operation.fail(this.endFault());
+    this.#reads.end();
     this.#leaseWaiters = [];
     this.#sweep?.cancel();
     this.#sweep = null;

@@ -20,6 +20,8 @@ export interface VolumeOptions {
   readonly mapCacheGrainsMax: number;
   readonly mapCacheCellsMax: number;
   readonly chunkCacheBytes: number;
+  /** Fetched ahead of reads, over all volumes, and not asked for yet. */
+  readonly readAheadBytes: number;
 }
 
 export const volumeOptionsDefault: VolumeOptions = {
@@ -34,4 +36,5 @@ export const volumeOptionsDefault: VolumeOptions = {
   mapCacheGrainsMax: 1 << 18,
   mapCacheCellsMax: 1 << 19,
   chunkCacheBytes: 64 * MiB,
+  readAheadBytes: Number.POSITIVE_INFINITY,
 };

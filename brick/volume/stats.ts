@@ -34,6 +34,10 @@ export class VolumeStats {
   mapResends = 0;
   lookups = 0;
   forwarded = 0;
+  /** Asked for ahead of reads; of these, what reads took, and what was given up or not found. The rest waits. */
+  aheadBytes = 0;
+  aheadUsedBytes = 0;
+  aheadDroppedBytes = 0;
 
   constructor(stages: StageTimes) {
     this.stages = stages;

@@ -8,6 +8,7 @@ import { messageType } from "../rpc/message-types.ts";
 import { StageTimes } from "../stage-times.ts";
 import type { UnitChange } from "../unit/unit-changes.ts";
 import type { BrickNumber } from "../units.ts";
+import { AheadRoom } from "./ahead-room.ts";
 import { type AttachCommand, Attachments, attachAgainMs } from "./attachments.ts";
 import { BrickHealth } from "./brick-health.ts";
 import type { ChunkContext } from "./chunk-context.ts";
@@ -69,6 +70,7 @@ export class Volumes implements VolumeDirectory {
   readonly units: Units;
   readonly #parts: VolumesParts;
   readonly #options: VolumeOptions;
+  readonly #aheadRoom: AheadRoom;
   readonly #sanitizer: Sanitizer;
   readonly #mapped: MappedBytes;
   readonly #handles = new Map<string, Handle>();
@@ -83,6 +85,7 @@ export class Volumes implements VolumeDirectory {
     this.stats = new VolumeStats(parts.stages ?? new StageTimes(host.clock));
     this.#portal = portalOf(parts);
     this.#options = { ...volumeOptionsDefault, ...parts.options };
+    this.#aheadRoom = new AheadRoom(this.#options.readAheadBytes);
     const gatewayParts = this.#gatewayParts();
     this.attachments = new Attachments({
       host,
@@ -205,6 +208,11 @@ export class Volumes implements VolumeDirectory {
     return spaceOf(this.#parts.state(), volume, this.#mapped.of(volume.branch));
   }
 
+  /** Fetched ahead of reads, or on its way, and not asked for yet. */
+  get aheadBytes(): number {
+    return this.#aheadRoom.bytes;
+  }
+
   isOpen(uuid: string): boolean {
     return !this.#closed && this.#handles.has(uuid);
   }
@@ -248,6 +256,7 @@ export class Volumes implements VolumeDirectory {
     return {
       context,
       chunks,
+      aheadRoom: this.#aheadRoom,
       reader: new ChunkReader(context),
       slices: new SliceReader(context, chunks, parts.own),
       writer: new ChunkWriter(context),
