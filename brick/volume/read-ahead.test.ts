@@ -8,6 +8,7 @@ import { GiB, grainBytes, KiB, MiB, sectorsPerGrain } from "../units.ts";
 import { AheadRoom, aheadStaleMs } from "./ahead-room.ts";
 import type { FetchOutcome } from "./chunk-reader.ts";
 import { bytesOf, makeBench, makeCluster } from "./gateway-bench.ts";
+import { volumeOptionsDefault } from "./options.ts";
 import { aheadBytesMax, ReadAhead, type ReadSide } from "./read-ahead.ts";
 import { VolumeStats } from "./stats.ts";
 
@@ -112,7 +113,8 @@ test("every byte asked for ahead is used, dropped or held", () => {
 });
 
 test("without a budget each volume has its own bound, and the oldest goes", () => {
-  const scene = new Scene();
+  assert.equal(volumeOptionsDefault.readAheadBytes, memoryParts(null).readAheadBytes);
+  const scene = new Scene(volumeOptionsDefault.readAheadBytes);
   const volumes = Array.from({ length: 8 }, (_, number) => scene.volume(number));
   for (let at = 0; at < 3; at += 1) {
     for (const ahead of volumes) follow(ahead, 1000 * at, 32);
