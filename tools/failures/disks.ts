@@ -108,6 +108,7 @@ export const diskScenarios: readonly Scenario[] = [
     name: "filesystem-full-new",
     about: "a new brick is started in a file system that someone else keeps full, then with room",
     rounds: 1,
+    once: true,
     promised: unharmed,
     begin: onItsOwnDisk(
       async (stage, disk) => {

@@ -49,7 +49,7 @@ await new Command("failures")
       let kept = true;
       for (const scenario of chosen) {
         say(`${scenario.name}: ${scenario.about}`);
-        const count = rounds ?? scenario.rounds;
+        const count = (scenario.once ? null : rounds) ?? scenario.rounds;
         const ran = await runScenario(scenario, { rounds: count, seed, log, say });
         for (const what of ran.broken) say(`  BROKEN ${what}`);
         rows.push(roundsRow(scenario.name, ran.rounds));

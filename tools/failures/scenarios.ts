@@ -6,8 +6,10 @@ export interface Scenario {
   name: string;
   /** What happens, for people. */
   about: string;
-  /** How often, unless said otherwise. */
+  /** How often, unless said otherwise; */
   rounds: number;
+  /** and whether it may be: what it begins with, a cluster has but once. */
+  once?: true;
   promised: Promised;
   /** Makes what the cluster is to lie on; throws when this machine lacks something for it. */
   begin(): Promise<Setting>;
