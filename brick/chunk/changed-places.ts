@@ -18,30 +18,27 @@ const removed = 2;
  */
 export class ChangedPlaces {
   size = 0;
-  /** Slots by the first bytes of their key, open addressing; 0 is empty, else a slot's number + 1. */
-  #hashed = new Int32Array(2 * slotsMin);
-  #keys = Buffer.alloc(slotsMin * chunkKeyBytes);
-  #words = new Uint32Array(slotsMin * wordsPerSlot);
+  #table = tableOf(slotsMin);
 
   /** null: it is gone; undefined: nothing has changed. */
   get(name: string): ChunkEntry | null | undefined {
-    const slot = this.#hashed[this.#find(name)]! - 1;
+    const slot = this.#table.hashed[this.#find(name)]! - 1;
     return slot < 0 ? undefined : this.#entryOf(slot);
   }
 
   set(name: string, entry: ChunkEntry | null): void {
     let at = this.#find(name);
-    if (this.#hashed[at] === 0) {
-      if (2 * (this.size + 1) > this.#hashed.length) {
+    if (this.#table.hashed[at] === 0) {
+      if (2 * (this.size + 1) > this.#table.hashed.length) {
         this.#grow();
         at = this.#find(name);
       }
-      this.#keys.write(name, this.size * chunkKeyBytes, "latin1");
+      this.#table.keys.write(name, this.size * chunkKeyBytes, "latin1");
       this.size += 1;
-      this.#hashed[at] = this.size;
+      this.#table.hashed[at] = this.size;
     }
-    const wordAt = (this.#hashed[at]! - 1) * wordsPerSlot;
-    const words = this.#words;
+    const wordAt = (this.#table.hashed[at]! - 1) * wordsPerSlot;
+    const words = this.#table.words;
     words[wordAt] = entry === null ? 0 : entry.segment;
     words[wordAt + 1] = entry === null ? 0 : entry.epoch;
     words[wordAt + 2] = entry === null ? 0 : entry.offsetBytes;
@@ -53,24 +50,19 @@ export class ChangedPlaces {
   *[Symbol.iterator](): IterableIterator<readonly [key: Buffer, entry: ChunkEntry | null]> {
     for (let slot = 0; slot < this.size; slot += 1) {
       const at = slot * chunkKeyBytes;
-      yield [this.#keys.subarray(at, at + chunkKeyBytes), this.#entryOf(slot)];
+      yield [this.#table.keys.subarray(at, at + chunkKeyBytes), this.#entryOf(slot)];
     }
   }
 
   clear(): void {
     this.size = 0;
-    if (this.#hashed.length <= 2 * slotsKept) this.#hashed.fill(0);
-    else this.#begin();
-  }
-
-  #begin(): void {
-    this.#hashed = new Int32Array(2 * slotsMin);
-    this.#keys = Buffer.alloc(slotsMin * chunkKeyBytes);
-    this.#words = new Uint32Array(slotsMin * wordsPerSlot);
+    const { hashed } = this.#table;
+    if (hashed.length <= 2 * slotsKept) hashed.fill(0);
+    else this.#table = tableOf(slotsMin);
   }
 
   #entryOf(slot: number): ChunkEntry | null {
-    const words = this.#words;
+    const words = this.#table.words;
     const at = slot * wordsPerSlot;
     if (words[at + 4] === removed) return null;
     return {
@@ -84,38 +76,48 @@ export class ChangedPlaces {
 
   /** Where the key's slot is named, or would be. */
   #find(name: string): number {
-    const mask = this.#hashed.length - 1;
+    const { hashed } = this.#table;
+    const mask = hashed.length - 1;
     let at = hashOf(name) & mask;
-    while (this.#hashed[at] !== 0 && !this.#holds(this.#hashed[at]! - 1, name))
-      at = (at + 1) & mask;
+    while (hashed[at] !== 0 && !this.#holds(hashed[at]! - 1, name)) at = (at + 1) & mask;
     return at;
   }
 
   #holds(slot: number, name: string): boolean {
     const keyAt = slot * chunkKeyBytes;
     for (let at = 0; at < chunkKeyBytes; at += 1) {
-      if (this.#keys[keyAt + at] !== name.charCodeAt(at)) return false;
+      if (this.#table.keys[keyAt + at] !== name.charCodeAt(at)) return false;
     }
     return true;
   }
 
   #grow(): void {
-    const slots = this.#hashed.length;
-    const keys = Buffer.alloc(slots * chunkKeyBytes);
-    this.#keys.copy(keys);
-    const words = new Uint32Array(slots * wordsPerSlot);
-    words.set(this.#words);
-    this.#keys = keys;
-    this.#words = words;
-    this.#hashed = new Int32Array(2 * slots);
-    const mask = this.#hashed.length - 1;
+    const before = this.#table;
+    const table = tableOf(before.hashed.length);
+    const { hashed, keys, words } = table;
+    before.keys.copy(keys);
+    words.set(before.words);
+    this.#table = table;
+    const mask = hashed.length - 1;
     for (let slot = 0; slot < this.size; slot += 1) {
       const name = keys.toString("latin1", slot * chunkKeyBytes, slot * chunkKeyBytes + 4);
       let at = hashOf(name) & mask;
-      while (this.#hashed[at] !== 0) at = (at + 1) & mask;
-      this.#hashed[at] = slot + 1;
+      while (hashed[at] !== 0) at = (at + 1) & mask;
+      hashed[at] = slot + 1;
     }
   }
+}
+
+/**
+ * `hashed`: slots by the first bytes of their key, open addressing; 0 is empty, else a slot's number + 1.
+ * `keys` and `words`: by slot.
+ */
+function tableOf(slots: number) {
+  return {
+    hashed: new Int32Array(2 * slots),
+    keys: Buffer.alloc(slots * chunkKeyBytes),
+    words: new Uint32Array(slots * wordsPerSlot),
+  };
 }
 
 /** Keys are hashes already. */

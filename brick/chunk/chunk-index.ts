@@ -72,11 +72,20 @@ export class ChunkIndex {
   }
 
   find(key: Buffer, name = keyName(key)): ChunkEntry | null {
-    let entry = this.#overlay.get(name);
-    if (entry === undefined) {
-      if (this.#filter !== null && !this.#filter.mayHave(name)) return null;
-      entry = this.#places.get(name) ?? this.#lookUp(key, name);
-    }
+    let entry = this.#known(name);
+    if (entry === undefined) entry = this.#lookUp(key, name);
+    return this.#ifCurrent(entry);
+  }
+
+  /** What memory says; undefined: only the key-value store knows. */
+  #known(name: string): ChunkEntry | null | undefined {
+    const changed = this.#overlay.get(name);
+    if (changed !== undefined) return changed;
+    if (this.#filter !== null && !this.#filter.mayHave(name)) return null;
+    return this.#places.get(name);
+  }
+
+  #ifCurrent(entry: ChunkEntry | null): ChunkEntry | null {
     return entry !== null && this.isCurrent(entry) ? entry : null;
   }
 
@@ -87,12 +96,7 @@ export class ChunkIndex {
     const found: (ChunkEntry | null)[] = [];
     const stored: number[] = [];
     for (const [at, key] of keys.entries()) {
-      const name = keyName(key);
-      let entry = this.#overlay.get(name);
-      if (entry === undefined) {
-        const isNew = this.#filter !== null && !this.#filter.mayHave(name);
-        entry = isNew ? null : this.#places.get(name);
-      }
+      const entry = this.#known(keyName(key));
       if (entry === undefined) stored.push(at);
       found.push(entry ?? null);
     }
@@ -101,14 +105,13 @@ export class ChunkIndex {
       const value = values[nth];
       if (value !== undefined) found[at] = decodeChunkEntry(value);
     }
-    return found.map((entry) => (entry !== null && this.isCurrent(entry) ? entry : null));
+    return found.map((entry) => this.#ifCurrent(entry));
   }
 
   /** `find` for a key of which the caller has read what the key-value store holds. */
   findStored(name: string, value: Buffer): ChunkEntry | null {
     const changed = this.#overlay.get(name);
-    const entry = changed === undefined ? decodeChunkEntry(value) : changed;
-    return entry !== null && this.isCurrent(entry) ? entry : null;
+    return this.#ifCurrent(changed === undefined ? decodeChunkEntry(value) : changed);
   }
 
   #lookUp(key: Buffer, name: string): ChunkEntry | null {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Message } from "../host.ts";
 import { messageType } from "../rpc/message-types.ts";
 import type { MapCluster } from "./map-cluster.test-support.ts";
-import { begin, verify, writeAll } from "./map-cluster-writes.test-support.ts";
+import { begin, replaceSecond, verify, writeAll } from "./map-cluster-writes.test-support.ts";
 import type { Replica } from "./replica.ts";
 import { decodeReplicaHead } from "./replica-messages.ts";
 
@@ -25,14 +25,7 @@ function kindOf({ type, body }: Message) {
 
 test("a brick that restarts and is told an older state keeps what it took part in since", async () => {
   const { cluster, expected } = await begin(21);
-  cluster.crash(2);
-  cluster.view({
-    primary: 1,
-    members: [1],
-    candidates: [3],
-    transfer: true,
-    chain: [cluster.shard],
-  });
+  replaceSecond(cluster);
   await cluster.complete(3);
   cluster.view({ primary: 1, members: [1, 3], chain: [] });
   const without = cluster.shard;
@@ -88,14 +81,7 @@ test("a candidate takes no records before it was told to begin with an empty bas
     late.push({ ...message, body: [Buffer.concat(message.body)] });
     return false;
   };
-  cluster.crash(2);
-  cluster.view({
-    primary: 1,
-    members: [1],
-    candidates: [3],
-    transfer: true,
-    chain: [cluster.shard],
-  });
+  replaceSecond(cluster);
   await cluster.world.runUntil(() => late.length > 0);
   // The records overtake it.
   await cluster.world.runFor(50);

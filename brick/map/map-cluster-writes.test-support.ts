@@ -45,3 +45,15 @@ export async function verify(cluster: MapCluster, expected: Map<number, string>)
     }
   }
 }
+
+/** Brick 2 dies, and brick 3 is to take its place: it gets what the shard holds. */
+export function replaceSecond(cluster: MapCluster): void {
+  cluster.crash(2);
+  cluster.view({
+    primary: 1,
+    members: [1],
+    candidates: [3],
+    transfer: true,
+    chain: [cluster.shard],
+  });
+}

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chunkKey } from "../chunk/key.ts";
 import { type GroupPart, groupPartsMax } from "./group.ts";
-import { begin, verify, writeAll } from "./map-cluster-writes.test-support.ts";
+import { begin, replaceSecond, verify, writeAll } from "./map-cluster-writes.test-support.ts";
 
 test("without its lease a primary answers nothing; with it, it goes on", async () => {
   const { cluster, expected } = await begin(4);
@@ -184,14 +184,7 @@ for (const seed of [1, 2, 3]) {
 
 test("a candidate that starts again in a view where nothing happens is heard of again", async () => {
   const { cluster } = await begin(10);
-  cluster.crash(2);
-  cluster.view({
-    primary: 1,
-    members: [1],
-    candidates: [3],
-    transfer: true,
-    chain: [cluster.shard],
-  });
+  replaceSecond(cluster);
   await cluster.complete(3);
   cluster.crash(3);
   await cluster.start(3);

@@ -166,8 +166,9 @@ export function raisePortsChanged(unit: LogicalUnit, except: Nexus | null): void
 
 /** The ports' states, for an initiator that asks and will be told of changes. */
 export function tellPorts(unit: LogicalUnit): readonly VolumePort[] {
-  unit.reportedPorts ??= unit.volume.ports();
-  return unit.volume.ports();
+  const ports = unit.volume.ports();
+  unit.reportedPorts ??= ports;
+  return ports;
 }
 
 function samePorts(ports: readonly VolumePort[], others: readonly VolumePort[]): boolean {
