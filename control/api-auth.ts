@@ -38,6 +38,12 @@ export function replyProof(secret: Buffer, method: string, nonce: string, body: 
   return proof(secret, ["endisk admin reply 1", method, nonce], body);
 }
 
+/** Of an answer that says at which time a call was not admitted. */
+export function staleProof(secret: Buffer, method: string, nonce: string, timeMs: number): Buffer {
+  const words = ["endisk admin stale 1", method, nonce, String(timeMs)];
+  return proof(secret, words, Buffer.alloc(0));
+}
+
 function proof(key: Buffer, words: readonly string[], body: Buffer): Buffer {
   const bodyHash = createHash("sha256").update(body).digest("hex");
   return createHmac("sha256", key)
@@ -49,6 +55,12 @@ function proof(key: Buffer, words: readonly string[], body: Buffer): Buffer {
 export function proofEquals(given: Buffer, expected: Buffer): boolean {
   return given.length === expected.length && timingSafeEqual(given, expected);
 }
+
+/**
+ * "stale": made before this process was started, or too long ago or ahead by its clock. It was not
+ * carried out, and may be made again with a time that is right here.
+ */
+export type Admission = "admitted" | "stale" | "refused";
 
 /**
  * Which calls have been seen. Two generations of nonces, each filled for as long as a call may be
@@ -66,19 +78,19 @@ export class ReplayWindow {
   }
 
   /** Call only with a stamp whose proof holds: strangers must not fill the window. */
-  admit(nowMs: number, stamp: CallStamp): boolean {
-    if (!(Math.abs(nowMs - stamp.timeMs) <= callAgeMsMax)) return false;
+  admit(nowMs: number, stamp: CallStamp): Admission {
+    if (!(Math.abs(nowMs - stamp.timeMs) <= callAgeMsMax)) return "stale";
     // The nonces of an earlier life of this process are not known any more.
-    if (stamp.timeMs < this.#startedMs) return false;
+    if (stamp.timeMs < this.#startedMs) return "stale";
     if (nowMs - this.#turnedMs > 2 * callAgeMsMax) {
       this.#before = this.#present;
       this.#present = new Set();
       this.#turnedMs = nowMs;
     }
-    if (this.#present.has(stamp.nonce) || this.#before.has(stamp.nonce)) return false;
-    if (this.#present.size >= noncesMax) return false;
+    if (this.#present.has(stamp.nonce) || this.#before.has(stamp.nonce)) return "refused";
+    if (this.#present.size >= noncesMax) return "refused";
     this.#present.add(stamp.nonce);
-    return true;
+    return "admitted";
   }
 }
 

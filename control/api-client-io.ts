@@ -20,6 +20,7 @@ import type {
   VolumeSummary,
 } from "./api.ts";
 import {
+  type CallStamp,
   callProof,
   type JoinToken,
   joinProof,
@@ -27,6 +28,7 @@ import {
   openGrant,
   proofEquals,
   replyProof,
+  staleProof,
 } from "./api-auth.ts";
 import {
   type AdminMethod,
@@ -42,6 +44,9 @@ import {
 /** A call ends by then, one way or another. */
 export const callDeadlineMsDefault = 10_000;
 
+/** A call that was under way to a brick while it started is told that it is stale, and made again. */
+const attemptsMax = 3;
+
 export interface ApiClientOptions {
   /** "HOST:PORT" of bricks' api ports; the first that answers is used. */
   addresses: readonly string[];
@@ -54,7 +59,7 @@ export interface ApiClientOptions {
 
 type Sent =
   | { kind: "reply"; bytes: Buffer; metadata: GrpcMetadata | null }
-  | { kind: "refused" }
+  | { kind: "refused"; metadata: GrpcMetadata }
   /** Nobody answered there: another brick may be asked. */
   | { kind: "away"; why: string }
   | { kind: "failed"; why: string };
@@ -153,11 +158,24 @@ export class ApiClient {
   }
 
   async #callOne<T>(address: string, method: AdminMethod, body: Buffer): Promise<AdminReply<T>> {
+    let timeMs = this.#options.wallMs();
+    for (let attempt = 1; ; attempt += 1) {
+      const stamp = { timeMs, nonce: randomBytes(nonceBytes).toString("hex") };
+      const reply = await this.#callAt<T>(address, method, stamp, body);
+      if (!("staleAtMs" in reply)) return reply;
+      if (attempt === attemptsMax) return unavailable("it goes on saying that the call is too old");
+      timeMs = reply.staleAtMs;
+    }
+  }
+
+  /** `staleAtMs`: not carried out, and to be made again at that time of the brick's clock. */
+  async #callAt<T>(
+    address: string,
+    method: AdminMethod,
+    stamp: CallStamp,
+    body: Buffer,
+  ): Promise<AdminReply<T> | { staleAtMs: number }> {
     const { secret } = this.#options;
-    const stamp = {
-      timeMs: this.#options.wallMs(),
-      nonce: randomBytes(nonceBytes).toString("hex"),
-    };
     const metadata = new Metadata();
     metadata.set("endisk-time", String(stamp.timeMs));
     metadata.set("endisk-nonce", stamp.nonce);
@@ -165,10 +183,13 @@ export class ApiClient {
     const sent = await send(address, method, body, metadata, this.#options);
     if (sent.kind === "away") return unavailable(sent.why);
     if (sent.kind === "failed") return { ok: false, fault: { code: "failed", message: sent.why } };
+    const given = Buffer.from(String(sent.metadata?.get("endisk-proof")[0] ?? ""), "hex");
     if (sent.kind === "refused") {
+      const staleAtMs = Number(sent.metadata.get("endisk-time")[0]);
+      if (proofEquals(given, staleProof(secret, method, stamp.nonce, staleAtMs)))
+        return { staleAtMs };
       return refused(`the brick at ${address} refuses: its cluster has another secret`);
     }
-    const given = Buffer.from(String(sent.metadata?.get("endisk-proof")[0] ?? ""), "hex");
     if (!proofEquals(given, replyProof(secret, method, stamp.nonce, sent.bytes))) {
       return refused(`what answers at ${address} does not know the cluster's secret`);
     }
@@ -244,7 +265,7 @@ function send(
 function sendFailure(error: ServiceError | null): Sent {
   switch (error?.code) {
     case grpcStatus.UNAUTHENTICATED:
-      return { kind: "refused" };
+      return { kind: "refused", metadata: error.metadata };
     case grpcStatus.UNAVAILABLE:
     case grpcStatus.RESOURCE_EXHAUSTED:
       return { kind: "away", why: error.details };

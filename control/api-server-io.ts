@@ -13,6 +13,7 @@ import type { AdminBackend, AdminReply, JoinDetails } from "./api.ts";
 import { checkVolume, invalid, tokenValidMsDefault, tokenValidMsMax } from "./api.ts";
 import { type AccessMethod, decodeAccess } from "./api-access.ts";
 import {
+  type CallStamp,
   callProof,
   joinProof,
   joinTokenText,
@@ -21,6 +22,7 @@ import {
   ReplayWindow,
   replyProof,
   sealGrant,
+  staleProof,
   tokenHash,
 } from "./api-auth.ts";
 import { type ApiFront, listenApiFront } from "./api-front-io.ts";
@@ -124,11 +126,8 @@ function handlers(options: ApiServerOptions) {
         done({ code: grpcStatus.RESOURCE_EXHAUSTED });
         return;
       }
-      const member = method === "Join" ? null : admit(options, window, method, call);
-      if (method !== "Join" && member === null) {
-        refuse(done);
-        return;
-      }
+      const stamp = method === "Join" ? null : admit(options, window, method, call, done);
+      if (method !== "Join" && stamp === null) return;
       underWay += 1;
       answer(options, method, call.request)
         .then((bytes) => {
@@ -136,8 +135,8 @@ function handlers(options: ApiServerOptions) {
             refuse(done);
             return;
           }
-          if (member !== null) {
-            const proof = replyProof(options.secret, method, member, bytes);
+          if (stamp !== null) {
+            const proof = replyProof(options.secret, method, stamp.nonce, bytes);
             const metadata = new Metadata();
             metadata.set("endisk-proof", proof.toString("hex"));
             call.sendMetadata(metadata);
@@ -160,13 +159,39 @@ function refuse(done: sendUnaryData<Buffer>): void {
   done({ code: grpcStatus.UNAUTHENTICATED, details: "refused" });
 }
 
-/** The call's nonce when its proof holds and it was not seen before. */
+/** null: refused, and told so. */
 function admit(
   options: ApiServerOptions,
   window: ReplayWindow,
   method: AdminMethod,
   call: BytesCall,
-): string | null {
+  done: sendUnaryData<Buffer>,
+): CallStamp | null {
+  const stamp = provenStamp(options.secret, method, call);
+  const nowMs = options.wallMs();
+  const admission = stamp === null ? "refused" : window.admit(nowMs, stamp);
+  if (admission === "admitted") return stamp;
+  if (admission === "stale") refuseStale(options.secret, method, stamp!.nonce, nowMs, done);
+  else refuse(done);
+  return null;
+}
+
+/** Who made the call knows the secret, and is told what time it is here. */
+function refuseStale(
+  secret: Buffer,
+  method: AdminMethod,
+  nonce: string,
+  nowMs: number,
+  done: sendUnaryData<Buffer>,
+): void {
+  const metadata = new Metadata();
+  metadata.set("endisk-time", String(nowMs));
+  metadata.set("endisk-proof", staleProof(secret, method, nonce, nowMs).toString("hex"));
+  done({ code: grpcStatus.UNAUTHENTICATED, details: "stale", metadata });
+}
+
+/** The call's stamp when its proof holds. */
+function provenStamp(secret: Buffer, method: AdminMethod, call: BytesCall): CallStamp | null {
   const word = (key: string) => String(call.metadata.get(key)[0] ?? "");
   const nonce = word("endisk-nonce");
   const time = word("endisk-time");
@@ -174,9 +199,8 @@ function admit(
   if (nonce.length !== 2 * nonceBytes || !/^[0-9a-f]+$/.test(nonce)) return null;
   if (!/^\d{1,15}$/.test(time) || !/^[0-9a-f]{64}$/.test(proof)) return null;
   const stamp = { timeMs: Number(time), nonce };
-  const expected = callProof(options.secret, method, stamp, call.request);
-  if (!proofEquals(Buffer.from(proof, "hex"), expected)) return null;
-  return window.admit(options.wallMs(), stamp) ? nonce : null;
+  const expected = callProof(secret, method, stamp, call.request);
+  return proofEquals(Buffer.from(proof, "hex"), expected) ? stamp : null;
 }
 
 /** The reply's bytes; null when the caller is a stranger. */

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { test } from "node:test";
+import {
+  status as grpcStatus,
+  Metadata,
+  Server,
+  ServerCredentials,
+  type ServiceDefinition,
+  type sendUnaryData,
+} from "@grpc/grpc-js";
 import type { ChapRecord } from "../brick/cluster-state.ts";
 import type {
   AdminBackend,
@@ -20,6 +28,7 @@ import {
   sealGrant,
 } from "./api-auth.ts";
 import { ApiClient, joinCluster } from "./api-client-io.ts";
+import { adminPath } from "./api-messages.ts";
 import { type ApiServer, startApiServer } from "./api-server-io.ts";
 
 const secret = Buffer.alloc(32, 7);
@@ -278,6 +287,53 @@ test("a caller with another secret is refused and reaches nothing", async () => 
   });
 });
 
+test("a call made before the brick was started, or by a clock that is wrong, is made again", async () => {
+  const startedMs = Date.now();
+  await withServer(async (address, backend) => {
+    for (const offMs of [-1, -60_000, -86_400_000, 86_400_000]) {
+      const wallMs = () => startedMs + offMs;
+      const client = new ApiClient({ addresses: [address], secret, wallMs });
+      assert.equal((await client.volumeCreate("disk1", 2 ** 20, 2)).ok, true, `${offMs} ms`);
+    }
+    assert.equal(backend.calls, 4);
+  });
+});
+
+test("who does not know the secret cannot have a call made again", async () => {
+  const stranger = new Server();
+  let calls = 0;
+  const metadata = new Metadata();
+  metadata.set("endisk-time", String(Date.now()));
+  metadata.set("endisk-proof", "00".repeat(32));
+  const same = (bytes: Buffer) => bytes;
+  const method = {
+    path: adminPath("VolumeShow"),
+    requestStream: false,
+    responseStream: false,
+    requestSerialize: same,
+    requestDeserialize: same,
+    responseSerialize: same,
+    responseDeserialize: same,
+  };
+  stranger.addService({ method } as ServiceDefinition, {
+    method: (_call: unknown, done: sendUnaryData<Buffer>) => {
+      calls += 1;
+      done({ code: grpcStatus.UNAUTHENTICATED, details: "stale", metadata });
+    },
+  });
+  const port = await new Promise<number>((resolve, reject) => {
+    const credentials = ServerCredentials.createInsecure();
+    stranger.bindAsync("127.0.0.1:0", credentials, (error, bound) => {
+      if (error === null) resolve(bound);
+      else reject(error);
+    });
+  });
+  const reply = await clientOf(`127.0.0.1:${port}`).volumeShow("disk0");
+  stranger.forceShutdown();
+  assert.equal(!reply.ok && reply.fault.code, "refused");
+  assert.equal(calls, 1);
+});
+
 test("a dead address is passed over", async () => {
   await withServer(async (address) => {
     const client = new ApiClient({
@@ -355,20 +411,20 @@ test("a client that sends its first bytes one at a time is still understood", as
 test("a call is admitted once, within its time, and not from before the start", () => {
   const window = new ReplayWindow(1_000_000);
   const stamp = { timeMs: 1_000_500, nonce: "aa" };
-  assert.equal(window.admit(1_000_500, stamp), true);
-  assert.equal(window.admit(1_000_600, stamp), false);
-  assert.equal(window.admit(1_000_600, { timeMs: 999_999, nonce: "bb" }), false);
+  assert.equal(window.admit(1_000_500, stamp), "admitted");
+  assert.equal(window.admit(1_000_600, stamp), "refused");
+  assert.equal(window.admit(1_000_600, { timeMs: 999_999, nonce: "bb" }), "stale");
   const old = { timeMs: 1_000_600, nonce: "cc" };
-  assert.equal(window.admit(1_000_600 + callAgeMsMax + 1, old), false);
-  assert.equal(window.admit(2_000_000, { timeMs: Number.NaN, nonce: "dd" }), false);
+  assert.equal(window.admit(1_000_600 + callAgeMsMax + 1, old), "stale");
+  assert.equal(window.admit(2_000_000, { timeMs: Number.NaN, nonce: "dd" }), "stale");
 });
 
 test("a nonce is remembered for as long as its call could be played again", () => {
   const window = new ReplayWindow(0);
   const stamp = { timeMs: 2 * callAgeMsMax, nonce: "late" };
-  assert.equal(window.admit(callAgeMsMax, stamp), true);
+  assert.equal(window.admit(callAgeMsMax, stamp), "admitted");
   for (let at = callAgeMsMax; at <= 3 * callAgeMsMax; at += 1000) {
-    assert.equal(window.admit(at, stamp), false);
+    assert.notEqual(window.admit(at, stamp), "admitted");
     window.admit(at, { timeMs: at, nonce: `n${at}` });
   }
 });
@@ -376,10 +432,10 @@ test("a nonce is remembered for as long as its call could be played again", () =
 test("the window is bounded", () => {
   const window = new ReplayWindow(0);
   for (let n = 0; n < noncesMax; n += 1) window.admit(1, { timeMs: 1, nonce: `n${n}` });
-  assert.equal(window.admit(1, { timeMs: 1, nonce: "one more" }), false);
-  assert.equal(window.admit(callAgeMsMax, { timeMs: callAgeMsMax, nonce: "later" }), false);
+  assert.equal(window.admit(1, { timeMs: 1, nonce: "one more" }), "refused");
+  assert.equal(window.admit(callAgeMsMax, { timeMs: callAgeMsMax, nonce: "later" }), "refused");
   const later = 3 * callAgeMsMax;
-  assert.equal(window.admit(later, { timeMs: later, nonce: "after the turn" }), true);
+  assert.equal(window.admit(later, { timeMs: later, nonce: "after the turn" }), "admitted");
 });
 
 test("a proof covers method, time, nonce and body", () => {
