@@ -153,21 +153,29 @@ export async function establishIdentity(
     const how = "make one with `endisk init`, or join a cluster with --join and --token-file";
     throw new BrickStartError("invalid", `${folder} holds no brick: ${how}`);
   }
-  const hadSecret = readSecret(folder) !== null;
+  const secretPath = join(folder, secretFileName);
+  // Without an identity beside it, it was left by a beginning that a power cut ended: `init` goes on
+  // with it, but a cluster that is joined has its own.
+  const isGiven = options.join === null && readSecret(folder) !== null;
+  let isWritten = false;
   try {
     // A quota is not seen in free bytes; the cluster gives a number, and takes the token, but once.
     holdRoom(folder);
     const { identity, secret } = options.join === null ? begin(options) : await joinOne(options);
     rmSync(newIdentityPath(folder));
     // 1. the secret, 2. the identity: a folder with an identity always has its secret.
-    if (!hadSecret) writePrivateFile(join(folder, secretFileName), hexLine(secret));
+    if (!isGiven) {
+      rmSync(secretPath, { force: true });
+      isWritten = true;
+      writePrivateFile(secretPath, hexLine(secret));
+    }
     writeIdentity(folder, identity);
     rememberCluster(identity.api, folder);
     return { identity, secret: readSecret(folder)! };
   } catch (error) {
     rmSync(newIdentityPath(folder), { force: true });
     const isMade = existsSync(join(folder, identityFileName));
-    if (!hadSecret && !isMade) rmSync(join(folder, secretFileName), { force: true });
+    if (isWritten && !isMade) rmSync(secretPath, { force: true });
     throw error;
   }
 }

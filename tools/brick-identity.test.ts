@@ -3,14 +3,18 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
+import type { AdminBackend } from "../control/api.ts";
+import { joinTokenText, tokenHash } from "../control/api-auth.ts";
 import {
   readSecret,
   SecretFileError,
   secretFileName,
   writeSecret,
 } from "../control/api-secret-io.ts";
+import { startApiServer } from "../control/api-server-io.ts";
 import {
   type BrickIdentity,
+  establishIdentity,
   identityFileName,
   readIdentity,
   writeIdentity,
@@ -73,6 +77,54 @@ test("an identity from before there were checksums is read", () => {
     writeFileSync(join(folder, identityFileName), JSON.stringify(identity));
     assert.deepEqual(readIdentity(folder), identity);
   });
+});
+
+test("who joins takes the cluster's secret, whatever an earlier beginning left in the folder", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "end-identity-"));
+  const secret = Buffer.alloc(32, 0x5a);
+  const [tokenId, tokenSecret] = [Buffer.alloc(8, 1), Buffer.alloc(32, 2)];
+  const backend: Pick<AdminBackend, "join" | "tokenHash"> = {
+    tokenHash: async () => ({ ok: true, value: tokenHash(tokenSecret) }),
+    join: async () => ({
+      ok: true,
+      value: { clusterId: "ab".repeat(16), number: 4, peers: [] },
+    }),
+  };
+  const server = await startApiServer({
+    host: "127.0.0.1",
+    port: 0,
+    backend: backend as AdminBackend,
+    secret,
+    wallMs: () => Date.now(),
+    metrics: async () => "",
+    health: () => ({ ready: true, facts: {} }),
+    log: () => {},
+  });
+  process.env.XDG_STATE_HOME = folder;
+  try {
+    const tokenFile = join(folder, "token");
+    writeFileSync(tokenFile, joinTokenText(tokenId, tokenSecret), { mode: 0o600 });
+    writeFileSync(join(folder, secretFileName), "half of it", { mode: 0o600 });
+    const made = await establishIdentity({
+      dataFolder: folder,
+      init: false,
+      join: { address: `127.0.0.1:${server.port}`, tokenFile, spare: false },
+      listen: "127.0.0.1:3270",
+      portal: "127.0.0.1:3260",
+      api: "127.0.0.1:3280",
+      domain: null,
+      capacityBytes: 2 ** 30,
+      memoryBytes: null,
+      masterKeyFile: null,
+      log: () => {},
+    });
+    assert.deepEqual(made.secret, secret);
+    assert.equal(made.identity.number, 4);
+    assert.deepEqual(readSecret(folder), secret);
+  } finally {
+    await server.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("a secret that is not one is refused", () => {
