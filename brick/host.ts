@@ -99,6 +99,12 @@ export interface Kv {
   getMany(keys: readonly Buffer[]): (Buffer | undefined)[];
   /** Applies all or nothing. With `sync`, it and all batches before it survive a power cut. */
   write(batch: readonly KvChange[], options: { sync: boolean }): void;
+  /**
+   * The same, synced, while others go on: `done` is called later, with what went wrong if anything did.
+   * Until then a read finds what was there before or all of the batch, and there is no other write. The
+   * batch is copied before this returns.
+   */
+  writeLater(batch: readonly KvChange[], done: (failure: Error | null) => void): void;
   /** At most `limit` pairs with start <= key < end, in order of keys. */
   range(start: Buffer, end: Buffer, limit: number): [Buffer, Buffer][];
   /** A write, or a step of its own behind the writes, found no space: it takes none until reopened. */

@@ -4,6 +4,7 @@ import { Worker } from "node:worker_threads";
 import { assert } from "./assert.ts";
 import { DiskError, isNoSpace, type Kv, type KvChange } from "./host.ts";
 import { type KvReopening, reopenFailed, reopenWaits } from "./kv-reopening.ts";
+import { KvWriter } from "./kv-writer-io.ts";
 import { type MemoryParts, memoryPartsDefault } from "./memory-budget.ts";
 import { KiB, MiB } from "./units.ts";
 
@@ -92,6 +93,7 @@ export async function openRealKv(
   let open = true;
   /** RocksDB refuses every write after one that failed, and says why each time. */
   let writeFailed = false;
+  const writer = new KvWriter({ bindingPath, handle: rocks.db_get_handle(store) });
   const checked = <T>(act: () => T): T => {
     assert(open, "the key-value store is closed");
     return diskFailing(act);
@@ -100,6 +102,7 @@ export async function openRealKv(
     get: (key) => checked(() => getMany(store, [key])[0]),
     getMany: (keys) => checked(() => getMany(store, keys)),
     write: (changes, { sync }) => {
+      assert(!writer.isWriting, "a batch is being written");
       try {
         checked(() => writeBatch(store, batch, changes, sync));
       } catch (error) {
@@ -107,11 +110,19 @@ export async function openRealKv(
         throw error;
       }
     },
+    writeLater: (changes, done) => {
+      assert(open, "the key-value store is closed");
+      writer.write(changes, (failure) => {
+        if (failure !== null) writeFailed = true;
+        done(failure === null ? null : toDiskError(failure));
+      });
+    },
     range: (start, end, limit) => checked(() => readRange(store, start, end, limit)),
     hasFailed: () => writeFailed || numberOf(store, "rocksdb.background-errors") > 0,
     unflushedBytes: () => numberOf(store, "rocksdb.cur-size-all-mem-tables"),
     reopen: () => {
       assert(open, "the key-value store is closed");
+      assert(!writer.isWriting, "a batch is being written");
       open = false;
       reopen(store, options);
       open = true;
@@ -119,7 +130,9 @@ export async function openRealKv(
     },
     close: async () => {
       assert(open, "the key-value store is closed");
+      assert(!writer.isWriting, "a batch is being written");
       open = false;
+      await writer.end();
       try {
         await failing((done) => rocks.db_close(store, done));
       } catch (error) {

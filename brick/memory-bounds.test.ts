@@ -31,6 +31,7 @@ function endlessKv(entries: number): Kv {
     get: () => value,
     getMany: (keys) => keys.map(() => value),
     write: () => {},
+    writeLater: (_batch, done) => done(null),
     range: (_start, _end, limit) => {
       const count = Math.min(limit, entries - next);
       const found = Array.from({ length: count }, (_, at): [Buffer, Buffer] => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
-import type { Kv, KvChange } from "../host.ts";
+import type { Kv } from "../host.ts";
 import { newSegment, type Segments } from "../log/segments.ts";
 import { indexEnd, indexStart } from "../store/store-keys.ts";
 import { TraceHost } from "../store/trace-disk.ts";
@@ -28,10 +28,8 @@ async function countedKv(): Promise<{ kv: Kv; gets: () => number }> {
 }
 
 function checkpoint(index: ChunkIndex, kv: Kv): void {
-  const changes: KvChange[] = [];
-  index.changes(changes);
-  kv.write(changes, { sync: true });
-  index.checkpointed();
+  kv.write(index.collect(), { sync: true });
+  index.collected();
 }
 
 test("once it has learnt its keys, the index knows what it does not have without a look-up", async () => {

@@ -31,8 +31,10 @@ export class ChunkIndex {
   bytes: number;
   readonly #kv: Kv;
   readonly #segments: Segments;
-  /** Bounded by checkpoints. */
-  readonly #overlay = new ChangedPlaces();
+  /** Since the last `collect`; bounded by checkpoints. */
+  #changed = new ChangedPlaces();
+  /** Handed out, and not known to be kept. */
+  #collecting = new ChangedPlaces();
   /** What the key-value store was asked for of late and has not been told to change since. */
   readonly #places: PlaceCache;
   readonly #filterBytesMax: number;
@@ -67,8 +69,9 @@ export class ChunkIndex {
     return this.#places.memoryBytes + filters;
   }
 
+  /** Changes since the last `collect`. */
   get dirtyCount(): number {
-    return this.#overlay.size;
+    return this.#changed.size;
   }
 
   find(key: Buffer, name = keyName(key)): ChunkEntry | null {
@@ -79,10 +82,17 @@ export class ChunkIndex {
 
   /** What memory says; undefined: only the key-value store knows. */
   #known(name: string): ChunkEntry | null | undefined {
-    const changed = this.#overlay.get(name);
+    const changed = this.#unkept(name);
     if (changed !== undefined) return changed;
     if (this.#filter !== null && !this.#filter.mayHave(name)) return null;
     return this.#places.get(name);
+  }
+
+  /** undefined: the key-value store is up to date. */
+  #unkept(name: string): ChunkEntry | null | undefined {
+    const changed = this.#changed.get(name);
+    if (changed !== undefined || this.#collecting.size === 0) return changed;
+    return this.#collecting.get(name);
   }
 
   #ifCurrent(entry: ChunkEntry | null): ChunkEntry | null {
@@ -110,7 +120,7 @@ export class ChunkIndex {
 
   /** `find` for a key of which the caller has read what the key-value store holds. */
   findStored(name: string, value: Buffer): ChunkEntry | null {
-    const changed = this.#overlay.get(name);
+    const changed = this.#unkept(name);
     return this.#ifCurrent(changed === undefined ? decodeChunkEntry(value) : changed);
   }
 
@@ -131,7 +141,7 @@ export class ChunkIndex {
     this.#forget(previous);
     this.#filter?.add(name);
     this.#learning?.filter.add(name);
-    this.#overlay.set(name, entry);
+    this.#changed.set(name, entry);
     this.count += 1;
     this.bytes += entry.lengthBytes;
     this.#segments.addLive(entry.segment, entry.epoch, entry.lengthBytes);
@@ -143,15 +153,15 @@ export class ChunkIndex {
    */
   remove(name: string, entry: ChunkEntry): void {
     this.#forget(entry);
-    this.#overlay.set(name, null);
+    this.#changed.set(name, null);
   }
 
   markDamaged(key: Buffer, entry: ChunkEntry): void {
-    this.#overlay.set(keyName(key), { ...entry, damaged: true });
+    this.#changed.set(keyName(key), { ...entry, damaged: true });
   }
 
   markWhole(key: Buffer, entry: ChunkEntry): void {
-    this.#overlay.set(keyName(key), { ...entry, damaged: false });
+    this.#changed.set(keyName(key), { ...entry, damaged: false });
   }
 
   #forget(entry: ChunkEntry | null): void {
@@ -174,7 +184,9 @@ export class ChunkIndex {
       if (this.#filter?.isWorn(this.count) !== true) return false;
       this.#learning = { filter: this.#newFilter(this.count), from: indexStart };
       // What has changed since the checkpoint is to be read nowhere else.
-      for (const [key] of this.#overlay) this.#learning.filter.add(keyName(key));
+      for (const places of [this.#collecting, this.#changed]) {
+        for (const [key] of places) this.#learning.filter.add(keyName(key));
+      }
     }
     const found = this.#kv.range(this.#learning.from, indexEnd, limit);
     for (const [kvKey] of found) this.#learning.filter.add(keyName(kvKey.subarray(1)));
@@ -187,25 +199,38 @@ export class ChunkIndex {
     return false;
   }
 
-  /** What a checkpoint must write. */
-  changes(into: KvChange[]): void {
-    for (const [key, entry] of this.#overlay) {
+  /** All changes that are not known to be kept, for one batch; `collected` once they are. */
+  collect(): KvChange[] {
+    if (this.#collecting.size === 0) {
+      [this.#collecting, this.#changed] = [this.#changed, this.#collecting];
+    } else {
+      // What was handed out before was not kept.
+      for (const [key, entry] of this.#changed) this.#collecting.set(keyName(key), entry);
+      this.#changed.clear();
+    }
+    const changes: KvChange[] = [];
+    for (const [key, entry] of this.#collecting) {
       const value = entry === null ? null : encodeChunkEntry(entry);
-      into.push({ key: chunkKvKey(key), value });
+      changes.push({ key: chunkKvKey(key), value });
     }
+    return changes;
   }
 
-  /** Keys that have changed since the last checkpoint and are still there. */
+  /** Keys whose place is not known to be kept, and which are still there. */
   dirtyKeys(): Buffer[] {
-    const keys: Buffer[] = [];
-    for (const [key, entry] of this.#overlay) {
-      if (entry !== null) keys.push(Buffer.from(key));
+    const keys = new Map<string, Buffer>();
+    for (const places of [this.#collecting, this.#changed]) {
+      for (const [key, entry] of places) {
+        if (entry === null) keys.delete(keyName(key));
+        else keys.set(keyName(key), Buffer.from(key));
+      }
     }
-    return keys;
+    return [...keys.values()];
   }
 
-  checkpointed(): void {
-    for (const [key] of this.#overlay) this.#places.drop(keyName(key));
-    this.#overlay.clear();
+  /** The key-value store has what was handed out last. */
+  collected(): void {
+    for (const [key] of this.#collecting) this.#places.drop(keyName(key));
+    this.#collecting.clear();
   }
 }

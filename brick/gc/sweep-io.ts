@@ -55,6 +55,7 @@ export class Sweeper {
     if (store.putsOffCheckpoints) return false;
     // What is only in the log yet is too young to be swept; what was is in the index from here on.
     store.checkpoint();
+    await store.checkpointed();
     let from: Buffer | null = null;
     do {
       const before = this.before();

@@ -12,7 +12,13 @@ const kinds = ["base", "overlay"] as const;
 const big = 2 ** 37 - 2;
 
 function kvOf(store: SimKvStore): Kv {
-  return openSimKv(store, { kvErrorChance: 0 }, new Prng(1), () => {});
+  return openSimKv(store, {
+    dials: { kvErrorChance: 0 },
+    prng: new Prng(1),
+    guard: () => {},
+    hasRoom: () => true,
+    later: setImmediate,
+  });
 }
 
 /** A record that tells its op, and is large enough for the byte bound to matter. */

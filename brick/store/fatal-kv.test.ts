@@ -10,6 +10,7 @@ const broken: Kv = {
   get: fails,
   getMany: fails,
   write: fails,
+  writeLater: fails,
   range: fails,
   hasFailed: () => false,
   unflushedBytes: () => 0,
@@ -29,6 +30,7 @@ test("a failure of the index stops a brick that has started, and fails the start
     () => kv.get(key),
     () => kv.getMany([key]),
     () => kv.write([], { sync: true }),
+    () => kv.writeLater([], () => {}),
     () => kv.range(key, key, 1),
     () => kv.reopen(),
   ];
@@ -36,5 +38,5 @@ test("a failure of the index stops a brick that has started, and fails the start
   assert.equal(stopped, 0);
   kv.start();
   for (const call of calls) assert.throws(call, /stopped/);
-  assert.equal(stopped, 5);
+  assert.equal(stopped, 6);
 });

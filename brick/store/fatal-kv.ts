@@ -1,4 +1,4 @@
-import { type Host, isNoSpace, type Kv } from "../host.ts";
+import { type Host, isNoSpace, type Kv, type KvChange } from "../host.ts";
 
 /**
  * The key-value store of a brick that has started: when it fails, the brick stops. Whoever asks it,
@@ -29,6 +29,15 @@ export class FatalKv implements Kv {
 
   write(...batch: Parameters<Kv["write"]>): void {
     this.#act(() => this.#kv.write(...batch), isNoSpace);
+  }
+
+  writeLater(batch: readonly KvChange[], done: (failure: Error | null) => void): void {
+    this.#act(() =>
+      this.#kv.writeLater(batch, (failure) => {
+        if (failure !== null && !isNoSpace(failure)) this.#host.crash(failure);
+        done(failure);
+      }),
+    );
   }
 
   range(start: Buffer, end: Buffer, limit: number): [Buffer, Buffer][] {

@@ -1,3 +1,4 @@
+import { assert } from "../assert.ts";
 import { type Host, isNoSpace, type Kv, type KvChange } from "../host.ts";
 
 /** How soon an index without room is asked again. */
@@ -33,6 +34,7 @@ export class IndexRoom {
   /** Called when batches that were put off can be written. */
   readonly #again: () => void;
   #short = false;
+  #writing = false;
   #stopped = false;
 
   constructor(host: Host, kv: Kv, floors: IndexFloors, again: () => void) {
@@ -58,6 +60,17 @@ export class IndexRoom {
       return false;
     }
     return true;
+  }
+
+  /** The same, while others go on: until `done` is told, there is no other write. */
+  writeLater(batch: readonly KvChange[], done: (isWritten: boolean) => void): void {
+    assert(!this.#short);
+    this.#writing = true;
+    this.#kv.writeLater(batch, (failure) => {
+      this.#writing = false;
+      if (failure !== null && !this.#short) this.#beShort(failure.message);
+      done(failure === null);
+    });
   }
 
   /** What the file system has left now. */
@@ -108,7 +121,7 @@ export class IndexRoom {
     if (this.#stopped) return;
     const failed = this.#kv.hasFailed();
     const { batchBytes, reopenBytes } = this.#floors;
-    if (freeBytes < (failed ? reopenBytes : 2 * batchBytes)) {
+    if (this.#writing || freeBytes < (failed ? reopenBytes : 2 * batchBytes)) {
       this.#askLater();
       return;
     }

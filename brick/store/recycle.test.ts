@@ -68,11 +68,13 @@ test("a segment whose file is short has no more room than that when it is used a
   assert.ok(cut.cut);
   assert.equal(await append(cut), true);
   cut.checkpoint();
+  await cut.checkpointed();
   const third = afterPowerCut(second, torn);
   const store = await openStore(third);
   await turns();
   assert.equal(await append(store), true);
   store.checkpoint();
+  await store.checkpointed();
   assert.equal(await store.recycle(), 1);
   third.freeBytes = 0;
   third.fireTimers();

@@ -3,16 +3,18 @@ import type { LogPlace } from "../log/log.ts";
 import type { Segment, Segments } from "../log/segments.ts";
 import { encodeSegmentRow, segmentKvKey } from "./store-keys.ts";
 
+/** A row on its way into the index. */
+export interface SegmentRow {
+  readonly segment: Segment;
+  readonly value: Buffer;
+}
+
 /**
  * What a checkpoint at `place` says of segments that have changed: what a commit under way has
- * taken is not in it. `clean` are those whose row is then up to date.
+ * taken is not in it.
  */
-export function segmentRowsAt(
-  segments: Segments,
-  place: LogPlace,
-): { changes: KvChange[]; clean: Segment[] } {
-  const changes: KvChange[] = [];
-  const clean: Segment[] = [];
+export function segmentRowsAt(segments: Segments, place: LogPlace): SegmentRow[] {
+  const rows: SegmentRow[] = [];
   for (const segment of segments.byNumber.values()) {
     if (!segment.dirty || segment.state === "free" || segment.state === "ready") continue;
     const isLast = segment.number === place.segment;
@@ -26,8 +28,18 @@ export function segmentRowsAt(
           lastPosition: place.position - 1,
         }
       : segment;
-    changes.push({ key: segmentKvKey(segment.number), value: encodeSegmentRow(row) });
-    if (!isLast) clean.push(segment);
+    rows.push({ segment, value: encodeSegmentRow(row) });
   }
-  return { changes, clean };
+  return rows;
+}
+
+export function rowChange({ segment, value }: SegmentRow): KvChange {
+  return { key: segmentKvKey(segment.number), value };
+}
+
+/** The rows are durable: a segment that still is as its row says is dirty no more. */
+export function rowsKept(rows: readonly SegmentRow[]): void {
+  for (const { segment, value } of rows) {
+    if (encodeSegmentRow(segment).equals(value)) segment.dirty = false;
+  }
 }

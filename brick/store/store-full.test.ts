@@ -112,6 +112,7 @@ test("a checkpoint without room is put off, and what it would have held is kept 
   host.fail = (kind) => (kind === "kv" ? "ENOSPC" : null);
   store.checkpoint();
   store.checkpoint();
+  await store.checkpointed();
   assert.deepEqual([host.crashed, kept, store.counters.checkpoints], [null, [], 0]);
   assert.deepEqual([store.putsOffCheckpoints, store.space().full], [true, true]);
   assert.equal(store.has(chunkKey(chunkOf(1))), true);
@@ -137,6 +138,7 @@ test("a segment is not used anew while the index has no room to say so", async (
   for (let seed = 0; seed < 12; seed += 1) assert.equal((await put(store, seed)).ok, true);
   for (let seed = 0; seed < 12; seed += 1) store.dropChunk(chunkKey(chunkOf(seed)));
   store.checkpoint();
+  await store.checkpointed();
   host.fail = (kind) => (kind === "kv" ? "ENOSPC" : null);
   assert.equal(await store.recycle(), 0);
   assert.equal(store.superblock.recycled, 0);
@@ -152,6 +154,7 @@ test("an index that cannot be opened anew ends the brick", async () => {
   const store = await openStore(host);
   host.fail = (kind) => (kind === "kv" || kind === "openKv" ? "ENOSPC" : null);
   store.checkpoint();
+  await store.checkpointed();
   assert.equal(host.crashed, null);
   const others = process.listeners("unhandledRejection");
   process.removeAllListeners("unhandledRejection");

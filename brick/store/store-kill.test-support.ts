@@ -75,6 +75,7 @@ async function workForEver(dataFolder: string, seed: number): Promise<never> {
       store.dropChunk(chunkKey(killChunk(chunkSeed)));
     }
     store.checkpoint();
+    await store.checkpointed();
     await store.recycle();
   }
 }

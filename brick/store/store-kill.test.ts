@@ -58,6 +58,7 @@ test("a killed process loses nothing that it has acknowledged, RocksDB's share i
       else {
         // As good as killed: RocksDB has to be let go, for the next process takes it.
         store.checkpoint();
+        await store.checkpointed();
         await store.kv.close();
       }
     }

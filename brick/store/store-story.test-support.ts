@@ -6,7 +6,7 @@ import { Prng } from "../prng.ts";
 import { KiB } from "../units.ts";
 import type { Recovered, Story } from "./crash-states.test-support.ts";
 import { Store, type StoreParticipant } from "./store.ts";
-import { checkpointKvKey, kvPrefix } from "./store-keys.ts";
+import { checkpointKvKey, chunkKvKey, kvPrefix } from "./store-keys.ts";
 import type { TraceEvent } from "./trace-disk.ts";
 
 /** A store on a traced disk, what was asked of it and what it answered, over all its lives. */
@@ -118,8 +118,13 @@ export class StoreStory implements Story {
     if (event.type === "mark") this.apply(event.mark as Mark);
     else if (event.type === "kv" && event.sync) {
       if (!event.batch.some(({ key }) => key.equals(checkpointKvKey))) return;
-      for (const [seed, { dropped, submitted }] of this.chunks) {
-        if (dropped && submitted === 0) this.chunks.delete(seed);
+      // What was given up while the batch was on its way is of the next one.
+      const removed = new Set<string>();
+      for (const { key, value } of event.batch)
+        if (value === null) removed.add(key.toString("latin1"));
+      for (const [seed, { chunk, dropped, submitted }] of this.chunks) {
+        const isGone = removed.has(chunkKvKey(chunk.key).toString("latin1"));
+        if (isGone && dropped && submitted === 0) this.chunks.delete(seed);
       }
     }
   }
@@ -306,10 +311,11 @@ export class StoreWork {
   }
 
   /** As garbage collection does it: from the last checkpoint on. */
-  sweep(given: readonly KnownChunk[]): void {
+  async sweep(given: readonly KnownChunk[]): Promise<void> {
     const { store } = this.#opened;
-    const unwanted = given.filter((chunk) => !this.#isWritten(chunk));
     store.checkpoint();
+    await store.checkpointed();
+    const unwanted = given.filter((chunk) => !this.#isWritten(chunk));
     const keys = new Set(unwanted.map(({ key }) => keyName(key)));
     for (const { seed } of unwanted) this.#mark({ type: "drop", seed });
     const step = store.sweepStep(null, 1000, (name) => keys.has(name));
@@ -346,7 +352,7 @@ export class StoreWork {
       if (prng.chance(0.5)) this.drop(chunk);
       else unwanted.push(chunk);
     }
-    if (unwanted.length > 0) this.sweep(unwanted);
+    if (unwanted.length > 0) await this.sweep(unwanted);
     if (prng.chance(0.7)) await this.compact();
     if (prng.chance(0.9)) this.checkpoint();
     await this.recycle();

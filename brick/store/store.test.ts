@@ -173,6 +173,7 @@ test("a checkpoint shortens the replay and loses nothing", async () => {
   await put(store, chunkOf(1));
   await append(store, Buffer.from("before"));
   store.checkpoint();
+  await store.checkpointed();
   await append(store, Buffer.from("after"));
   await put(store, chunkOf(2));
   const reopened = await openStore(new TraceHost(imageOf(host)), [collector(records)]);
@@ -190,6 +191,7 @@ test("a dead segment is recycled; what pointed into its old use is a miss", asyn
   for (const seed of seeds) store.dropChunk(chunkKey(chunkOf(seed, 8192)));
   assert.equal(await store.recycle(), 0, "nothing before a checkpoint has passed");
   store.checkpoint();
+  await store.checkpointed();
   assert.equal(await store.recycle(), 2);
   assert.equal(store.space().usedBytes < usedBytes, true);
   assert.equal(store.has(chunkKey(chunkOf(0, 8192))), false);
@@ -212,10 +214,12 @@ test("an index entry into an earlier use of a segment is a miss, for puts too", 
   const store = await openStore(host);
   for (let seed = 0; seed < 6; seed += 1) await put(store, chunkOf(seed, 8192));
   store.checkpoint();
+  await store.checkpointed();
   const kvKey = Buffer.concat([Buffer.from([1]), chunkKey(chunkOf(0, 8192))]);
   const stale = store.kv.get(kvKey)!;
   for (let seed = 0; seed < 6; seed += 1) store.dropChunk(chunkKey(chunkOf(seed, 8192)));
   store.checkpoint();
+  await store.checkpointed();
   assert.equal(await store.recycle(), 1);
   store.kv.write([{ key: kvKey, value: stale }], { sync: true });
   assert.equal(store.has(chunkKey(chunkOf(0, 8192))), false);

@@ -3,7 +3,7 @@ import { FilterLearning } from "../chunk/filter-learning.ts";
 import { chunkBytesMax, chunkBytesMin } from "../chunk/key.ts";
 import { type Keyed, KeyTable } from "../chunk/key-table.ts";
 import { Stamps, slotBytesFor } from "../gc/stamps.ts";
-import type { Host, Kv, KvChange } from "../host.ts";
+import type { Host, Kv } from "../host.ts";
 import type { LatencyHistogram } from "../latency-histogram.ts";
 import { type ChunkOrigin, type RecordChunk, recordType } from "../log/batch-format.ts";
 import { Log, type RecordLocation } from "../log/log.ts";
@@ -12,7 +12,8 @@ import { SegmentFiles } from "../log/segment-files.ts";
 import { type Claim, Segments } from "../log/segments.ts";
 import { type MemoryParts, memoryPartsDefault } from "../memory-budget.ts";
 import type { StageTimes } from "../stage-times.ts";
-import { isCheckpointDue, sweptEntriesMax } from "./checkpoint-due.ts";
+import { sweptEntriesMax } from "./checkpoint-due.ts";
+import { Checkpoints } from "./checkpoints.ts";
 import { chunkEntry, replaySinks } from "./chunk-entries.ts";
 import { type ChunkRead, ChunkReads } from "./chunk-reads.ts";
 import { Compaction, type CompactionStep } from "./compaction.ts";
@@ -21,11 +22,10 @@ import { IndexRoom, indexFloors } from "./index-room.ts";
 import { KeptRoom } from "./kept-room.ts";
 import { recycleSegments } from "./recycle.ts";
 import { Scrub, type ScrubStep } from "./scrub.ts";
-import { segmentRowsAt } from "./segment-rows.ts";
 import { SliceReads } from "./slice-reads.ts";
 import { type StoreSpace, segmentBytesFor, spaceOf, withoutFree } from "./space.ts";
 import { SpaceWatch } from "./space-watch.ts";
-import { type ChunkEntry, checkpointKvKey, encodeCheckpoint } from "./store-keys.ts";
+import type { ChunkEntry } from "./store-keys.ts";
 import {
   beginBoot,
   eraseTorn,
@@ -76,8 +76,8 @@ export class Store {
     dedupHits: 0,
     dedupBytes: 0,
     chunkBytesWritten: 0,
-    mapRecords: 0,
     checkpoints: 0,
+    mapRecords: 0,
     corruptChunks: 0,
     damagedRanges: 0,
     recycledSegments: 0,
@@ -106,9 +106,7 @@ export class Store {
   readonly #compaction: Compaction;
   readonly #pending = new KeyTable<PendingChunk>();
   #answers: (() => void)[] = [];
-  #checkpointWanted = false;
-  #checkpointPosition: number;
-  #checkpointLogBytes = 0;
+  readonly #checkpoints: Checkpoints;
   #recycling = false;
   readonly #learning: FilterLearning;
   #spaceWatch: SpaceWatch | null = null;
@@ -202,9 +200,14 @@ export class Store {
     this.#diskFloorBytes = options.diskFloorBytes ?? diskFloorBytesDefault;
     const floors = indexFloors(this.#diskFloorBytes);
     this.#indexRoom = new IndexRoom(host, this.kv, floors, () => {
-      if (this.#checkpointWanted && !this.#closed) this.checkpoint();
+      if (!this.#closed) this.#checkpoints.again();
     });
-    this.#checkpointPosition = checkpointPosition;
+    const { log, index, segments } = parts;
+    const { participants } = options;
+    this.#checkpoints = new Checkpoints(
+      { log, index, segments, indexRoom: this.#indexRoom, participants, counters: this.counters },
+      checkpointPosition,
+    );
     this.#reads = new ChunkReads(this.#index, this.#files, this.counters);
     this.slices = new SliceReads(
       this.#index,
@@ -460,36 +463,14 @@ export class Store {
     this.#spaceWatch.start();
   }
 
-  /**
-   * One synced batch that makes the log before this moment unnecessary for the next start, but for
-   * the chunks in it. Inside the callbacks of a commit it is put off until they have run; without
-   * room for it, until there is some.
-   */
+  /** Asks for one that covers all until now: see Checkpoints. */
   checkpoint(): void {
-    const place = this.#log.answered;
-    this.#checkpointWanted = place === null || this.#indexRoom.isShort;
-    if (place === null || this.#indexRoom.isShort) return;
-    const changes: KvChange[] = [];
-    this.#index.changes(changes);
-    for (const participant of this.#options.participants) {
-      for (const change of participant.collect()) changes.push(change);
-    }
-    const rows = segmentRowsAt(this.#segments, place);
-    changes.push(...rows.changes);
-    const chunkCount = this.#index.count;
-    const chunkBytes = this.#index.bytes;
-    const value = encodeCheckpoint({ ...place, chunkCount, chunkBytes });
-    changes.push({ key: checkpointKvKey, value });
-    if (!this.#indexRoom.write(changes)) {
-      this.#checkpointWanted = true;
-      return;
-    }
-    this.#index.checkpointed();
-    for (const segment of rows.clean) segment.dirty = false;
-    for (const participant of this.#options.participants) participant.collected();
-    this.#checkpointPosition = place.position;
-    this.#checkpointLogBytes = this.#log.counters.writtenBytes;
-    this.counters.checkpoints += 1;
+    this.#checkpoints.ask();
+  }
+
+  /** Resolves when no checkpoint is under way. */
+  checkpointed(): Promise<void> {
+    return this.#checkpoints.settled();
   }
 
   /** Takes back segments in which nothing is needed any more; says how many. One call at a time. */
@@ -498,7 +479,9 @@ export class Store {
     this.#recycling = true;
     const parts = { segments: this.#segments, files: this.#files, stamps: this.stamps };
     const known = { indexRoom: this.#indexRoom, superblock: this.superblock, copies: this.#copies };
-    const count = await recycleSegments({ ...parts, ...known }, this.#checkpointPosition);
+    // A row that is on its way must not come after the one that voids it.
+    await this.#checkpoints.settled();
+    const count = await recycleSegments({ ...parts, ...known }, this.#checkpoints.coveredPosition);
     this.counters.recycledSegments += count;
     this.#recycling = false;
     return count;
@@ -515,6 +498,7 @@ export class Store {
     this.#indexRoom.stop();
     await this.#log.idle();
     this.checkpoint();
+    await this.checkpointed();
     await new Promise<void>((resolve) => {
       this.#log.append({
         type: recordType.seal,
@@ -579,11 +563,6 @@ export class Store {
     this.counters.flushes = this.#log.counters.flushes;
     this.counters.logBytesWritten = this.#log.counters.writtenBytes;
     this.counters.noSpace = this.#log.counters.refused;
-    let participantEntries = 0;
-    for (const one of this.#options.participants) participantEntries += one.dirtyCount();
-    const indexEntries = this.#index.dirtyCount;
-    const logBytes = this.#log.counters.writtenBytes - this.#checkpointLogBytes;
-    const isDue = isCheckpointDue({ indexEntries, participantEntries, logBytes });
-    if (this.#checkpointWanted || isDue) this.checkpoint();
+    this.#checkpoints.look();
   }
 }

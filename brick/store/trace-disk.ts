@@ -1,3 +1,4 @@
+import { assert } from "../assert.ts";
 import { type Disk, DiskError, type DiskFile, type Host, type Kv, type KvChange } from "../host.ts";
 import { Prng } from "../prng.ts";
 
@@ -387,20 +388,43 @@ export class TraceHost implements Host {
     const store = this.#kv;
     const get = (key: Buffer) => store.get(key.toString("latin1"));
     let failed = false;
+    let writing = false;
+    // The batch is kept: its buffers must not change under it.
+    const copyOf = (batch: readonly KvChange[]) =>
+      batch.map(({ key, value }) => {
+        return { key: Buffer.from(key), value: value && Buffer.from(value) };
+      });
+    const write = (batch: readonly KvChange[], sync: boolean) => {
+      if (failed) throw new DiskError("ENOSPC", "an earlier batch found no space");
+      const code = this.fail?.("kv", "index") ?? null;
+      failed = code === "ENOSPC";
+      if (code !== null) throw new DiskError(code, "kv index");
+      this.trace.push({ type: "kv", batch, sync });
+      applyBatch(store, batch);
+    };
     return {
       get,
       getMany: (keys) => keys.map(get),
       write: (batch, { sync }) => {
-        if (failed) throw new DiskError("ENOSPC", "an earlier batch found no space");
-        const code = this.fail?.("kv", "index") ?? null;
-        failed = code === "ENOSPC";
-        if (code !== null) throw new DiskError(code, "kv index");
-        // The batch is kept: its buffers must not change under it.
-        const copies = batch.map(({ key, value }) => {
-          return { key: Buffer.from(key), value: value && Buffer.from(value) };
+        assert(!writing, "a batch is being written");
+        write(copyOf(batch), sync);
+      },
+      writeLater: (batch, done) => {
+        assert(!writing, "a batch is being written");
+        writing = true;
+        const copies = copyOf(batch);
+        this.clock.soon(() => {
+          let failure: Error | null = null;
+          try {
+            write(copies, true);
+          } catch (error) {
+            failure = error as Error;
+          }
+          this.clock.soon(() => {
+            writing = false;
+            done(failure);
+          });
         });
-        this.trace.push({ type: "kv", batch: copies, sync });
-        applyBatch(store, copies);
       },
       range: (start, end, limit) => {
         const [from, to] = [start.toString("latin1"), end.toString("latin1")];
@@ -410,6 +434,7 @@ export class TraceHost implements Host {
       hasFailed: () => failed,
       unflushedBytes: () => 0,
       reopen: () => {
+        assert(!writing, "a batch is being written");
         this.#check("openKv", "index");
         failed = false;
       },

@@ -21,6 +21,7 @@ const operation = {
   size: 11,
   truncate: 12,
   close: 13,
+  writeKv: 14,
 };
 
 /** Reads that are not to be had on the spot: both ways are taken. */
@@ -196,6 +197,9 @@ export class SimDiskStore {
   mount(clock: SimClock, owner: EventOwner, guard: Guard): Disk {
     const prng = this.#prng;
     const { dials } = this;
+    const delayOf = ([leastMs, mostMs]: readonly [number, number], bytes = 0) =>
+      (leastMs + prng.unit() * (mostMs - leastMs)) * dials.slowness +
+      this.#turnMs(clock.nowMs, bytes);
     /** Resolves after a while with what `act` says then; never, once the boot is dead. */
     const later = <T>(
       type: number,
@@ -203,10 +207,8 @@ export class SimDiskStore {
       act: () => T,
       bytes = 0,
     ): Promise<T> => {
-      const latencyMs = (rangeMs[0] + prng.unit() * (rangeMs[1] - rangeMs[0])) * dials.slowness;
-      const delayMs = latencyMs + this.#turnMs(clock.nowMs, bytes);
       return new Promise((resolve, reject) => {
-        clock.schedule(delayMs, owner, eventKind.disk, type, () => {
+        clock.schedule(delayOf(rangeMs, bytes), owner, eventKind.disk, type, () => {
           try {
             resolve(act());
           } catch (error) {
@@ -319,7 +321,12 @@ export class SimDiskStore {
       openKv: (folder) => {
         guard();
         checkPath(folder);
-        return later(operation.openKv, dials.syncMs, () => this.#openKv(folder, guard));
+        return later(operation.openKv, dials.syncMs, () => {
+          const afterWriting = (action: () => void) => {
+            clock.schedule(delayOf(dials.syncMs), owner, eventKind.disk, operation.writeKv, action);
+          };
+          return this.#openKv(folder, guard, afterWriting);
+        });
       },
     };
   }
@@ -437,14 +444,14 @@ export class SimDiskStore {
     });
   }
 
-  #openKv(folder: string, guard: Guard): Kv {
+  #openKv(folder: string, guard: Guard, later: (action: () => void) => void): Kv {
     let store = this.#kvs.get(folder);
     if (store === undefined) this.#kvs.set(folder, (store = new SimKvStore()));
     const hasRoom = () => {
       const asked = this.fault?.("write", folder, { from: 0, to: 0 });
       return this.#hasRoom(1) && asked !== "ENOSPC";
     };
-    return openSimKv(store, this.dials, this.#prng, guard, hasRoom);
+    return openSimKv(store, { dials: this.dials, prng: this.#prng, guard, hasRoom, later });
   }
 }
 

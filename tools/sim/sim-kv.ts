@@ -160,16 +160,25 @@ export class SimKvStore {
   }
 }
 
-/** The store as one boot sees it; `guard` throws when that boot is dead. */
+/** What one boot has of its machine. */
+export interface KvMachine {
+  readonly dials: KvDials;
+  readonly prng: Prng;
+  /** Throws when that boot is dead. */
+  readonly guard: Guard;
+  readonly hasRoom: () => boolean;
+  /** Runs it after as long as a synced batch takes; never, when that boot is dead by then. */
+  readonly later: (action: () => void) => void;
+}
+
+/** The store as one boot sees it. */
 export function openSimKv(
   store: SimKvStore,
-  dials: KvDials,
-  prng: Prng,
-  guard: Guard,
-  hasRoom: () => boolean = () => true,
+  { dials, prng, guard, hasRoom, later }: KvMachine,
 ): Kv {
   let open = true;
   let failed = false;
+  let writing = false;
   const checkRoom = () => {
     if (!hasRoom()) throw new DiskError("ENOSPC", "no space for the simulated key-value store");
   };
@@ -186,6 +195,16 @@ export function openSimKv(
       throw new DiskError("EIO", "the simulated key-value store failed to read");
     }
   };
+  const write = (batch: readonly KvChange[], sync: boolean) => {
+    if (dials.kvErrorChance > 0 && prng.chance(dials.kvErrorChance)) {
+      throw new DiskError("EIO", "the simulated key-value store failed to write");
+    }
+    if (failed) throw new DiskError("ENOSPC", "no space was left for an earlier batch");
+    failed = !hasRoom();
+    if (failed) store.doubt(batch);
+    checkRoom();
+    store.apply(batch, sync);
+  };
   const copy = (value: Buffer | undefined) =>
     value === undefined ? undefined : Buffer.from(value);
   return {
@@ -199,19 +218,36 @@ export function openSimKv(
     },
     write: (batch, { sync }) => {
       check(sync ? "synced batch" : "batch");
-      if (dials.kvErrorChance > 0 && prng.chance(dials.kvErrorChance)) {
-        throw new DiskError("EIO", "the simulated key-value store failed to write");
-      }
-      if (failed) throw new DiskError("ENOSPC", "no space was left for an earlier batch");
-      failed = !hasRoom();
-      if (failed) store.doubt(batch);
-      checkRoom();
-      store.apply(batch, sync);
+      assert(!writing, "a batch is being written");
+      write(batch, sync);
+    },
+    writeLater: (batch, done) => {
+      check("synced batch");
+      assert(!writing, "a batch is being written");
+      writing = true;
+      const copies = batch.map(({ key, value }) => {
+        return { key: Buffer.from(key), value: value && Buffer.from(value) };
+      });
+      // It is there a while before that is known.
+      later(() => {
+        let failure: Error | null = null;
+        try {
+          write(copies, true);
+        } catch (error) {
+          if (!(error instanceof DiskError)) throw error;
+          failure = error;
+        }
+        later(() => {
+          writing = false;
+          done(failure);
+        });
+      });
     },
     hasFailed: () => failed,
     unflushedBytes: () => 0,
     reopen: () => {
       check();
+      assert(!writing, "a batch is being written");
       checkRoom();
       store.settle(prng);
       failed = false;
@@ -222,6 +258,7 @@ export function openSimKv(
     },
     close: async () => {
       check();
+      assert(!writing, "a batch is being written");
       open = false;
     },
   };

@@ -156,6 +156,7 @@ test("who has used up the reserve of its log promises a view still, and leads wi
   }
   // What the index would have to write has no room either.
   store.checkpoint();
+  await scene.run(100);
   assert.equal(store.putsOffCheckpoints, true);
   scene.post(7, "nobody was told of it");
   await scene.run(1_000);
@@ -213,6 +214,7 @@ test("of those who could gather what a recovery needs, one that has room for it 
   const { disk } = scene.world.machine(1);
   disk.dials.capacityBytes = disk.usedBytes();
   scene.node(1).store.checkpoint();
+  await scene.run(100);
   assert.ok(scene.node(1).store.putsOffCheckpoints);
   await scene.restart(2);
   scene.heal();
