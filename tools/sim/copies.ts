@@ -3,11 +3,16 @@ import { isZeros } from "../../brick/map/grain.ts";
 import { BrickStopped } from "./sim-clock.ts";
 import type { SimCluster } from "./sim-cluster.ts";
 
-/**
- * What of the map does not have its copies: for every extent, as many bricks as its volume wants are
- * named and have it. null: nothing, and every shard is led. To be asked when every brick runs.
- */
+/** null: every shard is led, and nothing lacks copies. To be asked when every brick runs. */
 export function shortOfCopies(cluster: SimCluster): string | null {
+  return lackOfCopies(cluster) ?? lackOfPrimaries(cluster);
+}
+
+/**
+ * What does not have its copies, of the shards that are led: for every extent, as many bricks as its
+ * volume wants are named and have it.
+ */
+export function lackOfCopies(cluster: SimCluster): string | null {
   try {
     return firstShort(cluster);
   } catch (error) {
@@ -17,15 +22,22 @@ export function shortOfCopies(cluster: SimCluster): string | null {
   }
 }
 
+export function lackOfPrimaries(cluster: SimCluster): string | null {
+  const { shards } = cluster.anyNode()!.control.state();
+  let led = 0;
+  for (const { map } of cluster.nodes.values()) {
+    for (const { role } of map.replicas()) if (role.is === "primary") led += 1;
+  }
+  return led < shards.length ? `${led} of ${shards.length} shards are led` : null;
+}
+
 function firstShort(cluster: SimCluster): string | null {
   const { nodes } = cluster;
-  const { volumes, shards } = cluster.anyNode()!.control.state();
+  const { volumes } = cluster.anyNode()!.control.state();
   const copiesOf = new Map(Object.values(volumes).map(({ branch, copies }) => [branch, copies]));
-  let led = 0;
   for (const node of nodes.values()) {
     for (const { shard, role, facts } of node.map.replicas()) {
       if (role.is !== "primary") continue;
-      led += 1;
       const { entries } = node.map.table.scan("base", shard, facts.incarnation, null, 100_000);
       for (const { branch, grain, value } of entries) {
         const wanted = Math.min(copiesOf.get(branch) ?? 0, cluster.bricks.length);
@@ -40,7 +52,7 @@ function firstShort(cluster: SimCluster): string | null {
       }
     }
   }
-  return led < shards.length ? `${led} of ${shards.length} shards are led` : null;
+  return null;
 }
 
 /** Whether some map record that is or may be in force names the chunk. */

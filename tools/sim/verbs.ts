@@ -2,7 +2,7 @@ import { type ChapRecord, type ClusterState, isReachable } from "../../brick/clu
 import { type LevelRange, levelOf, levelsBefore, ownLevels } from "../../brick/feature-level.ts";
 import { type BrickNumber, KiB, MiB } from "../../brick/units.ts";
 import type { AdminBackend, AdminFaultCode, AdminReply } from "../../control/api.ts";
-import { shortOfCopies } from "./copies.ts";
+import { lackOfCopies, lackOfPrimaries } from "./copies.ts";
 import { pause } from "./scene.ts";
 import { type SimClusterOptions, volumeName } from "./sim-cluster.ts";
 import type { VerbScene } from "./verb-scene.ts";
@@ -37,6 +37,8 @@ const extraBytes = 64 * MiB;
 /** Between two tries of an operator, and how many there are. */
 const askAgainMs = 250;
 const removalsMax = 120;
+/** Within which a shard without a primary has one again. */
+const ledLooksMax = 60;
 
 const secret = (digit: string) => ({ sealed: "00".repeat(60), fingerprint: digit.repeat(32) });
 const chap: ChapRecord = { user: "host", secret: secret("a"), weakest: "sha256", mutual: null };
@@ -248,7 +250,8 @@ async function drainAndRemove(scene: VerbScene, api: AdminBackend) {
     const removed = await api.brickRemove(subject, false);
     if (removed.ok) {
       const others = cluster.bricks.filter((one) => one !== subject);
-      const short = others.every((one) => cluster.nodes.has(one)) ? shortWithout(scene) : null;
+      const doRun = others.every((one) => cluster.nodes.has(one));
+      const short = doRun ? await shortWithout(scene) : null;
       if (short !== null) throw new Error(`removed too early: ${short}`);
       return removed;
     }
@@ -260,9 +263,17 @@ async function drainAndRemove(scene: VerbScene, api: AdminBackend) {
 }
 
 /** Its machine is taken away as soon as it is removed: what is short of copies then. */
-function shortWithout({ cluster, subject }: VerbScene): string | null {
+async function shortWithout(scene: VerbScene): Promise<string | null> {
+  const { cluster, subject } = scene;
   cluster.dismiss(subject);
-  return shortOfCopies(cluster);
+  const short = lackOfCopies(cluster);
+  if (short !== null) return short;
+  // What a brick led before it lost power is led again soon.
+  for (let looks = 0; lackOfPrimaries(cluster) !== null; looks += 1) {
+    if (looks === ledLooksMax) return lackOfPrimaries(cluster);
+    await pause(scene, askAgainMs);
+  }
+  return lackOfCopies(cluster);
 }
 
 function isRemoved({ state, subject }: VerbScene): Effect {
