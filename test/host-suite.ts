@@ -192,6 +192,45 @@ export function examineDisk(name: string, open: () => Promise<DiskRig>): void {
       await kv.close();
     });
 
+    examine(
+      "a batch is written while others go on: reads find all of it or nothing",
+      async (disk) => {
+        const kv = await disk.openKv("index");
+        kv.write([put("k00500", "before"), put("gone", "before")], { sync: true });
+        const batch = Array.from({ length: 1000 }, (_, number) => {
+          return put(`k${String(number).padStart(5, "0")}`, `value ${number}`);
+        });
+        const gone = { key: Buffer.from("gone"), value: null };
+        let isDone = false;
+        const done = new Promise<Error | null>((resolve) => {
+          kv.writeLater([...batch, gone], (failure) => {
+            isDone = true;
+            resolve(failure);
+          });
+        });
+        assert.equal(isDone, false);
+        assert.throws(() => kv.write([], { sync: true }), /being written/);
+        assert.throws(() => kv.writeLater([], () => {}), /being written/);
+        const [start, end] = [Buffer.from("k"), Buffer.from("l")];
+        const found = kv.range(start, end, 10_000).length;
+        assert.ok(found === 1 || found === 1000, `${found} keys`);
+        for (const { key, value } of batch) {
+          key.fill(0);
+          value!.fill(0);
+        }
+        assert.equal(await done, null);
+        const pairs = kv.range(start, end, 10_000);
+        assert.equal(pairs.length, 1000);
+        for (const [number, [, value]] of pairs.entries()) {
+          assert.equal(value.toString(), `value ${number}`);
+        }
+        assert.equal(kv.get(Buffer.from("gone")), undefined);
+        kv.write([put("k00500", "after")], { sync: true });
+        assert.equal(kv.get(Buffer.from("k00500"))!.toString(), "after");
+        await kv.close();
+      },
+    );
+
     examine("random batches leave what a plain map holds, also when opened again", async (disk) => {
       const prng = new Prng(11);
       const model = new Map<string, string>();

@@ -41,7 +41,7 @@ test("no power cut in any sequence of two operations loses or invents anything",
   const prng = new Prng(7);
   const used = await usedStore(prng);
   const counts: StateCounts = new Map();
-  const options = { statesPerCut: 3, cutShare: 0.6, workShare: 0 };
+  const options = { statesPerCut: 4, cutShare: 0.6, workShare: 0 };
   let number = 0;
   for (const sequence of sequences(2)) {
     const name = `after use, ${sequence.join(", ")}`;

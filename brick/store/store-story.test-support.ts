@@ -347,6 +347,8 @@ export class StoreWork {
     const prng = this.#prng;
     const unwanted: KnownChunk[] = [];
     for (const chunk of this.#story.live().slice(0, -3)) {
+      // Much of this comes while one is being written.
+      if (prng.chance(0.1)) this.checkpoint();
       // A few stay among the dead, for compaction to carry on.
       if (prng.chance(0.1)) continue;
       if (prng.chance(0.5)) this.drop(chunk);

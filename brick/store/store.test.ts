@@ -182,6 +182,51 @@ test("a checkpoint shortens the replay and loses nothing", async () => {
   assert.deepEqual(await reopened.readChunk(chunkKey(chunkOf(1))), { ok: true, bytes: chunkOf(1) });
 });
 
+test("what changes while a checkpoint is written is of the next one", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  const [kept, dropped, added] = [1, 2, 3].map((seed) => chunkOf(seed, 8192)) as [
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  await put(store, kept);
+  await put(store, dropped);
+  store.checkpoint();
+  store.dropChunk(chunkKey(dropped));
+  const adding = put(store, added);
+  assert.equal(store.counters.checkpoints, 0);
+  assert.deepEqual([store.has(chunkKey(kept)), store.has(chunkKey(dropped))], [true, false]);
+  await store.checkpointed();
+  await adding;
+  assert.equal(store.counters.checkpoints, 1);
+  assert.deepEqual([store.has(chunkKey(kept)), store.has(chunkKey(dropped))], [true, false]);
+  // That it is gone was not written.
+  const before = await openStore(new TraceHost(imageOf(host)));
+  assert.deepEqual([before.has(chunkKey(dropped)), before.space().chunkCount], [true, 3]);
+  store.checkpoint();
+  await store.checkpointed();
+  const after = await openStore(new TraceHost(imageOf(host)));
+  assert.deepEqual([after.has(chunkKey(dropped)), after.space().chunkCount], [false, 2]);
+  for (const bytes of [kept, added]) {
+    assert.deepEqual(await after.readChunk(chunkKey(bytes)), { ok: true, bytes });
+  }
+});
+
+test("a segment that lost its last chunk while a checkpoint was written is kept until the next", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  const seeds = [...Array(12).keys()];
+  for (const seed of seeds) await put(store, chunkOf(seed, 8192));
+  store.checkpoint();
+  for (const seed of seeds) store.dropChunk(chunkKey(chunkOf(seed, 8192)));
+  assert.equal(await store.recycle(), 0);
+  store.checkpoint();
+  assert.equal(await store.recycle(), 2);
+  const reopened = await openStore(new TraceHost(imageOf(host)));
+  assert.equal(reopened.space().chunkCount, 0);
+});
+
 test("a dead segment is recycled; what pointed into its old use is a miss", async () => {
   const host = new TraceHost();
   const store = await openStore(host);

@@ -36,7 +36,7 @@ export const mutants: readonly Mutant[] = [
     caughtBy: crashTests,
   },
   {
-    name: "a checkpoint is not synced",
+    name: "that a segment is used anew is not synced",
     file: "brick/store/index-room.ts",
     text: "      this.#kv.write(batch, { sync: true });\n",
     instead: "      this.#kv.write(batch, { sync: false });\n",

@@ -449,8 +449,8 @@ const filling = inFile("tools/sim/rules/space.test.ts", [
   {
     name: "a brick ends when its index finds no space",
     file: "brick/store/fatal-kv.ts",
-    text: "this.#kv.write(...batch), isNoSpace);",
-    instead: "this.#kv.write(...batch));",
+    text: "if (failure !== null && !isNoSpace(failure)) this",
+    instead: "if (failure !== null) this",
     scenario: "a brick whose file system is full for long goes on, and takes data again by itself",
   },
   {
