@@ -4,7 +4,7 @@ import { Worker } from "node:worker_threads";
 import { assert } from "./assert.ts";
 import { DiskError, isNoSpace, type Kv, type KvChange } from "./host.ts";
 import { type KvReopening, reopenFailed, reopenWaits } from "./kv-reopening.ts";
-import { KvWriter } from "./kv-writer-io.ts";
+import { type KvWriter, KvWriterHere, KvWriterThread } from "./kv-writer-io.ts";
 import { type MemoryParts, memoryPartsDefault } from "./memory-budget.ts";
 import { KiB, MiB } from "./units.ts";
 
@@ -15,7 +15,7 @@ import { KiB, MiB } from "./units.ts";
  */
 
 /** Blocks of table files kept in memory; what writes may fill before they become table files. */
-export type KvMemory = Pick<MemoryParts, "kvCacheBytes" | "kvMemtableBytes">;
+export type KvMemory = Pick<MemoryParts, "kvCacheBytes" | "kvMemtableBytes" | "kvWriterThreads">;
 /** A key is found absent without reading, but for one time in a hundred. */
 const kvBloomBitsPerKey = 10;
 const kvBlockBytes = 8 * KiB;
@@ -71,7 +71,7 @@ const noOptions = {};
 /** Opens, or makes, the store in the folder at this absolute path. */
 export async function openRealKv(
   location: string,
-  { kvCacheBytes, kvMemtableBytes }: KvMemory = memoryPartsDefault,
+  { kvCacheBytes, kvMemtableBytes, kvWriterThreads }: KvMemory = memoryPartsDefault,
 ): Promise<Kv> {
   await mkdir(location, { recursive: true });
   const store = rocks.db_init(location);
@@ -93,7 +93,10 @@ export async function openRealKv(
   let open = true;
   /** RocksDB refuses every write after one that failed, and says why each time. */
   let writeFailed = false;
-  const writer = new KvWriter({ bindingPath, handle: rocks.db_get_handle(store) });
+  const writer: KvWriter =
+    kvWriterThreads > 0
+      ? new KvWriterThread({ bindingPath, handle: rocks.db_get_handle(store) })
+      : new KvWriterHere((changes) => writeBatch(store, batch, changes, true));
   const checked = <T>(act: () => T): T => {
     assert(open, "the key-value store is closed");
     return diskFailing(act);

@@ -7,11 +7,47 @@ import type { KvWriterData, KvWritten } from "./kv-writing.ts";
 /** Its batches lie outside its heap, which holds slices of them. */
 const heapLimits = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 32 };
 
-/** Writes batches from another thread, one at a time; that thread begins with the first. */
-export class KvWriter {
+type Done = (failure: Error | null) => void;
+
+/** Writes batches later, synced, one at a time. */
+export interface KvWriter {
+  readonly isWriting: boolean;
+  write(batch: readonly KvChange[], done: Done): void;
+  end(): Promise<void>;
+}
+
+/** On the brick's own thread, which stands still meanwhile. */
+export class KvWriterHere implements KvWriter {
+  isWriting = false;
+  readonly #write: (batch: readonly KvChange[]) => void;
+
+  constructor(write: (batch: readonly KvChange[]) => void) {
+    this.#write = write;
+  }
+
+  write(batch: readonly KvChange[], done: Done): void {
+    assert(!this.isWriting, "a batch is being written");
+    this.isWriting = true;
+    let failure: Error | null = null;
+    try {
+      this.#write(batch);
+    } catch (error) {
+      failure = error as Error;
+    }
+    setImmediate(() => {
+      this.isWriting = false;
+      done(failure);
+    });
+  }
+
+  async end(): Promise<void> {}
+}
+
+/** On another thread, which begins with the first of them. */
+export class KvWriterThread implements KvWriter {
   readonly #data: KvWriterData;
   #worker: Worker | null = null;
-  #done: ((failure: Error | null) => void) | null = null;
+  #done: Done | null = null;
 
   constructor(data: KvWriterData) {
     this.#data = data;
@@ -21,7 +57,7 @@ export class KvWriter {
     return this.#done !== null;
   }
 
-  write(batch: readonly KvChange[], done: (failure: Error | null) => void): void {
+  write(batch: readonly KvChange[], done: Done): void {
     assert(this.#done === null, "a batch is being written");
     this.#done = done;
     this.#worker ??= this.#begin();

@@ -14,6 +14,8 @@ export interface MemoryParts {
   /** Of RocksDB: blocks of tables, and what is written and not yet in tables. */
   readonly kvCacheBytes: number;
   readonly kvMemtableBytes: number;
+  /** Threads that write large batches to it; without one the brick stands still meanwhile. */
+  readonly kvWriterThreads: 0 | 1;
   /** Chunks that this brick's gateways have read; outlines that it has made for others. */
   readonly chunkCacheBytes: number;
   readonly outlineCacheBytes: number;
@@ -37,6 +39,7 @@ export interface MemoryParts {
 export const memoryPartsDefault: MemoryParts = {
   kvCacheBytes: 64 * MiB,
   kvMemtableBytes: 64 * MiB,
+  kvWriterThreads: 1,
   chunkCacheBytes: 64 * MiB,
   outlineCacheBytes: 24 * MiB,
   // Of each volume `aheadBytesMax`.
@@ -50,6 +53,9 @@ export const memoryPartsDefault: MemoryParts = {
   sendQueueBytes: 64 * MiB,
   logQueueBytes: 256 * MiB,
 };
+
+/** A thread takes some 25 MiB. */
+const writerThreadMemoryBytesMin = 512 * MiB;
 
 /** Shares of what is left above the base; the rest of it is for what is under way, uncollected and torn. */
 const shares = {
@@ -88,6 +94,7 @@ export function memoryParts(memoryBytes: number | null): MemoryParts {
   return {
     kvCacheBytes: share(shares.kvCache, most.kvCacheBytes),
     kvMemtableBytes: share(shares.kvMemtable, most.kvMemtableBytes),
+    kvWriterThreads: memoryBytes < writerThreadMemoryBytesMin ? 0 : 1,
     chunkCacheBytes: share(shares.chunkCache, most.chunkCacheBytes),
     outlineCacheBytes: share(shares.outlineCache, most.outlineCacheBytes),
     readAheadBytes: share(shares.readAhead, most.readAheadBytes),

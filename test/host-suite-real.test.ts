@@ -9,19 +9,26 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DiskError, type Message } from "../brick/host.ts";
 import { crashExitCode, openRealDisk } from "../brick/host-io.ts";
+import { memoryParts, memoryPartsDefault } from "../brick/memory-budget.ts";
 import { Prng } from "../brick/prng.ts";
 import { encodeRefusal, handshakeRecordBytes } from "../brick/rpc/handshake.ts";
 import { openNetwork, type RealNetwork, strangersMax } from "../brick/rpc/network-io.ts";
+import { MiB } from "../brick/units.ts";
 import { examineDisk, examineNetwork, messageOf } from "./host-suite.ts";
 
-examineDisk("real", async () => {
-  const folder = await mkdtemp(path.join(tmpdir(), "endisk-host-"));
-  return {
-    disk: await openRealDisk(path.join(folder, "data")),
-    complete: (promise) => promise,
-    close: () => rm(folder, { recursive: true }),
-  };
-});
+for (const [name, memory] of [
+  ["real", memoryPartsDefault],
+  ["real, with little memory", memoryParts(256 * MiB)],
+] as const) {
+  examineDisk(name, async () => {
+    const folder = await mkdtemp(path.join(tmpdir(), "endisk-host-"));
+    return {
+      disk: await openRealDisk(path.join(folder, "data"), { memory }),
+      complete: (promise) => promise,
+      close: () => rm(folder, { recursive: true }),
+    };
+  });
+}
 
 test("real: host.crash ends the process at once, and what it wrote is still there", async () => {
   const folder = await mkdtemp(path.join(tmpdir(), "endisk-crash-"));
