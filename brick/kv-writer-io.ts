@@ -77,7 +77,10 @@ export class KvWriterThread implements KvWriter {
     worker.on("message", (failure: KvWritten) => {
       this.#ended(failure === null ? null : new Error(failure));
     });
-    worker.on("error", (error) => this.#ended(error));
+    worker.on("error", (error) => {
+      this.#worker = null;
+      this.#ended(error);
+    });
     return worker;
   }
 

@@ -29,6 +29,7 @@ export class Checkpoints {
   #coveredLogBytes = 0;
   #wanted = false;
   #underWay = false;
+  #ending = false;
   #waiting: (() => void)[] = [];
 
   constructor(parts: CheckpointParts, coveredPosition: number) {
@@ -41,6 +42,7 @@ export class Checkpoints {
    * while one is under way, until that has ended; without room for it, until there is some.
    */
   ask(): void {
+    if (this.#ending) return;
     this.#wanted = true;
     this.again();
   }
@@ -54,13 +56,20 @@ export class Checkpoints {
 
   /** After a commit. */
   look(): void {
-    if (!this.#underWay && this.#isDue()) this.#wanted = true;
+    if (!this.#underWay && !this.#ending && this.#isDue()) this.#wanted = true;
     this.again();
   }
 
   /** Resolves when none is under way. */
   async settled(): Promise<void> {
     while (this.#underWay) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** A last one, whatever is asked for meanwhile; resolves when it has ended. */
+  end(): Promise<void> {
+    this.ask();
+    this.#ending = true;
+    return this.settled();
   }
 
   #isDue(): boolean {

@@ -213,6 +213,24 @@ test("what changes while a checkpoint is written is of the next one", async () =
   }
 });
 
+test("a store that closes ends the checkpoint under way, and begins no other", async () => {
+  const host = new TraceHost();
+  const store = await openStore(host);
+  await put(store, chunkOf(1));
+  let isClosed = false;
+  const closing = store.close().then(() => (isClosed = true));
+  while (!isClosed) {
+    store.checkpoint();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await closing;
+  const { checkpoints } = store.counters;
+  store.checkpoint();
+  await store.checkpointed();
+  assert.equal(store.counters.checkpoints, checkpoints);
+  assert.equal(host.crashed, null);
+});
+
 test("a segment that lost its last chunk while a checkpoint was written is kept until the next", async () => {
   const host = new TraceHost();
   const store = await openStore(host);

@@ -497,8 +497,7 @@ export class Store {
     this.#segments.endWaiting();
     this.#indexRoom.stop();
     await this.#log.idle();
-    this.checkpoint();
-    await this.checkpointed();
+    await this.#checkpoints.end();
     await new Promise<void>((resolve) => {
       this.#log.append({
         type: recordType.seal,

@@ -438,7 +438,7 @@ export class TraceHost implements Host {
         this.#check("openKv", "index");
         failed = false;
       },
-      close: async () => {},
+      close: async () => assert(!writing, "a batch is being written"),
     };
   }
 }
