@@ -32,13 +32,20 @@ export function guardChunk(
   const { gcEpoch } = context.state();
   const body = encodeChunkMark(gcEpoch, [key]);
   const answers = new Map<BrickNumber, boolean>();
+  /** Asked, or about to be asked again. */
+  const underWay = new Set<BrickNumber>();
   let asked = holders;
   let ended = false;
   let resting = false;
   const conclude = () => {
     if (ended) return;
     const isAway = (brick: BrickNumber) => !isReachable(context.state().bricks[String(brick)]);
-    if (asked.some((brick) => !answers.has(brick) && !isAway(brick))) return;
+    const missing = asked.filter((brick) => !answers.has(brick) && !isAway(brick));
+    if (missing.length > 0) {
+      // One that was away when its turn came may have come back.
+      for (const brick of missing) ask(brick);
+      return;
+    }
     const having = asked.filter((brick) => answers.get(brick));
     const away = holders.filter((brick) => !answers.has(brick));
     // Holders are hints: where one does not have it, another brick may.
@@ -62,16 +69,23 @@ export function guardChunk(
     done({ holders: [...having, ...away].slice(0, holdersMax), gcEpoch });
   };
   const ask = (brick: BrickNumber) => {
-    if (ended || !isReachable(context.state().bricks[String(brick)])) {
+    if (ended || underWay.has(brick)) return;
+    if (!isReachable(context.state().bricks[String(brick)])) {
       conclude();
       return;
     }
+    underWay.add(brick);
     const { chunkTimeoutMs } = context.options;
     context.calls.call(brick, messageType.chunkMark, body, chunkTimeoutMs, (reply) => {
       const has = reply.ok ? decodeChunkHasReply(reply.body)?.[0] : undefined;
       if (ended) return;
-      if (has === undefined) context.host.clock.after(retryMs, () => ask(brick));
-      else {
+      if (has === undefined) {
+        context.host.clock.after(retryMs, () => {
+          underWay.delete(brick);
+          ask(brick);
+        });
+      } else {
+        underWay.delete(brick);
         answers.set(brick, has);
         conclude();
       }

@@ -436,6 +436,16 @@ export const moduleMutants: readonly Mutant[] = [
         "Membership: a learner has no part in majorities and is promoted only when it has caught up",
     },
   ]),
+  ...inFile("brick/volume/chunk-guard.test.ts", [
+    {
+      name: "a holder that comes back while the others are asked is waited for, and not asked",
+      file: "brick/volume/chunk-guard.ts",
+      text: "for (const brick of missing) ask(brick);",
+      instead: "",
+      scenario:
+        "a holder that was away when its turn came, and is back before the others have answered, is asked",
+    },
+  ]),
   ...inFile("brick/store/recycle.test.ts", [
     {
       name: "a recycled segment is taken to be as long as any",
