@@ -42,7 +42,12 @@ export class Tgt {
       stdio: "ignore",
       env: { ...process.env, ...env },
     });
-    child.on("error", () => {});
+    await new Promise<void>((resolve, reject) => {
+      child.once("spawn", resolve);
+      child.once("error", ({ message }) => {
+        reject(new Error(`${message}: apt-get install tgt, or measure with --no-tgt`));
+      });
+    });
     const tgt = new Tgt(
       child,
       luns.map((lun) => `iscsi://${portal}/${target}/${lun}`),
