@@ -60,6 +60,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 110_022, bricks: 7, dials: "all", short: true },
   // An answer to what a brick had asked before it restarted was taken for one to what it asked since.
   { seed: 300_568, bricks: 8, dials: "all", short: true },
+  // What a gateway owed to a shard waited for a holder that nobody had asked.
+  { seed: 800_990, bricks: 5, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];
