@@ -62,6 +62,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 300_568, bricks: 8, dials: "all", short: true },
   // What a gateway owed to a shard waited for a holder that nobody had asked.
   { seed: 800_990, bricks: 5, dials: "all", short: true },
+  // A small write that landed in a narrower view than it was sent in was told the bricks of the wider one.
+  { seed: 900_589, bricks: 4, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

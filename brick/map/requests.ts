@@ -48,7 +48,9 @@ function whenLanded(replica: Replica, role: Primary, answer: Answer): (entry: En
   return (entry) => {
     if (replica.role !== role || leading(replica) === null) return;
     const cancelled = entry.kind === "cancel";
-    say(replica, answer, cancelled ? "cancelled" : "ok", entry.holders);
+    // A chunk inside an entry of an older view is where this view is, whatever the entry names.
+    const holders = entry.inlineBytes > 0 ? replicasOf(replica.view!) : entry.holders;
+    say(replica, answer, cancelled ? "cancelled" : "ok", holders);
   };
 }
 
