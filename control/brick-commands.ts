@@ -1,4 +1,5 @@
 import {
+  type AttachmentRecord,
   type BrickHealth,
   type BrickRecord,
   brickOf,
@@ -238,7 +239,9 @@ function neededBy(
   if (isReachable(brick)) {
     const led = state.shards.filter((shard) => shard.primary === number).length;
     if (led > 0) return `it answers and leads ${led} map shards; drain it, or stop it first`;
-    const held = Object.values(state.attachments).filter((one) => one.brick === number).length;
+    // What an earlier boot of it served nobody serves: only use gives that to another brick.
+    const isServed = (one: AttachmentRecord) => one.brick === number && one.boot === brick.boot;
+    const held = Object.values(state.attachments).filter(isServed).length;
     if (held > 0) return `it answers and serves ${held} volumes; drain it, or stop it first`;
   }
   if (force || (brick.status === "joining" && !brick.reachable)) return null;
