@@ -298,6 +298,12 @@ export function brickOf(state: ClusterState, number: BrickNumber): BrickRecord |
   return state.bricks[String(number)];
 }
 
+/** Whether the boot that it was given to is still there. */
+export function isHeld(state: ClusterState, { brick, boot }: AttachmentRecord): boolean {
+  const holder = brickOf(state, brick);
+  return isReachable(holder) && holder!.boot === boot;
+}
+
 /** Heard from and taking part: up, or draining and reachable. */
 export function isReachable(brick: BrickRecord | undefined): boolean {
   return (

@@ -2,8 +2,9 @@ import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { Worker } from "node:worker_threads";
 import { assert } from "./assert.ts";
-import { DiskError, isNoSpace, type Kv, type KvChange } from "./host.ts";
+import { DiskError, isNoSpace, type Kv } from "./host.ts";
 import { type KvReopening, reopenFailed, reopenWaits } from "./kv-reopening.ts";
+import { type RocksBatches, type RocksStore, writeBatch } from "./kv-rocks.ts";
 import { type KvWriter, KvWriterHere, KvWriterThread } from "./kv-writer-io.ts";
 import { type MemoryParts, memoryPartsDefault } from "./memory-budget.ts";
 import { KiB, MiB } from "./units.ts";
@@ -30,7 +31,7 @@ const kvReopenMsMax = 30_000;
  * The part of the native binding that is used. Its own JavaScript class keeps a list of every
  * iterator and batch ever made and offers promises; the synchronous calls need neither.
  */
-interface RocksBinding {
+interface RocksBinding extends RocksBatches {
   db_init(location: string): RocksStore;
   db_get_handle(store: RocksStore): bigint;
   db_get_property(store: RocksStore, property: string): string;
@@ -45,11 +46,6 @@ interface RocksBinding {
     keys: readonly Buffer[],
     options: Record<string, unknown>,
   ): (Buffer | undefined | null)[];
-  batch_init(): RocksBatch;
-  batch_put(batch: RocksBatch, key: Buffer, value: Buffer, options: Record<string, unknown>): void;
-  batch_del(batch: RocksBatch, key: Buffer, options: Record<string, unknown>): void;
-  batch_clear(batch: RocksBatch): void;
-  batch_write(store: RocksStore, batch: RocksBatch, options: { sync: boolean }): void;
   iterator_init(store: RocksStore, options: Record<string, unknown>): RocksIterator;
   iterator_nextv_sync(
     iterator: RocksIterator,
@@ -57,8 +53,6 @@ interface RocksBinding {
   ): { rows: Buffer[]; finished: boolean };
   iterator_close(iterator: RocksIterator): void;
 }
-type RocksStore = { readonly kind: "store" };
-type RocksBatch = { readonly kind: "batch" };
 type RocksIterator = { readonly kind: "iterator" };
 
 const requireHere = createRequire(import.meta.url);
@@ -66,7 +60,6 @@ const bindingPath = requireHere.resolve("@nxtedition/rocksdb/binding");
 const rocks = requireHere(bindingPath) as RocksBinding;
 
 const readOptions = { valueEncoding: "buffer" };
-const noOptions = {};
 
 /** Opens, or makes, the store in the folder at this absolute path. */
 export async function openRealKv(
@@ -96,7 +89,11 @@ export async function openRealKv(
   const writer: KvWriter =
     kvWriterThreads > 0
       ? new KvWriterThread({ bindingPath, handle: rocks.db_get_handle(store) })
-      : new KvWriterHere((changes) => writeBatch(store, batch, changes, true));
+      : new KvWriterHere((changes) => writeBatch(rocks, store, batch, changes, true));
+  const checkFree = () => {
+    assert(open, "the key-value store is closed");
+    assert(!writer.isWriting, "a batch is being written");
+  };
   const checked = <T>(act: () => T): T => {
     assert(open, "the key-value store is closed");
     return diskFailing(act);
@@ -105,16 +102,16 @@ export async function openRealKv(
     get: (key) => checked(() => getMany(store, [key])[0]),
     getMany: (keys) => checked(() => getMany(store, keys)),
     write: (changes, { sync }) => {
-      assert(!writer.isWriting, "a batch is being written");
+      checkFree();
       try {
-        checked(() => writeBatch(store, batch, changes, sync));
+        checked(() => writeBatch(rocks, store, batch, changes, sync));
       } catch (error) {
         writeFailed = true;
         throw error;
       }
     },
     writeLater: (changes, done) => {
-      assert(open, "the key-value store is closed");
+      checkFree();
       writer.write(changes, (failure) => {
         if (failure !== null) writeFailed = true;
         done(failure === null ? null : toDiskError(failure));
@@ -124,16 +121,14 @@ export async function openRealKv(
     hasFailed: () => writeFailed || numberOf(store, "rocksdb.background-errors") > 0,
     unflushedBytes: () => numberOf(store, "rocksdb.cur-size-all-mem-tables"),
     reopen: () => {
-      assert(open, "the key-value store is closed");
-      assert(!writer.isWriting, "a batch is being written");
+      checkFree();
       open = false;
       reopen(store, options);
       open = true;
       writeFailed = false;
     },
     close: async () => {
-      assert(open, "the key-value store is closed");
-      assert(!writer.isWriting, "a batch is being written");
+      checkFree();
       open = false;
       await writer.end();
       try {
@@ -179,23 +174,6 @@ function getMany(store: RocksStore, keys: readonly Buffer[]): (Buffer | undefine
   // null would be a read that was given up, which only a limit that we do not set can cause.
   for (const value of values) assert(value !== null);
   return values as (Buffer | undefined)[];
-}
-
-function writeBatch(
-  store: RocksStore,
-  batch: RocksBatch,
-  changes: readonly KvChange[],
-  sync: boolean,
-): void {
-  try {
-    for (const { key, value } of changes) {
-      if (value === null) rocks.batch_del(batch, key, noOptions);
-      else rocks.batch_put(batch, key, value, noOptions);
-    }
-    rocks.batch_write(store, batch, { sync });
-  } finally {
-    rocks.batch_clear(batch);
-  }
 }
 
 function readRange(

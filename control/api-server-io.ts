@@ -99,7 +99,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<ApiServ
 }
 
 /** The service with bytes for messages: proofs cover what travels. */
-function bytesService(): Record<AdminMethod, MethodDefinition<Buffer, Buffer>> {
+export function bytesService(): Record<AdminMethod, MethodDefinition<Buffer, Buffer>> {
   const same = (bytes: Buffer) => bytes;
   const entries = adminMethods.map((method) => [
     method,
@@ -168,10 +168,14 @@ function admit(
   done: sendUnaryData<Buffer>,
 ): CallStamp | null {
   const stamp = provenStamp(options.secret, method, call);
+  if (stamp === null) {
+    refuse(done);
+    return null;
+  }
   const nowMs = options.wallMs();
-  const admission = stamp === null ? "refused" : window.admit(nowMs, stamp);
+  const admission = window.admit(nowMs, stamp);
   if (admission === "admitted") return stamp;
-  if (admission === "stale") refuseStale(options.secret, method, stamp!.nonce, nowMs, done);
+  if (admission === "stale") refuseStale(options.secret, method, stamp.nonce, nowMs, done);
   else refuse(done);
   return null;
 }

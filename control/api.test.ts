@@ -28,8 +28,7 @@ import {
   sealGrant,
 } from "./api-auth.ts";
 import { ApiClient, joinCluster } from "./api-client-io.ts";
-import { adminPath } from "./api-messages.ts";
-import { type ApiServer, startApiServer } from "./api-server-io.ts";
+import { type ApiServer, bytesService, startApiServer } from "./api-server-io.ts";
 
 const secret = Buffer.alloc(32, 7);
 
@@ -305,18 +304,9 @@ test("who does not know the secret cannot have a call made again", async () => {
   const metadata = new Metadata();
   metadata.set("endisk-time", String(Date.now()));
   metadata.set("endisk-proof", "00".repeat(32));
-  const same = (bytes: Buffer) => bytes;
-  const method = {
-    path: adminPath("VolumeShow"),
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: same,
-    requestDeserialize: same,
-    responseSerialize: same,
-    responseDeserialize: same,
-  };
-  stranger.addService({ method } as ServiceDefinition, {
-    method: (_call: unknown, done: sendUnaryData<Buffer>) => {
+  const { VolumeShow } = bytesService();
+  stranger.addService({ VolumeShow } as ServiceDefinition, {
+    VolumeShow: (_call: unknown, done: sendUnaryData<Buffer>) => {
       calls += 1;
       done({ code: grpcStatus.UNAUTHENTICATED, details: "stale", metadata });
     },

@@ -1,9 +1,9 @@
 import {
-  type AttachmentRecord,
   type BrickHealth,
   type BrickRecord,
   brickOf,
   type ClusterState,
+  isHeld,
   isReachable,
 } from "../brick/cluster-state.ts";
 import type { BrickNumber } from "../brick/units.ts";
@@ -240,8 +240,8 @@ function neededBy(
     const led = state.shards.filter((shard) => shard.primary === number).length;
     if (led > 0) return `it answers and leads ${led} map shards; drain it, or stop it first`;
     // What an earlier boot of it served nobody serves: only use gives that to another brick.
-    const isServed = (one: AttachmentRecord) => one.brick === number && one.boot === brick.boot;
-    const held = Object.values(state.attachments).filter(isServed).length;
+    const attachments = Object.values(state.attachments).filter((one) => one.brick === number);
+    const held = attachments.filter((one) => isHeld(state, one)).length;
     if (held > 0) return `it answers and serves ${held} volumes; drain it, or stop it first`;
   }
   if (force || (brick.status === "joining" && !brick.reachable)) return null;

@@ -23,7 +23,7 @@ import {
   readPrivateFile,
   readSecret,
   secretFileName,
-  writePrivateFile,
+  writeSecret,
 } from "../control/api-secret-io.ts";
 import { type BrickOptions, BrickStartError } from "./brick-options.ts";
 import { rememberCluster } from "./known-clusters-io.ts";
@@ -167,7 +167,7 @@ export async function establishIdentity(
     if (!isGiven) {
       rmSync(secretPath, { force: true });
       isWritten = true;
-      writePrivateFile(secretPath, hexLine(secret));
+      writeSecret(folder, secret);
     }
     writeIdentity(folder, identity);
     rememberCluster(identity.api, folder);
@@ -193,10 +193,6 @@ function holdRoom(folder: string): void {
 
 function newIdentityPath(folder: string): string {
   return join(folder, `${identityFileName}.new`);
-}
-
-function hexLine(bytes: Buffer): string {
-  return `${bytes.toString("hex")}\n`;
 }
 
 function withOptions(known: BrickIdentity, options: BrickOptions): BrickIdentity {

@@ -1,6 +1,6 @@
 import type { ChunkIndex } from "../chunk/chunk-index.ts";
 import type { KvChange } from "../host.ts";
-import type { Log } from "../log/log.ts";
+import type { Log, LogPlace } from "../log/log.ts";
 import type { Segments } from "../log/segments.ts";
 import { isCheckpointDue } from "./checkpoint-due.ts";
 import type { IndexRoom } from "./index-room.ts";
@@ -28,7 +28,6 @@ export class Checkpoints {
   readonly #parts: CheckpointParts;
   #coveredLogBytes = 0;
   #wanted = false;
-  #underWay = false;
   #ending = false;
   #waiting: (() => void)[] = [];
 
@@ -50,19 +49,20 @@ export class Checkpoints {
   /** What put off one that was asked for may be over. */
   again(): void {
     const { log, indexRoom } = this.#parts;
-    if (!this.#wanted || this.#underWay || log.answered === null || indexRoom.isShort) return;
-    this.#begin();
+    if (!this.#wanted || indexRoom.isWriting || indexRoom.isShort) return;
+    if (log.answered !== null) this.#begin(log.answered);
   }
 
   /** After a commit. */
   look(): void {
-    if (!this.#underWay && !this.#ending && this.#isDue()) this.#wanted = true;
+    if (!this.#parts.indexRoom.isWriting && !this.#ending && this.#isDue()) this.#wanted = true;
     this.again();
   }
 
   /** Resolves when none is under way. */
   async settled(): Promise<void> {
-    while (this.#underWay) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const { indexRoom } = this.#parts;
+    while (indexRoom.isWriting) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   /** A last one, whatever is asked for meanwhile; resolves when it has ended. */
@@ -80,11 +80,9 @@ export class Checkpoints {
     return isCheckpointDue({ indexEntries: index.dirtyCount, participantEntries, logBytes });
   }
 
-  #begin(): void {
+  #begin(place: LogPlace): void {
     const { log, index, segments, indexRoom, participants, counters } = this.#parts;
-    const place = log.answered!;
     this.#wanted = false;
-    this.#underWay = true;
     const changes: KvChange[] = index.collect();
     for (const participant of participants) {
       for (const change of participant.collect()) changes.push(change);
@@ -95,7 +93,6 @@ export class Checkpoints {
     changes.push({ key: checkpointKvKey, value: encodeCheckpoint({ ...place, ...totals }) });
     const logBytes = log.counters.writtenBytes;
     indexRoom.writeLater(changes, (isWritten) => {
-      this.#underWay = false;
       if (isWritten) {
         index.collected();
         rowsKept(rows);
@@ -105,7 +102,7 @@ export class Checkpoints {
         counters.checkpoints += 1;
       } else this.#wanted = true;
       this.again();
-      if (this.#underWay) return;
+      if (indexRoom.isWriting) return;
       const waiting = this.#waiting;
       this.#waiting = [];
       for (const resolve of waiting) resolve();

@@ -49,6 +49,11 @@ export class IndexRoom {
     return this.#short;
   }
 
+  /** A batch is on its way. */
+  get isWriting(): boolean {
+    return this.#writing;
+  }
+
   /** Writes the batch, synced; false: there is no room, and whether it is there is not known. */
   write(batch: readonly KvChange[]): boolean {
     if (this.#short) return false;

@@ -4,7 +4,7 @@ import type { Segment, Segments } from "../log/segments.ts";
 import { encodeSegmentRow, segmentKvKey } from "./store-keys.ts";
 
 /** A row on its way into the index. */
-export interface SegmentRow {
+export interface WrittenRow {
   readonly segment: Segment;
   readonly value: Buffer;
 }
@@ -13,8 +13,8 @@ export interface SegmentRow {
  * What a checkpoint at `place` says of segments that have changed: what a commit under way has
  * taken is not in it.
  */
-export function segmentRowsAt(segments: Segments, place: LogPlace): SegmentRow[] {
-  const rows: SegmentRow[] = [];
+export function segmentRowsAt(segments: Segments, place: LogPlace): WrittenRow[] {
+  const rows: WrittenRow[] = [];
   for (const segment of segments.byNumber.values()) {
     if (!segment.dirty || segment.state === "free" || segment.state === "ready") continue;
     const isLast = segment.number === place.segment;
@@ -33,12 +33,12 @@ export function segmentRowsAt(segments: Segments, place: LogPlace): SegmentRow[]
   return rows;
 }
 
-export function rowChange({ segment, value }: SegmentRow): KvChange {
+export function rowChange({ segment, value }: WrittenRow): KvChange {
   return { key: segmentKvKey(segment.number), value };
 }
 
 /** The rows are durable: a segment that still is as its row says is dirty no more. */
-export function rowsKept(rows: readonly SegmentRow[]): void {
+export function rowsKept(rows: readonly WrittenRow[]): void {
   for (const { segment, value } of rows) {
     if (encodeSegmentRow(segment).equals(value)) segment.dirty = false;
   }

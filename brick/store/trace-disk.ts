@@ -1,5 +1,6 @@
 import { assert } from "../assert.ts";
 import { type Disk, DiskError, type DiskFile, type Host, type Kv, type KvChange } from "../host.ts";
+import { decodeBatch, encodeBatch } from "../kv-batch.ts";
 import { Prng } from "../prng.ts";
 
 /**
@@ -390,10 +391,7 @@ export class TraceHost implements Host {
     let failed = false;
     let writing = false;
     // The batch is kept: its buffers must not change under it.
-    const copyOf = (batch: readonly KvChange[]) =>
-      batch.map(({ key, value }) => {
-        return { key: Buffer.from(key), value: value && Buffer.from(value) };
-      });
+    const copyOf = (batch: readonly KvChange[]) => [...decodeBatch(encodeBatch(batch))];
     const write = (batch: readonly KvChange[], sync: boolean) => {
       if (failed) throw new DiskError("ENOSPC", "an earlier batch found no space");
       const code = this.fail?.("kv", "index") ?? null;

@@ -2,6 +2,7 @@ import {
   type AttachmentRecord,
   brickOf,
   type ClusterState,
+  isHeld,
   isReachable,
   type VolumeRecord,
 } from "../cluster-state.ts";
@@ -121,8 +122,7 @@ export class Attachments {
   }
 
   answers(held: AttachmentRecord): boolean {
-    const brick = brickOf(this.#parts.state(), held.brick);
-    return isReachable(brick) && brick!.boot === held.boot;
+    return isHeld(this.#parts.state(), held);
   }
 
   isServed(uuid: string): boolean {

@@ -18,12 +18,18 @@ function stateOf(...reachable: readonly number[]): ClusterState {
   return { gcEpoch: 3, bricks: { 1: brick(1), 2: brick(2) } } as unknown as ClusterState;
 }
 
-test("while every holder is away they are waited for in one round after the other", async () => {
-  const world = new SimWorld(1);
+/** Brick 9 asks bricks 1 and 2, both of which have the chunk and take so long to say so. */
+function begin({ seed, answerMs }: { seed: number; answerMs: number }) {
+  const world = new SimWorld(seed);
   const plain = world.host(9);
-  let timers = 0;
+  const scene = {
+    world,
+    reachable: [] as readonly number[],
+    timers: 0,
+    holders: null as readonly number[] | null,
+  };
   const after: typeof plain.clock.after = (delayMs, action) => {
-    timers += 1;
+    scene.timers += 1;
     return plain.clock.after(delayMs, action);
   };
   const host = { ...plain, clock: { ...plain.clock, after } };
@@ -32,46 +38,34 @@ test("while every holder is away they are waited for in one round after the othe
     const other = world.host(brick);
     other.network.setPeers(new Map([[9, "sim:9"]]));
     new Calls(other).serve(messageType.chunkMark, (_from, _body, reply) =>
-      reply(encodeChunkHasReply([true])),
+      other.clock.after(answerMs, () => reply(encodeChunkHasReply([true]))),
     );
   }
   host.network.setPeers(new Map([1, 2].map((brick) => [brick, `sim:${brick}`])));
-  let reachable: number[] = [];
-  const state = () => stateOf(...reachable);
+  const state = () => stateOf(...scene.reachable);
   const context = { host, calls, state, options: { chunkTimeoutMs: 500 } };
-  let holders: readonly number[] | null = null;
   guardChunk(context as unknown as ChunkContext, key, [1, 2], (guarded) => {
-    holders = guarded.holders;
+    scene.holders = guarded.holders;
   });
-  await world.runFor(1200);
-  assert.equal(holders, null);
+  return scene;
+}
+
+test("while every holder is away they are waited for in one round after the other", async () => {
+  const scene = begin({ seed: 1, answerMs: 0 });
+  await scene.world.runFor(1200);
+  assert.equal(scene.holders, null);
+  const { timers } = scene;
   assert.ok(timers > 2 && timers <= 16, `${timers} rounds in 1.2 s`);
-  reachable = [1, 2];
-  await world.runFor(1000);
-  assert.deepEqual(holders, [1, 2]);
+  scene.reachable = [1, 2];
+  await scene.world.runFor(1000);
+  assert.deepEqual(scene.holders, [1, 2]);
 });
 
 test("a holder that was away when its turn came, and is back before the others have answered, is asked", async () => {
-  const world = new SimWorld(2);
-  const host = world.host(9);
-  const calls = new Calls(host);
-  for (const brick of [1, 2]) {
-    const other = world.host(brick);
-    other.network.setPeers(new Map([[9, "sim:9"]]));
-    new Calls(other).serve(messageType.chunkMark, (_from, _body, reply) =>
-      other.clock.after(50, () => reply(encodeChunkHasReply([true]))),
-    );
-  }
-  host.network.setPeers(new Map([1, 2].map((brick) => [brick, `sim:${brick}`])));
-  let reachable = [1];
-  const state = () => stateOf(...reachable);
-  const context = { host, calls, state, options: { chunkTimeoutMs: 500 } };
-  let holders: readonly number[] | null = null;
-  guardChunk(context as unknown as ChunkContext, key, [1, 2], (guarded) => {
-    holders = guarded.holders;
-  });
-  await world.runFor(20);
-  reachable = [1, 2];
-  await world.runFor(1000);
-  assert.deepEqual(holders, [1, 2]);
+  const scene = begin({ seed: 2, answerMs: 50 });
+  scene.reachable = [1];
+  await scene.world.runFor(20);
+  scene.reachable = [1, 2];
+  await scene.world.runFor(1000);
+  assert.deepEqual(scene.holders, [1, 2]);
 });

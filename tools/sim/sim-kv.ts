@@ -1,5 +1,6 @@
 import { assert } from "../../brick/assert.ts";
 import { DiskError, type Kv, type KvChange } from "../../brick/host.ts";
+import { decodeBatch, encodeBatch } from "../../brick/kv-batch.ts";
 import type { Prng } from "../../brick/prng.ts";
 import type { Guard } from "./sim-clock.ts";
 
@@ -54,9 +55,7 @@ export class SimKvStore {
 
   /** A batch found no space, or only just. */
   doubt(batch: readonly KvChange[]): void {
-    this.#doubtful = batch.map(({ key, value }) => {
-      return { key: Buffer.from(key), value: value && Buffer.from(value) };
-    });
+    this.#doubtful = [...decodeBatch(encodeBatch(batch))];
   }
 
   /** What a boot finds; nothing more is lost of what it finds. */
@@ -225,9 +224,7 @@ export function openSimKv(
       check("synced batch");
       assert(!writing, "a batch is being written");
       writing = true;
-      const copies = batch.map(({ key, value }) => {
-        return { key: Buffer.from(key), value: value && Buffer.from(value) };
-      });
+      const copies = [...decodeBatch(encodeBatch(batch))];
       // It is there a while before that is known.
       later(() => {
         let failure: Error | null = null;
