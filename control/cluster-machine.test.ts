@@ -143,6 +143,18 @@ test("not even force removes a brick that may still answer", () => {
   assert.equal(cluster.refused(announcement(1, 2)), "store_refused");
 });
 
+test("a drained brick goes once its boot serves nothing, whatever an earlier one served", () => {
+  const cluster = new TestCluster(3);
+  cluster.ok(volume("disk"));
+  const by = { brick: 2, boot: 1 };
+  cluster.ok({ type: "attach", uuid: uuid(50), brick: 2, boot: 1, expectEpoch: 0, by });
+  cluster.ok({ type: "drainBrick", number: 2, drain: true });
+  const remove = { type: "removeBrick", number: 2, emptied: true, force: false } as const;
+  assert.equal(cluster.refused(remove), "not_now");
+  cluster.announce(2, 2);
+  cluster.ok(remove);
+});
+
 test("a view follows the one it names, and only by its complete members", () => {
   const cluster = new TestCluster(3, 1);
   assert.equal(cluster.refused(viewOf(0, 2, {})), "stale");

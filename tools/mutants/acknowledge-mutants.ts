@@ -40,6 +40,14 @@ export const acknowledging = inFile("tools/sim/rules/acknowledge.test.ts", [
     scenario: "a write taken over from an older view is answered when the new view has it",
   },
   {
+    name: "a chunk inside a write is told to be where the view it was written in had it",
+    file: "brick/map/requests.ts",
+    text: "entry.inlineBytes > 0 ? replicasOf(replica.view!) : entry.holders;",
+    instead: "entry.holders;",
+    scenario:
+      "a chunk inside a write that a narrower view took over is told to be on its bricks alone",
+  },
+  {
     name: "a log keeps what the new primary's log has otherwise",
     file: "brick/map/replica-state.ts",
     text: "if (start.view > common.view) op =",

@@ -179,6 +179,20 @@ export const moduleMutants: readonly Mutant[] = [
   ]),
   ...inFile("control/cluster-machine.test.ts", [
     {
+      name: "a brick is kept for a volume that it served before it restarted",
+      file: "control/brick-commands.ts",
+      text: "attachments.filter((one) => isHeld(state, one)).length;",
+      instead: "attachments.length;",
+      scenario: "a drained brick goes once its boot serves nothing, whatever an earlier one served",
+    },
+    {
+      name: "a brick is removed while it serves a volume",
+      file: "control/brick-commands.ts",
+      text: "    if (held > 0) return `it answers and serves",
+      instead: "    if (held < 0) return `it answers and serves",
+      scenario: "a drained brick goes once its boot serves nothing, whatever an earlier one served",
+    },
+    {
       name: "a view follows one that is not the present one",
       file: "control/shard-commands.ts",
       text: "  if (shard.view !== command.expect) return",

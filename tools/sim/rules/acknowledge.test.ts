@@ -78,6 +78,19 @@ test("a write taken over from an older view is answered when the new view has it
   assert.deepEqual(again.statuses, ["ok"]);
 });
 
+test("a chunk inside a write that a narrower view took over is told to be on its bricks alone", async () => {
+  const scene = await MapScene.begin([1, 2, 3]);
+  scene.cut(1, 2);
+  const first = scene.post(1, "taken over", { sequence: 1 });
+  await scene.run();
+  scene.crash(2);
+  scene.view({ primary: 1, members: [1, 3], chain: scene.chain });
+  const again = scene.post(1, "taken over", { sequence: 1 });
+  await scene.run(1000);
+  assert.deepEqual([first.statuses, again.statuses], [[], ["ok"]]);
+  assert.deepEqual(again.holders, [1, 3]);
+});
+
 test("a write that only its dead primary had is taken back there, and what took its place stays", async () => {
   const scene = await MapScene.begin([1, 2]);
   await scene.put(7, "old");

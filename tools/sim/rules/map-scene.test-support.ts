@@ -22,6 +22,8 @@ const answerMsMax = 60_000;
 /** What was answered to one message, which may have been nothing yet. */
 export interface Post {
   readonly statuses: MapStatus[];
+  /** The bricks that the last answer says have the chunk. */
+  holders: readonly BrickNumber[];
 }
 
 /** By which a gateway's request is known; what is left out is the scene's next. */
@@ -178,11 +180,13 @@ export class MapScene extends MapCluster {
   }
 
   #post(type: number, body: Buffer[]): Post {
-    const statuses: MapStatus[] = [];
+    const post: Post = { statuses: [], holders: [] };
     this.gateway.call(this.shard.primary, type, body, answerMsMax, (answer) => {
       const reply = answer.ok ? decodeMapReply(answer.body) : null;
-      if (reply !== null) statuses.push(reply.status);
+      if (reply === null) return;
+      post.statuses.push(reply.status);
+      post.holders = reply.holders;
     });
-    return { statuses };
+    return post;
   }
 }
