@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { z } from "zod";
-import { KiB, MiB } from "../brick/units.ts";
+import { MiB } from "../brick/units.ts";
 import type { AdminReply, JoinGrant } from "../control/api.ts";
 import { parseJoinToken } from "../control/api-auth.ts";
 import { joinCluster } from "../control/api-client-io.ts";
@@ -26,8 +26,10 @@ import {
   writeSecret,
 } from "../control/api-secret-io.ts";
 import { type BrickOptions, BrickStartError } from "./brick-options.ts";
+import { beginJoining, endJoining, giveRoom } from "./joining-io.ts";
 import { rememberCluster } from "./known-clusters-io.ts";
 import { addressSchema, brickCapacityMin, sizeText } from "./options.ts";
+import { syncFolder } from "./sync-folder-io.ts";
 
 /** Who a brick is and where it listens; beside cluster.secret in its data folder. */
 export const identityFileName = "brick.json";
@@ -59,8 +61,6 @@ const identitySchema = z.object({
 
 export type BrickIdentity = z.infer<typeof identitySchema>;
 
-/** Held while a new brick asks who it is: more than its identity and its secret take. */
-const heldBytes = 64 * KiB;
 /** Part of the free space that a brick offers when nothing else is said. */
 const offeredShare = 0.8;
 
@@ -110,15 +110,6 @@ export function writeIdentity(folder: string, identity: BrickIdentity): void {
   syncFolder(folder);
 }
 
-function syncFolder(folder: string): void {
-  const file = openSync(folder, "r");
-  try {
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
 /** To be called once the store is durable, before the brick answers anybody. */
 export function markBegun(folder: string, identity: BrickIdentity): BrickIdentity {
   const begun = { ...identity, begun: true };
@@ -147,6 +138,7 @@ export async function establishIdentity(
     const identity = withOptions(known, options);
     if (JSON.stringify(identity) !== JSON.stringify(known)) writeIdentity(folder, identity);
     rememberCluster(identity.api, folder);
+    endJoining(folder);
     return { identity, secret };
   }
   if (!options.init && options.join === null) {
@@ -159,10 +151,8 @@ export async function establishIdentity(
   const isGiven = options.join === null && readSecret(folder) !== null;
   let isWritten = false;
   try {
-    // A quota is not seen in free bytes; the cluster gives a number, and takes the token, but once.
-    holdRoom(folder);
     const { identity, secret } = options.join === null ? begin(options) : await joinOne(options);
-    rmSync(newIdentityPath(folder));
+    giveRoom(folder);
     // 1. the secret, 2. the identity: a folder with an identity always has its secret.
     if (!isGiven) {
       rmSync(secretPath, { force: true });
@@ -171,23 +161,15 @@ export async function establishIdentity(
     }
     writeIdentity(folder, identity);
     rememberCluster(identity.api, folder);
+    endJoining(folder);
     return { identity, secret: readSecret(folder)! };
   } catch (error) {
     rmSync(newIdentityPath(folder), { force: true });
+    // Whether a cluster has taken it in it may not know.
+    if (options.join === null) endJoining(folder);
     const isMade = existsSync(join(folder, identityFileName));
     if (isWritten && !isMade) rmSync(secretPath, { force: true });
     throw error;
-  }
-}
-
-/** Room for the small files of a new brick, in the place of one of them. */
-function holdRoom(folder: string): void {
-  const file = openSync(newIdentityPath(folder), "w", 0o600);
-  try {
-    writeSync(file, Buffer.alloc(heldBytes));
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
   }
 }
 
@@ -206,8 +188,10 @@ function withOptions(known: BrickIdentity, options: BrickOptions): BrickIdentity
   };
 }
 
+type NewBrick = Omit<BrickIdentity, "clusterId" | "number" | "uuid" | "origin" | "peers">;
+
 /** What a new brick is made of, before it has a number. */
-function newBrick(options: BrickOptions) {
+function newBrick(options: BrickOptions): NewBrick {
   for (const [name, value] of [
     ["--listen", options.listen],
     ["--portal", options.portal],
@@ -216,8 +200,7 @@ function newBrick(options: BrickOptions) {
     if (value === null) throw new BrickStartError("invalid", `${name} is needed for a new brick`);
   }
   return {
-    version: 1 as const,
-    uuid: randomBytes(16).toString("hex"),
+    version: 1,
     begun: false,
     listen: options.listen!,
     portal: options.portal!,
@@ -228,14 +211,10 @@ function newBrick(options: BrickOptions) {
 }
 
 function begin(options: BrickOptions): { identity: BrickIdentity; secret: Buffer } {
+  const brick = newBrick(options);
+  const { uuid } = beginJoining(options.dataFolder);
   const clusterId = randomBytes(16).toString("hex");
-  const identity = {
-    ...newBrick(options),
-    clusterId,
-    number: 1,
-    origin: "init" as const,
-    peers: [],
-  };
+  const identity = { ...brick, clusterId, number: 1, uuid, origin: "init" as const, peers: [] };
   return { identity, secret: makeSecret() };
 }
 
@@ -250,27 +229,34 @@ async function joinOne(
     throw new BrickStartError("invalid", `--token-file ${tokenFile} does not hold a join token`);
   }
   const brick = newBrick(options);
-  const reply: AdminReply<JoinGrant> = await joinCluster(address, token, {
-    uuid: brick.uuid,
-    peerAddress: brick.listen,
-    portalAddress: brick.portal,
-    apiAddress: brick.api,
-    domain: brick.domain,
-    capacityBytes: brick.capacityBytes,
-    spare,
-  });
-  if (!reply.ok) {
-    const code = reply.fault.code;
+  for (;;) {
+    const { uuid, hasAsked } = beginJoining(options.dataFolder);
+    const reply: AdminReply<JoinGrant> = await joinCluster(address, token, {
+      uuid,
+      peerAddress: brick.listen,
+      portalAddress: brick.portal,
+      apiAddress: brick.api,
+      domain: brick.domain,
+      capacityBytes: brick.capacityBytes,
+      spare,
+    });
+    if (reply.ok) {
+      const { clusterId, number, secret, peers } = reply.value;
+      options.log(
+        `joined cluster ${clusterId} as brick ${number}, offering ${sizeText(brick.capacityBytes)}`,
+      );
+      return { identity: { ...brick, clusterId, number, uuid, origin: "join", peers }, secret };
+    }
+    const { code, message } = reply.fault;
+    const isRefused = code !== "unavailable" && code !== "failed";
+    if (isRefused) endJoining(options.dataFolder);
+    // With another token, or in another cluster, it is another brick.
+    if (isRefused && hasAsked) continue;
     throw new BrickStartError(
       code === "refused" || code === "unavailable" ? code : "invalid",
-      `joining at ${address}: ${reply.fault.message}`,
+      `joining at ${address}: ${message}`,
     );
   }
-  const { clusterId, number, secret, peers } = reply.value;
-  options.log(
-    `joined cluster ${clusterId} as brick ${number}, offering ${sizeText(brick.capacityBytes)}`,
-  );
-  return { identity: { ...brick, clusterId, number, origin: "join", peers }, secret };
 }
 
 /** What each of `bricks` new bricks in this folder's file system offers by default. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -20,6 +20,7 @@ import {
   writeIdentity,
 } from "./brick-identity-io.ts";
 import { BrickStartError } from "./brick-options.ts";
+import { joiningFileName } from "./joining-io.ts";
 
 const identity: BrickIdentity = {
   version: 1,
@@ -79,16 +80,20 @@ test("an identity from before there were checksums is read", () => {
   });
 });
 
-test("who joins takes the cluster's secret, whatever an earlier beginning left in the folder", async () => {
+type Join = AdminBackend["join"];
+
+const secret = Buffer.alloc(32, 0x5a);
+
+/** A folder and a cluster that answers to joining as it is told, and what joining it comes to. */
+async function joining(
+  answer: Join,
+  action: (folder: string, join: () => ReturnType<typeof establishIdentity>) => Promise<void>,
+): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "end-identity-"));
-  const secret = Buffer.alloc(32, 0x5a);
   const [tokenId, tokenSecret] = [Buffer.alloc(8, 1), Buffer.alloc(32, 2)];
   const backend: Pick<AdminBackend, "join" | "tokenHash"> = {
     tokenHash: async () => ({ ok: true, value: tokenHash(tokenSecret) }),
-    join: async () => ({
-      ok: true,
-      value: { clusterId: "ab".repeat(16), number: 4, peers: [] },
-    }),
+    join: answer,
   };
   const server = await startApiServer({
     host: "127.0.0.1",
@@ -104,32 +109,95 @@ test("who joins takes the cluster's secret, whatever an earlier beginning left i
   try {
     const tokenFile = join(folder, "token");
     writeFileSync(tokenFile, joinTokenText(tokenId, tokenSecret), { mode: 0o600 });
-    writeFileSync(join(folder, secretFileName), "half of it", { mode: 0o600 });
-    const made = await establishIdentity({
-      dataFolder: folder,
-      init: false,
-      join: { address: `127.0.0.1:${server.port}`, tokenFile, spare: false },
-      listen: "127.0.0.1:3270",
-      portal: "127.0.0.1:3260",
-      api: "127.0.0.1:3280",
-      domain: null,
-      capacityBytes: 2 ** 30,
-      memoryBytes: null,
-      masterKeyFile: null,
-      log: () => {},
-    });
-    assert.deepEqual(made.secret, secret);
-    assert.equal(made.identity.number, 4);
-    assert.deepEqual(readSecret(folder), secret);
+    const address = `127.0.0.1:${server.port}`;
+    await action(folder, () =>
+      establishIdentity({
+        dataFolder: folder,
+        init: false,
+        join: { address, tokenFile, spare: false },
+        listen: "127.0.0.1:3270",
+        portal: "127.0.0.1:3260",
+        api: "127.0.0.1:3280",
+        domain: null,
+        capacityBytes: 2 ** 30,
+        memoryBytes: null,
+        masterKeyFile: null,
+        log: () => {},
+      }),
+    );
   } finally {
     await server.close();
     rmSync(folder, { recursive: true });
   }
+}
+
+const taken: Awaited<ReturnType<Join>> = {
+  ok: true,
+  value: { clusterId: "ab".repeat(16), number: 4, peers: [] },
+};
+const isLeft = (folder: string) => existsSync(join(folder, joiningFileName));
+
+test("who joins takes the cluster's secret, whatever an earlier beginning left in the folder", async () => {
+  const answer: Join = async () => taken;
+  await joining(answer, async (folder, joinIt) => {
+    writeFileSync(join(folder, secretFileName), "half of it", { mode: 0o600 });
+    const made = await joinIt();
+    assert.deepEqual(made.secret, secret);
+    assert.equal(made.identity.number, 4);
+    assert.deepEqual(readSecret(folder), secret);
+    assert.equal(isLeft(folder), false);
+  });
+});
+
+test("a brick that was kept from the answer asks again as the same brick", async () => {
+  const asked: string[] = [];
+  const answer: Join = async (_, { uuid }) => {
+    asked.push(uuid);
+    const away = { code: "unavailable", message: "no leader" } as const;
+    return asked.length === 1 ? { ok: false, fault: away } : taken;
+  };
+  await joining(answer, async (folder, joinIt) => {
+    await assert.rejects(joinIt(), /no leader/);
+    assert.equal(isLeft(folder), true);
+    const { identity } = await joinIt();
+    assert.deepEqual(asked, [identity.uuid, identity.uuid]);
+    assert.equal(isLeft(folder), false);
+    assert.deepEqual(readIdentity(folder), identity);
+  });
+});
+
+test("what cannot be the brick that it was is another one, and asks but once more", async () => {
+  const asked: string[] = [];
+  const answer: Join = async (_, { uuid }) => {
+    asked.push(uuid);
+    const code = asked.length === 1 ? "unavailable" : "conflict";
+    return { ok: false, fault: { code, message: "it is brick 4 already" } };
+  };
+  await joining(answer, async (folder, joinIt) => {
+    await assert.rejects(joinIt(), /brick 4 already/);
+    await assert.rejects(joinIt(), /brick 4 already/);
+    assert.equal(asked.length, 3);
+    assert.equal(asked[1], asked[0]);
+    assert.notEqual(asked[2], asked[0]);
+    assert.equal(isLeft(folder), false);
+  });
+});
+
+test("a uuid that was never durable as a whole is another", async () => {
+  const asked: string[] = [];
+  const answer: Join = async (_, { uuid }) => {
+    asked.push(uuid);
+    return taken;
+  };
+  await joining(answer, async (folder, joinIt) => {
+    writeFileSync(join(folder, joiningFileName), "ab".repeat(15));
+    const { identity } = await joinIt();
+    assert.deepEqual(asked, [identity.uuid]);
+  });
 });
 
 test("a secret that is not one is refused", () => {
   inFolder((folder) => {
-    const secret = Buffer.alloc(32, 0x5a);
     writeSecret(folder, secret);
     assert.deepEqual(readSecret(folder), secret);
     const path = join(folder, secretFileName);
