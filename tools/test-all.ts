@@ -66,6 +66,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 900_589, bricks: 4, dials: "all", short: true },
   // A brick had restarted before it was drained, and was kept for a volume that nobody used since.
   { seed: 900_583, bricks: 5, dials: "all", short: true },
+  // A recovery asked the primary, cut at its end, while nobody whole was there; then somebody was.
+  { seed: 1_000_850, bricks: 4, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

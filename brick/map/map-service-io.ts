@@ -249,8 +249,9 @@ export class MapService implements StoreParticipant {
   // MapControl: what the control plane asks.
 
   shardStatus(): ShardStatus[] {
+    const shards = this.#state?.shards;
     return [...this.#replicas.values()]
-      .map((replica) => statusOf(replica, this.markedIn))
+      .map((replica) => statusOf(replica, shards?.[replica.shard], this.markedIn))
       .filter((status) => status !== null);
   }
 

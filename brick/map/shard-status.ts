@@ -1,3 +1,4 @@
+import type { ShardRecord } from "../cluster-state.ts";
 import type { Replica } from "./replica.ts";
 
 /** What a replica says to the control plane about its present view. */
@@ -11,12 +12,17 @@ export interface ShardStatus {
   marked?: number;
 }
 
-/** null: there is nothing to say. `markedIn`: the epoch of garbage in which it is marked. */
+/**
+ * null: there is nothing to say. `present`: the shard as the brick's own state has it. `markedIn`: the
+ * epoch of garbage in which it is marked.
+ */
 export function statusOf(
-  { shard, view, role, facts }: Replica,
+  replica: Replica,
+  present: ShardRecord | undefined,
   markedIn: (shard: number, view: number) => number | undefined,
 ): ShardStatus | null {
-  if (view === null) return null;
+  const { shard, view, role, facts } = replica;
+  if (view === null) return standsBack(replica, present);
   const status: ShardStatus = { shard, view: view.view };
   if (facts.lossy) status.damaged = true;
   if (role.is === "backup" && role.completeDurable) status.complete = true;
@@ -27,4 +33,13 @@ export function statusOf(
     if (marked !== undefined) status.marked = marked;
   }
   return Object.keys(status).length > 2 ? status : null;
+}
+
+/** A primary that was asked for its part of a newer view answers nothing in the present one. */
+function standsBack(
+  { shard, facts, self }: Replica,
+  present: ShardRecord | undefined,
+): ShardStatus | null {
+  if (present?.primary !== self || facts.promised <= present.view) return null;
+  return { shard, view: present.view, released: true };
 }

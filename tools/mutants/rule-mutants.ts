@@ -160,6 +160,13 @@ const attaching = inFile("tools/sim/rules/attachment.test.ts", [
 
 const viewing = inFile("tools/sim/rules/views.test.ts", [
   {
+    name: "a primary that has promised a newer view keeps its place in the present one",
+    file: "brick/map/shard-status.ts",
+    text: "if (view === null) return standsBack(replica, present);",
+    instead: "if (view === null && present !== null) return null;",
+    scenario: "a primary that has promised a newer view gives way in its own",
+  },
+  {
     name: "who stands in for a brick is sent the map at once",
     file: "control/view-planner.ts",
     text: "  return shard.shortSinceMs > 0 && input.nowMs - shard.shortSinceMs >= input.transferAfterMs;",

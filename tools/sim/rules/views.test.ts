@@ -70,6 +70,17 @@ test("a stale backup does not lead, and meanwhile the shard is unavailable, not 
   assert.equal(await scene.read(portal, 1), "new");
 });
 
+test("a primary that has promised a newer view gives way in its own", async () => {
+  const scene = await ClusterScene.begin();
+  const { primary, view } = scene.shard();
+  const portal = scene.otherThan(primary);
+  await scene.write(portal, 1, "before");
+  // As a recovery asks that was begun while nobody whole was there.
+  await scene.cluster.world.complete(scene.node(primary).map.report(0, view + 1));
+  await scene.until(() => scene.shard().view > view);
+  assert.equal(await scene.read(portal, 1), "before");
+});
+
 test("a store that is older than the cluster knows takes no part, and is kept", async () => {
   const scene = await ClusterScene.begin();
   const { primary } = scene.shard();
