@@ -27,8 +27,8 @@ const aheadCapacityShare = 1 / 8;
 /** A log that was not written for this long uses the time: half as many, whatever was written; */
 const idleMs = 5000;
 const idleShare = 1 / 2;
-/** but with so much rest before each slice, since nobody waits for it. */
-const idleRestMs = 50;
+/** but with so much rest before each slice: nobody waits for it, and others use the disk. */
+const idleRestMs = 250;
 /** While the log is busy, zeros wait until fewer than this many segments of them are left. */
 const aheadSegmentsUrgent = 1;
 /** A log that was not written for this long is not busy. */
