@@ -17,6 +17,8 @@ export interface Job {
   alignBytes?: number;
   /** Left out behind each block. */
   skipBytes?: number;
+  /** Measured beside the disk by itself, too. */
+  rawDisk?: boolean;
   /** Not measured: makes the volume what the jobs after it meet, by so many bytes for each of the span. */
   prepares?: number;
 }
@@ -46,7 +48,8 @@ const longRead = { name: "128 KiB seq. read", pattern: "read", blockBytes: 128 *
 const standardJobs: readonly Job[] = [
   fillJob,
   ...atDepths({ ...randomRead, name: "4 KiB random read, fresh" }, 32),
-  ...atDepths(randomWrite, 1, 32, 128),
+  ...atDepths({ ...randomWrite, rawDisk: true }, 1),
+  ...atDepths(randomWrite, 32, 128),
   ...atDepths(randomRead, 1, 32, 128),
   ...atDepths({ name: "16 KiB mix 70/30", pattern: "randrw", blockBytes: 16 * KiB }, 16),
   ...atDepths({ name: "128 KiB seq. write", pattern: "write", blockBytes: 128 * KiB }, 8),

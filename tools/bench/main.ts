@@ -14,6 +14,7 @@ import { measure } from "./measure-io.ts";
 import { type BenchResult, heads, type Measured, mediansOf, rowsOf } from "./measured.ts";
 import { plotsOf } from "./plot.ts";
 import { Samples } from "./prometheus.ts";
+import { measureRawDisk } from "./raw-disk-io.ts";
 import { stageHeads, stageRows } from "./stages.ts";
 import type { Subject } from "./subject.ts";
 import { Tgt } from "./tgt.ts";
@@ -139,7 +140,7 @@ async function bench(plan: BenchPlan): Promise<void> {
         scrape: async () => [],
       });
     }
-    report(plan, mediansOf(await measureAll(plan, fio, subjects)));
+    report(plan, mediansOf(await measureAll(plan, fio, subjects, folder)));
   } finally {
     await tgt?.stop();
     await cluster.dispose();
@@ -188,6 +189,7 @@ async function measureAll(
   plan: BenchPlan,
   fio: string,
   subjects: readonly Subject[],
+  folder: string,
 ): Promise<Measured[]> {
   const { spanBytes, seconds, jobs } = plan;
   const measured: Measured[] = [];
@@ -200,6 +202,7 @@ async function measureAll(
         if (prepares) await runFio({ fio, urls: subject.urls, job, spanBytes, seconds });
         else measured.push(await measure({ fio, spanBytes, seconds }, subject, job));
       }
+      if (job.rawDisk === true) measured.push(await measureRawDisk(folder, job, seconds));
     }
   }
   return measured;
@@ -221,7 +224,10 @@ function report(plan: BenchPlan, measured: Measured[]): void {
     `${sizeText(spanBytes)}, ${sessions} sessions, ${volumes} volumes, median of ${rounds}. us/cmd: CPU of all bricks together, or of tgtd;`,
   );
   say("MiB: their memory; disk: bytes that reached the machine's for each byte written;");
-  say("flush: flushes of all bricks together for each write.");
+  say(
+    "flush: flushes of all bricks together for each write; disk, as a target: a file of pages that are",
+  );
+  say("written one after another with O_DSYNC.");
   if (plan.stages) {
     say("");
     say(table(stageHeads, stageRows(measured)));

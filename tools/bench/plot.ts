@@ -51,7 +51,7 @@ function byJob(
 const percentiles = ["p50", "p99", "p99.9"] as const;
 
 function latencyChart(measured: readonly Measured[], where: string): BarChart {
-  const ours = measured.filter(({ target }) => target !== "tgtd");
+  const ours = measured.filter(({ target }) => target === "END");
   return {
     title: `END's latency, ${where}`,
     unit: "microseconds",
