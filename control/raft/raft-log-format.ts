@@ -34,8 +34,8 @@ import type { Entry, Hole, PersistEffect } from "./raft-types.ts";
  * voids all entries from its index on, `cut` all after its index, `repair` gives a hole its
  * content, `hole` is an entry whose content is lost, `restart` voids everything before.
  *
- * The file `tail` says which batch was flushed last; it is written after the flush and not
- * flushed itself. Only a batch that it does not cover may be torn.
+ * The file `tail` says which batch was flushed last; it is written and flushed after that, and before
+ * anybody is told. Only a batch that it does not cover may be torn.
  */
 export const recordKindNumber = {
   entry: 1,
@@ -228,6 +228,7 @@ export interface Tail {
 }
 
 export const tailSlotBytes = 512;
+const tailBytes = 36;
 const tailMagic = 0x454e4474;
 
 /**
@@ -235,7 +236,7 @@ const tailMagic = 0x454e4474;
  * lastIndex[8] lastTerm[8] checksum[4], the CRC-32 of the bytes before.
  */
 export function encodeTail({ batch, lastIndex, lastTerm }: Tail): Buffer {
-  const out = Buffer.alloc(36);
+  const out = Buffer.alloc(tailBytes);
   let at = out.writeUInt32BE(tailMagic, 0);
   at = out.writeUInt8(1, at) + 3;
   at = writeUint64(out, batch, at);
@@ -246,16 +247,32 @@ export function encodeTail({ batch, lastIndex, lastTerm }: Tail): Buffer {
   return out;
 }
 
-/** The later of the slots that hold; null when none does. */
-export function decodeTail(bytes: Buffer): Tail | null {
-  let latest: Tail | null = null;
-  for (const start of [0, tailSlotBytes]) {
-    const slot = bytes.subarray(start, start + 36);
-    if (slot.length < 36 || slot.readUInt32BE(0) !== tailMagic || slot[4] !== 1) continue;
-    if (slot.readUInt32BE(32) !== crc32(slot.subarray(0, 32))) continue;
-    const batch = readUint64(slot, 8);
-    if (latest !== null && latest.batch > batch) continue;
-    latest = { batch, lastIndex: readUint64(slot, 16), lastTerm: readUint64(slot, 24) };
-  }
-  return latest;
+/** What `tail` says. */
+export interface FoundTail {
+  /** Of the slots that hold the later one; zeros when none does. */
+  readonly latest: Tail;
+  /** No batch after it was flushed, unless the log itself has it: the other slot is the one before. */
+  readonly isLast: boolean;
+}
+
+const nothingFlushed: Tail = { batch: 0, lastIndex: 0, lastTerm: 0 };
+
+export function decodeTail(bytes: Buffer): FoundTail {
+  const slots = [0, tailSlotBytes].map((at) => bytes.subarray(at, at + tailBytes));
+  const tails = slots.map(decodeTailSlot).filter((tail) => tail !== null);
+  const [latest = nothingFlushed, before = nothingFlushed] = tails.sort(laterFirst);
+  const blanks = slots.filter((slot) => slot.every((byte) => byte === 0));
+  const isEach = tails.length + blanks.length === slots.length;
+  return { latest, isLast: isEach && before.batch === Math.max(0, latest.batch - 1) };
+}
+
+function laterFirst(a: Tail, b: Tail): number {
+  return b.batch - a.batch;
+}
+
+function decodeTailSlot(slot: Buffer): Tail | null {
+  if (slot.length < tailBytes || slot.readUInt32BE(0) !== tailMagic || slot[4] !== 1) return null;
+  if (slot.readUInt32BE(32) !== crc32(slot.subarray(0, 32))) return null;
+  const batch = readUint64(slot, 8);
+  return { batch, lastIndex: readUint64(slot, 16), lastTerm: readUint64(slot, 24) };
 }

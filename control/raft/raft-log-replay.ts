@@ -2,6 +2,7 @@ import {
   decodeIdentities,
   decodeRecord,
   entryOf,
+  type FoundTail,
   recordAlignBytes,
   recordBytes,
   restartIdentity,
@@ -9,6 +10,9 @@ import {
   type Tail,
 } from "./raft-log-format.ts";
 import type { Entry, Hole } from "./raft-types.ts";
+
+/** Of what was lost: it reaches no one knows how far. */
+export const unknownIndex = Number.MAX_SAFE_INTEGER;
 
 export interface LogFile {
   readonly number: number;
@@ -30,7 +34,7 @@ export interface Replayed {
   }[];
   /**
    * Entries are missing after the log given here and not even their identities are known; none
-   * beyond this index was ever acknowledged. null: everything is known.
+   * beyond this index was ever acknowledged (`unknownIndex`: nobody can say). null: everything is known.
    */
   readonly lostThroughIndex: number | null;
   /** The highest index in each file. */
@@ -53,12 +57,13 @@ type Piece =
 
 /**
  * Makes the log out of its files. What tells a torn tail from damage (PAR, Alagappan et al., FAST
- * 2018): a batch is written only when the one before is durable, and `tail` is written after. So a
- * bad batch is torn only if it is the last one and `tail` does not cover it.
+ * 2018): a batch is written only when the one before is durable, and `tail` is, too. So a bad batch
+ * is torn only if it is the last one and `tail` does not cover it; and what `tail` covers is all that was
+ * acknowledged, unless `tail` itself is damaged.
  */
 export function replayLog(
   files: readonly LogFile[],
-  tail: Tail | null,
+  tail: FoundTail,
   /** What the snapshot covers; zeros when there is none. */
   snapshot: Hole,
 ): Replayed {
@@ -69,16 +74,19 @@ export function replayLog(
   );
   const batches = batchNumbers(pieces);
   const lastBatch = batches.at(-1) ?? 0;
-  const flushedBatch = tail?.batch ?? 0;
+  const flushedBatch = tail.latest.batch;
+  const isTailKnown = tail.isLast && lastBatch <= flushedBatch + 1;
   // The batch that may be torn: the last one begun, when nothing says that it was flushed. Behind a
   // complete one may be the beginning of another.
   let torn: Replayed["torn"] = null;
   const isLastComplete = lastBatch === 0 || isComplete(pieces, lastBatch);
-  const suspect = lastBatch > flushedBatch && !isLastComplete ? lastBatch : null;
+  const isLastFlushed = lastBatch <= flushedBatch || !isTailKnown;
+  const suspect = isLastFlushed || isLastComplete ? null : lastBatch;
   const readable = (piece: Piece) => piece.type === "record" && piece.record.batch !== suspect;
   const end = pieces.findLastIndex(readable) + 1;
   const goodBatch = suspect === null ? lastBatch : lastBatch - 1;
-  const mayBeTorn = suspect !== null || (isLastComplete && flushedBatch <= lastBatch);
+  const isNextBegun = isLastComplete && isTailKnown && flushedBatch <= lastBatch;
+  const mayBeTorn = suspect !== null || isNextBegun;
   if (end < pieces.length && mayBeTorn) {
     torn = cutPlace(pieces, end);
     pieces = pieces.slice(0, end);
@@ -86,7 +94,7 @@ export function replayLog(
   pieces = sinceRestart(pieces);
   const assembly = new Assembly(snapshot);
   assembly.take(pieces);
-  const assembled = assembly.end(tail);
+  const assembled = assembly.end(tail.latest, isTailKnown);
   const stale = isStale(assembled, snapshot);
   const log = stale ? [] : assembled.filter((entry) => entry.index > snapshot.index);
   return {
@@ -96,9 +104,11 @@ export function replayLog(
     damage: pieces.filter((piece) => piece.type === "gap"),
     files: files.map(({ number }) => {
       const own = pieces.filter((piece) => piece.file === number);
-      return { number, highestIndex: highestIndex(own, null) };
+      return { number, highestIndex: highestIndex(own) };
     }),
-    lostThroughIndex: assembly.lost ? Math.max(snapshot.index, highestIndex(pieces, tail)) : null,
+    lostThroughIndex: assembly.lost
+      ? lostThrough(pieces, snapshot, isTailKnown ? tail : null)
+      : null,
     mustRestart: assembly.isDamaged || assembly.lost || stale,
     lastFileEndBytes,
   };
@@ -222,14 +232,14 @@ class Assembly {
     }
   }
 
-  /** The end of the log, as `tail` knows it. */
-  end(tail: Tail | null): readonly (Entry | Hole)[] {
+  /** The end of the log, as `tail` knows it; or as it knew it once, and something came after. */
+  end(tail: Tail, isKnown: boolean): readonly (Entry | Hole)[] {
     const batch = this.#batch ?? 0;
-    const missing = this.#gap || (tail !== null && tail.batch > batch);
+    const missing = this.#gap || tail.batch > batch;
     if (missing && !this.lost) {
       this.isDamaged = true;
       const last = this.#last();
-      if (tail === null || tail.batch < batch) this.lost = true;
+      if (!isKnown || tail.batch < batch) this.lost = true;
       else if (tail.lastIndex > last.index || tail.lastTerm !== last.term) {
         this.#bridge({ index: tail.lastIndex + 1, term: tail.lastTerm });
       } else if (tail.lastIndex < last.index) this.lost = true;
@@ -351,8 +361,13 @@ function isStale(log: readonly (Entry | Hole)[], { index, term }: Hole): boolean
   return covered !== undefined && covered.term !== term;
 }
 
-function highestIndex(pieces: readonly Piece[], tail: Tail | null): number {
-  let highest = tail?.lastIndex ?? 0;
+function lostThrough(pieces: readonly Piece[], snapshot: Hole, tail: FoundTail | null): number {
+  if (tail === null) return unknownIndex;
+  return Math.max(snapshot.index, tail.latest.lastIndex, highestIndex(pieces));
+}
+
+function highestIndex(pieces: readonly Piece[]): number {
+  let highest = 0;
   for (const piece of pieces) {
     if (piece.type === "gap" || piece.record.kind === "begin") continue;
     highest = Math.max(highest, piece.record.index);

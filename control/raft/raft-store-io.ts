@@ -5,6 +5,7 @@ import {
   decodeTail,
   encodeRecords,
   encodeTail,
+  type FoundTail,
   type LogRecord,
   recordBytes,
   recordsOf,
@@ -147,6 +148,7 @@ export class RaftStore {
     const state = healed(hardState, lostThroughIndex);
     if (lostThroughIndex !== null) await this.#writeHardState(state!);
     if (replayed.mustRestart || lostThroughIndex !== null) await this.#restartLog(log);
+    else if (this.#tail.batch !== tail.latest.batch) await this.#writeTail();
     for (const index of damaged) await disk.remove(this.#path(snapshotName(index)));
     const { torn, damage } = replayed;
     const holes = log.filter((entry) => !("payload" in entry)).length;
@@ -212,7 +214,7 @@ export class RaftStore {
     return result;
   }
 
-  async #openTail(): Promise<Tail | null> {
+  async #openTail(): Promise<FoundTail> {
     this.#tailFile = await this.#options.disk.open(this.#path("tail"), { create: true });
     return decodeTail((await readWhole(this.#tailFile)).subarray(0, 2 * tailSlotBytes));
   }
@@ -389,7 +391,14 @@ export class RaftStore {
       else if (kind === "cut" && index < lastIndex) [lastIndex, lastTerm] = [index, 0];
     }
     this.#tail = { batch, lastIndex, lastTerm };
-    await this.#tailFile!.write((batch % 2) * tailSlotBytes, [encodeTail(this.#tail)]);
+    await this.#writeTail();
+  }
+
+  /** Before anybody is told of the batch: where the log is damaged, it tells what must have been there. */
+  async #writeTail(): Promise<void> {
+    const file = this.#tailFile!;
+    await file.write((this.#tail.batch % 2) * tailSlotBytes, [encodeTail(this.#tail)]);
+    await unrepeated(file.sync());
   }
 
   /** Removes what neither of the last two snapshots leaves of use, oldest first. */

@@ -518,13 +518,46 @@ export const moduleMutants: readonly Mutant[] = [
         "Leaders: an entry of an earlier term is committed only with one of the own (section 5.4.2)",
     },
   ]),
+  ...inFile("control/raft/raft-store-io.test.ts", [
+    {
+      name: "Raft's mark of what was flushed is not flushed itself",
+      file: "control/raft/raft-store-io.ts",
+      text: "    await file.write((this.#tail.batch % 2) * tailSlotBytes, [encodeTail(this.#tail)]);\n    await unrepeated(file.sync());\n",
+      instead:
+        "    await file.write((this.#tail.batch % 2) * tailSlotBytes, [encodeTail(this.#tail)]);\n",
+      scenario:
+        "what a power cut and damage take together is known: the end of the log, and a mark of it",
+    },
+  ]),
   ...inFile("control/raft/raft-log-replay.test.ts", [
     {
       name: "damage at the end of Raft's log is taken for a torn tail",
       file: "control/raft/raft-log-replay.ts",
-      text: "const suspect = lastBatch > flushedBatch && !isLastComplete ? lastBatch : null;",
+      text: "const suspect = isLastFlushed || isLastComplete ? null : lastBatch;",
       instead: "const suspect = isLastComplete ? null : lastBatch;",
       scenario: "the same bad batch is damage when it was flushed",
+    },
+    {
+      name: "Raft's mark of what was flushed counts as the last one though another is unreadable",
+      file: "control/raft/raft-log-replay.ts",
+      text: "const isTailKnown = tail.isLast && lastBatch",
+      instead: "const isTailKnown = lastBatch",
+      scenario:
+        "a damaged end of the log is lost without a bound where the tail may have known of more",
+    },
+    {
+      name: "Raft's mark of what was flushed counts though its log goes on far behind it",
+      file: "control/raft/raft-log-replay.ts",
+      text: "tail.isLast && lastBatch <= flushedBatch + 1;",
+      instead: "tail.isLast;",
+      scenario: "a tail that is more than one batch behind the log was damaged",
+    },
+    {
+      name: "a slot of Raft's mark that cannot be read counts as one that never was",
+      file: "control/raft/raft-log-format.ts",
+      text: "isLast: isEach && before.batch === Math.max(0, latest.batch - 1) };",
+      instead: "isLast: isEach || before.batch === 0 };",
+      scenario: "the tail is the later slot, and the last one only beside the one before it",
     },
   ]),
 ];
