@@ -1,4 +1,4 @@
-import { brickOf, type ClusterState } from "../brick/cluster-state.ts";
+import { brickOf, type ClusterState, isReachable } from "../brick/cluster-state.ts";
 import type { Host } from "../brick/host.ts";
 import type { CallReply, Calls } from "../brick/rpc/calls.ts";
 import { messageType } from "../brick/rpc/message-types.ts";
@@ -12,7 +12,9 @@ import { replicasAfterRecovery } from "./view-planner.ts";
 /** Shards recovered at the same time; the others wait for the next round of planning. */
 export const recoveriesMax = 8;
 const reportTimeoutMs = 3000;
-const assembleTimeoutMs = 120_000;
+const assembleMsMax = 120_000;
+/** The request, or its answer, may be lost: it is sent again, and whoever is at it goes on with it. */
+const assembleAskMs = 3000;
 const retryAfterMs = 300;
 const reportHeaderBytes = 16;
 
@@ -108,8 +110,8 @@ export class Recoveries {
     const reports = new Map<BrickNumber, Buffer>();
     await Promise.all(
       bricks.map(async (brick) => {
-        const reply = await this.#call(brick, messageType.shardReport, [request], reportTimeoutMs);
-        if (reply !== null) reports.set(brick, reply);
+        const report = await this.#report(brick, request);
+        if (report !== null) reports.set(brick, report);
       }),
     );
     // The world has moved meanwhile: a view may have been found without us.
@@ -125,9 +127,8 @@ export class Recoveries {
     const plan = map.planUnion({ ...about, reports, everyoneReported });
     if (!plan.ok) return plan.reason;
     const primary = plan.brick;
-    const parts = [request, plan.plan];
-    const made = await this.#call(primary, messageType.shardAssemble, parts, assembleTimeoutMs);
-    if (made === null) return `brick ${primary} could not gather the union`;
+    const made = await this.#assemble(primary, [request, plan.plan]);
+    if (!made) return `brick ${primary} could not gather the union`;
     const result = await decide({
       type: "changeView",
       shard: number,
@@ -142,18 +143,31 @@ export class Recoveries {
     return result.ok ? null : result.fault.message;
   }
 
-  /** The reply's bytes after its status; null when there was none, or it said no. */
-  async #call(
+  async #report(brick: BrickNumber, request: Buffer): Promise<Buffer | null> {
+    const reply = await this.#call(brick, messageType.shardReport, [request], reportTimeoutMs);
+    return reply.ok && reply.body[0] === 1 ? reply.body.subarray(1) : null;
+  }
+
+  async #assemble(primary: BrickNumber, parts: readonly Buffer[]): Promise<boolean> {
+    const { clock } = this.#parts.host;
+    const endMs = clock.nowMs() + assembleMsMax;
+    for (;;) {
+      const reply = await this.#call(primary, messageType.shardAssemble, parts, assembleAskMs);
+      if (reply.ok) return reply.body[0] === 1;
+      if (clock.nowMs() >= endMs || !isReachable(brickOf(this.#parts.state(), primary)))
+        return false;
+    }
+  }
+
+  #call(
     to: BrickNumber,
     type: number,
     body: readonly Buffer[],
     timeoutMs: number,
-  ): Promise<Buffer | null> {
+  ): Promise<CallReply> {
     const { promise, resolve } = Promise.withResolvers<CallReply>();
     this.#parts.calls.call(to, type, body, timeoutMs, resolve);
-    const reply = await promise;
-    if (!reply.ok || reply.body[0] !== 1) return null;
-    return reply.body.subarray(1);
+    return promise;
   }
 }
 

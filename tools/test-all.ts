@@ -68,6 +68,10 @@ const simRuns: readonly SimRun[] = [
   { seed: 900_583, bricks: 5, dials: "all", short: true },
   // A recovery asked the primary, cut at its end, while nobody whole was there; then somebody was.
   { seed: 1_000_850, bricks: 4, dials: "all", short: true },
+  // What Raft's log had acknowledged was damaged at its end, and a power cut took the mark of how far it went.
+  { seed: 1_200_065, bricks: 3, dials: "all", short: true },
+  // The answer of who gathered a recovery's union was lost, and waited for, for two minutes.
+  { seed: 1_200_548, bricks: 8, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

@@ -21,6 +21,7 @@ import {
 } from "./backup.ts";
 import { type Entry, entryHeadBytes } from "./entry.ts";
 import { spaceInView } from "./full-bricks.ts";
+import { Gatherings } from "./gatherings.ts";
 import { decodeMapGroup } from "./group-messages.ts";
 import {
   decodeMapCancel,
@@ -101,6 +102,7 @@ export class MapService implements StoreParticipant {
   #isUnreadable = false;
   /** Once it lost records: a shard that it knows nothing of may be one that it has lost all of. */
   #hasLostRecords = false;
+  readonly #gatherings = new Gatherings();
   #closed = false;
   /** Records that wait for room are being given up. */
   #givesUp = false;
@@ -224,6 +226,7 @@ export class MapService implements StoreParticipant {
       }
       return;
     }
+    this.#gatherings.begun(shard, record.view);
     replica ??= this.#replica(shard);
     const same = replica.view !== null && replica.view.view === record.view;
     if (replica.facts.promised > record.view || replica.isGathering) {
@@ -307,7 +310,11 @@ export class MapService implements StoreParticipant {
     return { ok: true, brick: plan.leader, plan: Buffer.from(JSON.stringify(plan)) };
   }
 
-  async assemble(shard: number, view: number, plan: Buffer): Promise<boolean> {
+  assemble(shard: number, view: number, plan: Buffer): Promise<boolean> {
+    return this.#gatherings.gather(shard, view, plan, () => this.#assemble(shard, view, plan));
+  }
+
+  async #assemble(shard: number, view: number, plan: Buffer): Promise<boolean> {
     const union = JSON.parse(plan.toString("utf8")) as UnionPlan;
     const fetch: Fetch = (from, request) =>
       new Promise((resolve) => {

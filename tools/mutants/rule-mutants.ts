@@ -160,6 +160,13 @@ const attaching = inFile("tools/sim/rules/attachment.test.ts", [
 
 const viewing = inFile("tools/sim/rules/views.test.ts", [
   {
+    name: "who is asked for the union of a recovery is asked but once",
+    file: "control/recovery-io.ts",
+    text: "const assembleAskMs = 3000;",
+    instead: "const assembleAskMs = assembleMsMax;",
+    scenario: "a recovery goes on when what asks for the union was lost on its way",
+  },
+  {
     name: "a primary that has promised a newer view keeps its place in the present one",
     file: "brick/map/shard-status.ts",
     text: "if (view === null) return standsBack(replica, present);",

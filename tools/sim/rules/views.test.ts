@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { messageType } from "../../../brick/rpc/message-types.ts";
 import { TestCluster } from "../../../control/testing.ts";
 import { shortOfCopies } from "../copies.ts";
 import { ClusterScene } from "./cluster-scene.test-support.ts";
@@ -132,6 +133,29 @@ test("a recovery does not end the wait for a transfer", async () => {
   await scene.start(primary);
   await scene.back(primary);
   assert.deepEqual(await scene.readEverywhere(2), new Set(["after the recovery"]));
+});
+
+test("a recovery goes on when what asks for the union was lost on its way", async () => {
+  const scene = await ClusterScene.begin({ bricks: 4 });
+  const { primary, members } = scene.shard();
+  const back = members.find((brick) => brick !== primary)!;
+  const others = scene.cluster.bricks.filter((brick) => !members.includes(brick));
+  const leader = others.find((brick) => scene.state.bricks[brick]!.voter)!;
+  if (scene.raftLeader !== leader) await scene.handOver(leader);
+  await scene.write(leader, 1, "before");
+  scene.crash(back);
+  await scene.until(() => scene.shard().candidates.length === 1);
+  await scene.write(leader, 1, "on the stand-in");
+  await scene.start(back);
+  await scene.until(() => !scene.isDown(back));
+  scene.lose(leader, messageType.shardAssemble);
+  scene.crash(primary);
+  await scene.until(() => scene.isDown(primary));
+  await scene.run(2000);
+  assert.equal(scene.shard().primary, primary);
+  scene.lose(null);
+  await scene.until(() => scene.shard().primary !== primary, 10_000);
+  assert.equal(await scene.read(leader, 1), "on the stand-in");
 });
 
 test("a change of view does not begin the wait for a transfer anew", () => {
