@@ -102,16 +102,36 @@ function entryOf(replica: Replica, draft: Draft, op: number, view: number): Entr
   return withKeyDomain(entry, draft.keyDomain);
 }
 
+/** By which a gateway's request is known; what a write names. */
+interface Numbered {
+  branch: number;
+  epoch: number;
+  sequence: number;
+  lowWater: number;
+  grain?: number;
+  key?: Buffer | null;
+}
+
+/**
+ * Who has the chunk of a write that landed before: those that its record names. The present view may have
+ * others, which were sent the record and not the chunk.
+ */
+function holdersInForce(
+  replica: Replica,
+  { branch, grain, key }: Numbered,
+): readonly BrickNumber[] {
+  if (grain === undefined || !key) return [];
+  const { table, shard, facts } = replica;
+  const found = table.lookup(shard, facts.incarnation, branch, grain, 1, newestGeneration);
+  const extents = found.flatMap(({ value }) => value.extents).filter((one) => one.key.equals(key));
+  return extents.sort((a, b) => a.holders.length - b.holders.length)[0]?.holders ?? [];
+}
+
 /**
  * What became of a sequence, or null when it is new: then it may be proposed. Every case that is
  * not new has been answered, or will be.
  */
-function known(
-  replica: Replica,
-  role: Primary,
-  request: { branch: number; epoch: number; sequence: number; lowWater: number },
-  answer: Answer,
-): boolean {
+function known(replica: Replica, role: Primary, request: Numbered, answer: Answer): boolean {
   const { windows } = replica.facts;
   const window = windows.get(request.branch);
   const fencing = Math.max(role.fencing.get(request.branch) ?? 0, window?.epoch ?? 0);
@@ -122,7 +142,8 @@ function known(
   else {
     const landed = window.settled.get(request.sequence);
     if (landed !== undefined) {
-      say(replica, answer, landed ? "ok" : "cancelled", replicasOf(replica.view!));
+      if (landed) say(replica, answer, "ok", holdersInForce(replica, request));
+      else say(replica, answer, "cancelled");
       return true;
     }
     const entry = underWay(role, request);
@@ -133,11 +154,7 @@ function known(
 }
 
 /** The role when the request's sequence may be proposed; null when it has been answered otherwise. */
-function leadingForNew(
-  replica: Replica,
-  request: { branch: number; epoch: number; sequence: number; lowWater: number },
-  answer: Answer,
-): Primary | null {
+function leadingForNew(replica: Replica, request: Numbered, answer: Answer): Primary | null {
   const role = leading(replica);
   if (role !== null && known(replica, role, request, answer)) return null;
   if (role !== null && hasRoom(replica, role)) return role;

@@ -48,6 +48,13 @@ export const acknowledging = inFile("tools/sim/rules/acknowledge.test.ts", [
       "a chunk inside a write that a narrower view took over is told to be on its bricks alone",
   },
   {
+    name: "a chunk inside a write that has landed is told to be where the present view is",
+    file: "brick/map/requests.ts",
+    text: '      if (landed) say(replica, answer, "ok", holdersInForce(replica, request));\n',
+    instead: '      if (landed) say(replica, answer, "ok", replicasOf(replica.view!));\n',
+    scenario: "a chunk inside a write that landed in an older view is told to be where that had it",
+  },
+  {
     name: "a log keeps what the new primary's log has otherwise",
     file: "brick/map/replica-state.ts",
     text: "if (start.view > common.view) op =",

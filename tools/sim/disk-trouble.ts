@@ -196,10 +196,12 @@ export class DiskTrouble {
 
   /**
    * Of some writes that follow the disk says that they are done, and they are not there, or at
-   * another place. Only while all is whole: then every write is on another disk, too.
+   * another place. Only while all is whole: then every write is on another disk, too. And not before
+   * there is an index: a log without one that has lost its first page is not opened, and the brick is lost.
    */
   async #loseWrites(prng: Prng, brick: BrickNumber): Promise<void> {
     const { cluster } = this.#scene;
+    this.#checkpoint(brick);
     const { disk } = cluster.world.machine(brick);
     let left = prng.between(1, strayWritesMax);
     const misdirected = prng.chance(0.5);

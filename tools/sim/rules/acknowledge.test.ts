@@ -91,6 +91,19 @@ test("a chunk inside a write that a narrower view took over is told to be on its
   assert.deepEqual(again.holders, [1, 3]);
 });
 
+test("a chunk inside a write that landed in an older view is told to be where that had it", async () => {
+  const scene = await MapScene.begin([1, 2]);
+  await scene.put(1, "landed", { sequence: 1 });
+  scene.crash(2);
+  const { chain } = scene;
+  scene.view({ primary: 1, members: [1], candidates: [3], transfer: true, chain });
+  await scene.complete(3);
+  scene.view({ primary: 1, members: [1, 3] });
+  const again = scene.post(1, "landed", { sequence: 1 });
+  await scene.run();
+  assert.deepEqual([again.statuses, again.holders], [["ok"], [1, 2]]);
+});
+
 test("a write that only its dead primary had is taken back there, and what took its place stays", async () => {
   const scene = await MapScene.begin([1, 2]);
   await scene.put(7, "old");
