@@ -74,6 +74,8 @@ const simRuns: readonly SimRun[] = [
   { seed: 1_200_548, bricks: 8, dials: "all", short: true },
   // A small write that had landed with too few copies was told, asked again, the bricks of a view that came since.
   { seed: 1_310_133, bricks: 4, dials: "all", short: true },
+  // A backup had restarted, and its primary's greeting was lost, in a shard that nobody wrote.
+  { seed: 1_410_303, bricks: 6, dials: "all", short: true },
 ];
 /** Of a usual run, and of one of a soak: hours under faults, and how long clients pause. */
 const usualRun = ["--hours", "0.1"];

@@ -316,6 +316,8 @@ export function onNeed(replica: Replica, role: Primary, from: BrickNumber, op: n
 function greetAgain(replica: Replica, peer: Peer): void {
   Object.assign(peer, newPeer(peer.brick, replica.facts.commitOp));
   sendStart(replica, peer);
+  // It may be lost, and nothing else may wake us: whoever waits for it is heard no more before it answers.
+  replica.effects.wakeAfter(replica.shard, resendAfterMs);
 }
 
 /** Repeats what was not answered and spreads the commit point. */

@@ -8,6 +8,14 @@ import { inFile, type Mutant } from "./mutant.ts";
 
 const recovering = inFile("tools/sim/rules/recovery.test.ts", [
   {
+    name: "a backup that starts anew is greeted but once",
+    file: "brick/map/primary.ts",
+    text: "  replica.effects.wakeAfter(replica.shard, resendAfterMs);\n",
+    instead: "",
+    scenario:
+      "a backup that starts anew is greeted again, though the first greeting is lost and nobody writes",
+  },
+  {
     name: "a brick that lost all records of a shard speaks for it",
     file: "brick/map/map-service-io.ts",
     text: "const damaged = report.damaged || request.damaged?.includes(brick) === true;",

@@ -192,3 +192,16 @@ test("what a view cut from a log stays cut, though only a checkpoint knows of it
   assert.equal(await scene.at(7), null);
   assert.deepEqual([lost.statuses, unmap.statuses], [[], []]);
 });
+
+test("a backup that starts anew is greeted again, though the first greeting is lost and nobody writes", async () => {
+  const scene = await MapScene.begin([1, 2]);
+  await scene.put(1, "before");
+  await scene.run(1000);
+  await scene.restart(2);
+  scene.world.network.set(1, 2, { cut: true });
+  await scene.run(1000);
+  scene.heal();
+  await scene.run(1000);
+  const { role } = scene.replica(2);
+  assert.ok(role.is === "backup" && role.startDurable);
+});
