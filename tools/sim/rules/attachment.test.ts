@@ -18,6 +18,8 @@ test("a gateway that restarts inside its lease takes a new epoch, and what it se
   const scene = await ClusterScene.begin();
   const gateway = scene.otherThan(scene.shard().primary);
   await scene.write(gateway, 1, "first");
+  const epochs = () => Object.values(scene.state.attachments).map(({ epoch }) => epoch);
+  const before = Math.max(...epochs());
   const { primary } = scene.shard();
   assert.notEqual(primary, gateway);
   scene.hold(gateway, primary);
@@ -28,6 +30,7 @@ test("a gateway that restarts inside its lease takes a new epoch, and what it se
   scene.hold(gateway, primary, false);
   await scene.start(gateway);
   await scene.write(gateway, 1, "second");
+  assert.ok(Math.max(...epochs()) > before);
   arrive();
   await scene.run(500);
   assert.equal(await scene.read(gateway, 1), "second");

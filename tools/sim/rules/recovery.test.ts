@@ -174,6 +174,7 @@ test("what a view cut from a log stays cut, though only a checkpoint knows of it
   scene.view({ primary: 3, members: [2, 3], chain: scene.chain });
   await scene.world.runUntil(() => scene.replica(2).cuts.length === 1);
   scene.node(2).store.checkpoint();
+  await scene.world.complete(scene.node(2).store.checkpointed());
   // The flush that was under way ends; the one that tells of the cut does not begin.
   await scene.world.runUntil(() => scene.replica(2).undurable.size === 0);
   scene.crash(2);
