@@ -84,16 +84,24 @@ type Join = AdminBackend["join"];
 
 const secret = Buffer.alloc(32, 0x5a);
 
-/** A folder and a cluster that answers to joining as it is told, and what joining it comes to. */
+interface Joining {
+  readonly folder: string;
+  /** By which uuids the cluster was asked. */
+  readonly asked: readonly string[];
+  joinIt(): ReturnType<typeof establishIdentity>;
+}
+
+/** A folder, and a cluster that answers to joining as it is told, by how often it was asked. */
 async function joining(
-  answer: Join,
-  action: (folder: string, join: () => ReturnType<typeof establishIdentity>) => Promise<void>,
+  answer: (times: number) => Awaited<ReturnType<Join>>,
+  action: (joining: Joining) => Promise<void>,
 ): Promise<void> {
+  const asked: string[] = [];
   const folder = mkdtempSync(join(tmpdir(), "end-identity-"));
   const [tokenId, tokenSecret] = [Buffer.alloc(8, 1), Buffer.alloc(32, 2)];
   const backend: Pick<AdminBackend, "join" | "tokenHash"> = {
     tokenHash: async () => ({ ok: true, value: tokenHash(tokenSecret) }),
-    join: answer,
+    join: async (_, { uuid }) => answer(asked.push(uuid)),
   };
   const server = await startApiServer({
     host: "127.0.0.1",
@@ -110,7 +118,7 @@ async function joining(
     const tokenFile = join(folder, "token");
     writeFileSync(tokenFile, joinTokenText(tokenId, tokenSecret), { mode: 0o600 });
     const address = `127.0.0.1:${server.port}`;
-    await action(folder, () =>
+    const joinIt = () =>
       establishIdentity({
         dataFolder: folder,
         init: false,
@@ -123,8 +131,8 @@ async function joining(
         memoryBytes: null,
         masterKeyFile: null,
         log: () => {},
-      }),
-    );
+      });
+    await action({ folder, asked, joinIt });
   } finally {
     await server.close();
     rmSync(folder, { recursive: true });
@@ -138,25 +146,23 @@ const taken: Awaited<ReturnType<Join>> = {
 const isLeft = (folder: string) => existsSync(join(folder, joiningFileName));
 
 test("who joins takes the cluster's secret, whatever an earlier beginning left in the folder", async () => {
-  const answer: Join = async () => taken;
-  await joining(answer, async (folder, joinIt) => {
-    writeFileSync(join(folder, secretFileName), "half of it", { mode: 0o600 });
-    const made = await joinIt();
-    assert.deepEqual(made.secret, secret);
-    assert.equal(made.identity.number, 4);
-    assert.deepEqual(readSecret(folder), secret);
-    assert.equal(isLeft(folder), false);
-  });
+  await joining(
+    () => taken,
+    async ({ folder, joinIt }) => {
+      writeFileSync(join(folder, secretFileName), "half of it", { mode: 0o600 });
+      const made = await joinIt();
+      assert.deepEqual(made.secret, secret);
+      assert.equal(made.identity.number, 4);
+      assert.deepEqual(readSecret(folder), secret);
+      assert.equal(isLeft(folder), false);
+    },
+  );
 });
 
 test("a brick that was kept from the answer asks again as the same brick", async () => {
-  const asked: string[] = [];
-  const answer: Join = async (_, { uuid }) => {
-    asked.push(uuid);
-    const away = { code: "unavailable", message: "no leader" } as const;
-    return asked.length === 1 ? { ok: false, fault: away } : taken;
-  };
-  await joining(answer, async (folder, joinIt) => {
+  const away = { code: "unavailable", message: "no leader" } as const;
+  const answer = (times: number) => (times === 1 ? ({ ok: false, fault: away } as const) : taken);
+  await joining(answer, async ({ folder, asked, joinIt }) => {
     await assert.rejects(joinIt(), /no leader/);
     assert.equal(isLeft(folder), true);
     const { identity } = await joinIt();
@@ -167,13 +173,11 @@ test("a brick that was kept from the answer asks again as the same brick", async
 });
 
 test("what cannot be the brick that it was is another one, and asks but once more", async () => {
-  const asked: string[] = [];
-  const answer: Join = async (_, { uuid }) => {
-    asked.push(uuid);
-    const code = asked.length === 1 ? "unavailable" : "conflict";
-    return { ok: false, fault: { code, message: "it is brick 4 already" } };
+  const answer = (times: number) => {
+    const code = times === 1 ? "unavailable" : "conflict";
+    return { ok: false, fault: { code, message: "it is brick 4 already" } } as const;
   };
-  await joining(answer, async (folder, joinIt) => {
+  await joining(answer, async ({ folder, asked, joinIt }) => {
     await assert.rejects(joinIt(), /brick 4 already/);
     await assert.rejects(joinIt(), /brick 4 already/);
     assert.equal(asked.length, 3);
@@ -184,16 +188,14 @@ test("what cannot be the brick that it was is another one, and asks but once mor
 });
 
 test("a uuid that was never durable as a whole is another", async () => {
-  const asked: string[] = [];
-  const answer: Join = async (_, { uuid }) => {
-    asked.push(uuid);
-    return taken;
-  };
-  await joining(answer, async (folder, joinIt) => {
-    writeFileSync(join(folder, joiningFileName), "ab".repeat(15));
-    const { identity } = await joinIt();
-    assert.deepEqual(asked, [identity.uuid]);
-  });
+  await joining(
+    () => taken,
+    async ({ folder, asked, joinIt }) => {
+      writeFileSync(join(folder, joiningFileName), "ab".repeat(15));
+      const { identity } = await joinIt();
+      assert.deepEqual(asked, [identity.uuid]);
+    },
+  );
 });
 
 test("a secret that is not one is refused", () => {

@@ -1,18 +1,11 @@
 import { randomBytes } from "node:crypto";
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  statSync,
-} from "node:fs";
+import { readdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { keysFolder } from "../brick/crypt/key-file.ts";
 import { masterKeyBytes } from "../brick/crypt/master-key.ts";
 import { writePrivateFile } from "../control/api-secret-io.ts";
 import { BrickStartError } from "./brick-options.ts";
+import { syncFolder } from "./sync-folder-io.ts";
 
 /** Where a brick finds what seals its keys: in a file that was named, or in one of its own. */
 
@@ -69,12 +62,7 @@ function makeMasterKey(path: string): void {
   const made = `${path}.${randomBytes(4).toString("hex")}`;
   writePrivateFile(made, `${randomBytes(masterKeyBytes).toString("hex")}\n`);
   renameSync(made, path);
-  const folder = openSync(dirname(path), "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
+  syncFolder(dirname(path));
 }
 
 function isThere(path: string): boolean {

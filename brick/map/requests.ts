@@ -128,8 +128,7 @@ function holdersInForce(
 }
 
 /**
- * What became of a sequence, or null when it is new: then it may be proposed. Every case that is
- * not new has been answered, or will be.
+ * Whether a sequence has been answered, or will be; else it is new, and may be proposed.
  */
 function known(replica: Replica, role: Primary, request: Numbered, answer: Answer): boolean {
   const { windows } = replica.facts;

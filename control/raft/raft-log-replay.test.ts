@@ -129,8 +129,9 @@ test("the tail is the later slot, and the last one only beside the one before it
   const fileOfSlots = (...batches: readonly (number | "damaged" | null)[]) => {
     const bytes = Buffer.alloc(2 * tailSlotBytes);
     for (const [at, batch] of batches.entries()) {
-      if (batch !== null) encodeTail(tailOf(batch === "damaged" ? 1 : batch)).copy(bytes, at * 512);
-      if (batch === "damaged") bytes[at * tailSlotBytes + 9]! ^= 1;
+      const from = at * tailSlotBytes;
+      if (batch !== null) encodeTail(tailOf(batch === "damaged" ? 1 : batch)).copy(bytes, from);
+      if (batch === "damaged") bytes[from + 9]! ^= 1;
     }
     return bytes;
   };

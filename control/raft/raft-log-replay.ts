@@ -107,7 +107,7 @@ export function replayLog(
       return { number, highestIndex: highestIndex(own) };
     }),
     lostThroughIndex: assembly.lost
-      ? lostThrough(pieces, snapshot, isTailKnown ? tail : null)
+      ? boundOfLoss(pieces, snapshot, isTailKnown ? tail : null)
       : null,
     mustRestart: assembly.isDamaged || assembly.lost || stale,
     lastFileEndBytes,
@@ -361,7 +361,7 @@ function isStale(log: readonly (Entry | Hole)[], { index, term }: Hole): boolean
   return covered !== undefined && covered.term !== term;
 }
 
-function lostThrough(pieces: readonly Piece[], snapshot: Hole, tail: FoundTail | null): number {
+function boundOfLoss(pieces: readonly Piece[], snapshot: Hole, tail: FoundTail | null): number {
   if (tail === null) return unknownIndex;
   return Math.max(snapshot.index, tail.latest.lastIndex, highestIndex(pieces));
 }
